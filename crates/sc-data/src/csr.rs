@@ -1,0 +1,425 @@
+use ndarray::{Array2, ArrayView2};
+use rayon::prelude::*;
+use sprs::CsMatI;
+
+use crate::{Error, Result};
+
+/// A sparse matrix in compressed rows: `f32` values, `u32` column indices, `usize` row pointers.
+///
+/// Rows are cells, columns are features. Within a row the columns ascend and none occurs twice; every way of
+/// building a `Csr` makes sure of it, so that code which reads one may rely on it.
+///
+/// It is a [`sprs::CsMatI`] underneath, see [`Csr::as_sprs`] and `From`.
+#[derive(Clone, PartialEq)]
+pub struct Csr {
+    inner: CsMatI<f32, u32, usize>,
+}
+
+impl Csr {
+    /// Builds a matrix from its three arrays, sorting the columns of each row and summing duplicates if needed.
+    ///
+    /// # Errors
+    /// [`Error::InvalidCsr`] if the lengths disagree, `indptr` descends, or a column index is too large.
+    pub fn new(
+        n_rows: usize,
+        n_cols: usize,
+        indptr: Vec<usize>,
+        indices: Vec<u32>,
+        data: Vec<f32>,
+    ) -> Result<Self> {
+        let invalid = |reason: String| Error::InvalidCsr {
+            rows: n_rows,
+            cols: n_cols,
+            reason,
+        };
+        if n_cols > u32::MAX as usize {
+            return Err(invalid(format!("more than {} columns", u32::MAX)));
+        }
+        if n_rows.checked_add(1) != Some(indptr.len()) {
+            return Err(invalid(format!(
+                "indptr has length {}, expected rows + 1",
+                indptr.len()
+            )));
+        }
+        if indptr.first() != Some(&0) {
+            return Err(invalid("indptr does not start at 0".into()));
+        }
+        if let Some(row) = indptr.windows(2).position(|w| w[1] < w[0]) {
+            return Err(invalid(format!("indptr descends at row {row}")));
+        }
+        let stored = indptr.last().copied().unwrap_or(0);
+        if stored != indices.len() || indices.len() != data.len() {
+            return Err(invalid(format!(
+                "indptr ends at {stored}, indices has length {}, data has length {}",
+                indices.len(),
+                data.len()
+            )));
+        }
+        if let Some(k) = indices.par_iter().position_any(|&c| c as usize >= n_cols) {
+            return Err(invalid(format!("column index {} at entry {k}", indices[k])));
+        }
+        let canonical = indptr
+            .par_windows(2)
+            .all(|w| indices[w[0]..w[1]].windows(2).all(|c| c[0] < c[1]));
+        let (indptr, indices, data) = if canonical {
+            (indptr, indices, data)
+        } else {
+            canonicalise(&indptr, &indices, &data)
+        };
+        let inner = CsMatI::try_new((n_rows, n_cols), indptr, indices, data)
+            .map_err(|(_, _, _, e)| invalid(e.to_string()))?;
+        Ok(Self { inner })
+    }
+
+    /// An `n_rows` x `n_cols` matrix with nothing stored.
+    pub fn zeros(n_rows: usize, n_cols: usize) -> Self {
+        Self {
+            inner: CsMatI::zero((n_rows, n_cols)),
+        }
+    }
+
+    /// The non-zero entries of a dense matrix.
+    pub fn from_dense(dense: &Array2<f32>) -> Self {
+        Self::from_dense_view(dense.view())
+    }
+
+    /// The non-zero entries of a view of a dense matrix.
+    pub fn from_dense_view(dense: ArrayView2<'_, f32>) -> Self {
+        let mut indptr = Vec::with_capacity(dense.nrows() + 1);
+        let (mut indices, mut data) = (Vec::new(), Vec::new());
+        indptr.push(0);
+        for row in dense.rows() {
+            for (j, &v) in row.iter().enumerate() {
+                if v != 0.0 {
+                    indices.push(j as u32);
+                    data.push(v);
+                }
+            }
+            indptr.push(indices.len());
+        }
+        Self {
+            inner: CsMatI::new((dense.nrows(), dense.ncols()), indptr, indices, data),
+        }
+    }
+
+    /// Number of rows (cells).
+    pub fn n_rows(&self) -> usize {
+        self.inner.rows()
+    }
+
+    /// Number of columns (features).
+    pub fn n_cols(&self) -> usize {
+        self.inner.cols()
+    }
+
+    /// Number of stored entries (explicit zeros count).
+    pub fn n_stored(&self) -> usize {
+        self.inner.nnz()
+    }
+
+    /// Where each row starts in [`indices`](Self::indices) and [`data`](Self::data): length `n_rows + 1`, from 0.
+    pub fn indptr(&self) -> &[usize] {
+        self.inner.indptr().into_raw_storage()
+    }
+
+    /// The column of each stored entry, ascending within a row.
+    pub fn indices(&self) -> &[u32] {
+        self.inner.indices()
+    }
+
+    /// The value of each stored entry.
+    pub fn data(&self) -> &[f32] {
+        self.inner.data()
+    }
+
+    /// The columns and values stored in row `i`; empty if there is no such row.
+    pub fn row(&self, i: usize) -> (&[u32], &[f32]) {
+        let indptr = self.indptr();
+        match (indptr.get(i), indptr.get(i + 1)) {
+            (Some(&a), Some(&b)) => (&self.indices()[a..b], &self.data()[a..b]),
+            _ => (&[], &[]),
+        }
+    }
+
+    /// The same entries with other values, e.g. `x.map(f32::ln_1p)`. `f(0)` must be 0 for the result to make sense.
+    pub fn map(&self, f: impl Fn(f32) -> f32 + Sync) -> Self {
+        let data = self.data().par_iter().map(|&v| f(v)).collect();
+        Self {
+            inner: CsMatI::new(
+                self.inner.shape(),
+                self.indptr().to_vec(),
+                self.indices().to_vec(),
+                data,
+            ),
+        }
+    }
+
+    /// The rows in the order given; a row may be asked for more than once.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] if a row does not exist.
+    pub fn select_rows(&self, rows: &[usize]) -> Result<Self> {
+        let source = self.indptr();
+        let mut indptr = Vec::with_capacity(rows.len() + 1);
+        indptr.push(0);
+        let mut stored = 0;
+        for &r in rows {
+            if r >= self.n_rows() {
+                return Err(Error::OutOfRange {
+                    what: "row",
+                    index: r,
+                    len: self.n_rows(),
+                });
+            }
+            stored += source[r + 1] - source[r];
+            indptr.push(stored);
+        }
+        let mut indices = Vec::with_capacity(stored);
+        let mut data = Vec::with_capacity(stored);
+        for &r in rows {
+            let (i, v) = self.row(r);
+            indices.extend_from_slice(i);
+            data.extend_from_slice(v);
+        }
+        Ok(Self {
+            inner: CsMatI::new((rows.len(), self.n_cols()), indptr, indices, data),
+        })
+    }
+
+    /// The columns in the order given. `None` makes an empty column (a feature that this data set lacks).
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] if a column does not exist, [`Error::Duplicate`] if one is asked for twice.
+    pub fn select_columns(&self, columns: &[Option<usize>]) -> Result<Self> {
+        let mut target = vec![u32::MAX; self.n_cols()];
+        for (new, old) in columns.iter().enumerate() {
+            let Some(old) = *old else { continue };
+            let slot = target.get_mut(old).ok_or(Error::OutOfRange {
+                what: "column",
+                index: old,
+                len: self.inner.cols(),
+            })?;
+            if *slot != u32::MAX {
+                return Err(Error::Duplicate {
+                    what: "the selection of columns".into(),
+                    name: old.to_string(),
+                });
+            }
+            *slot = new as u32;
+        }
+        let mut indptr = Vec::with_capacity(self.n_rows() + 1);
+        let (mut indices, mut data) = (Vec::new(), Vec::new());
+        indptr.push(0);
+        for i in 0..self.n_rows() {
+            let (cols, values) = self.row(i);
+            for (&c, &v) in cols.iter().zip(values) {
+                let new = target[c as usize];
+                if new != u32::MAX {
+                    indices.push(new);
+                    data.push(v);
+                }
+            }
+            indptr.push(indices.len());
+        }
+        Self::new(self.n_rows(), columns.len(), indptr, indices, data)
+    }
+
+    /// Rows stacked on top of each other.
+    ///
+    /// # Errors
+    /// [`Error::LengthMismatch`] if the numbers of columns differ.
+    pub fn vstack(parts: &[&Self]) -> Result<Self> {
+        let n_cols = parts.first().map_or(0, |p| p.n_cols());
+        let stored = parts.iter().map(|p| p.n_stored()).sum();
+        let mut indptr = vec![0];
+        let mut indices = Vec::with_capacity(stored);
+        let mut data = Vec::with_capacity(stored);
+        for (k, part) in parts.iter().enumerate() {
+            if part.n_cols() != n_cols {
+                return Err(Error::LengthMismatch {
+                    what: format!("the columns of part {k}"),
+                    found: part.n_cols(),
+                    expected: n_cols,
+                });
+            }
+            let base = indices.len();
+            indptr.extend(part.indptr()[1..].iter().map(|p| base + p));
+            indices.extend_from_slice(part.indices());
+            data.extend_from_slice(part.data());
+        }
+        Ok(Self {
+            inner: CsMatI::new((indptr.len() - 1, n_cols), indptr, indices, data),
+        })
+    }
+
+    /// The transpose: columns become rows. Linear in the number of stored entries.
+    pub fn transpose(&self) -> Self {
+        let mut indptr = vec![0usize; self.n_cols() + 1];
+        for &c in self.indices() {
+            indptr[c as usize + 1] += 1;
+        }
+        for c in 0..self.n_cols() {
+            indptr[c + 1] += indptr[c];
+        }
+        let mut next = indptr.clone();
+        let mut indices = vec![0u32; self.n_stored()];
+        let mut data = vec![0f32; self.n_stored()];
+        for i in 0..self.n_rows() {
+            let (cols, values) = self.row(i);
+            for (&c, &v) in cols.iter().zip(values) {
+                let slot = &mut next[c as usize];
+                indices[*slot] = i as u32;
+                data[*slot] = v;
+                *slot += 1;
+            }
+        }
+        Self {
+            inner: CsMatI::new((self.n_cols(), self.n_rows()), indptr, indices, data),
+        }
+    }
+
+    /// A dense copy, row-major.
+    pub fn to_dense(&self) -> Array2<f32> {
+        let mut dense = Array2::zeros((self.n_rows(), self.n_cols()));
+        for (i, mut out) in dense.rows_mut().into_iter().enumerate() {
+            let (cols, values) = self.row(i);
+            for (&c, &v) in cols.iter().zip(values) {
+                out[c as usize] = v;
+            }
+        }
+        dense
+    }
+
+    /// The sum of each row, accumulated in `f64`: the library size of each cell.
+    pub fn row_sums(&self) -> Vec<f64> {
+        self.indptr()
+            .windows(2)
+            .map(|w| self.data()[w[0]..w[1]].iter().map(|&v| f64::from(v)).sum())
+            .collect()
+    }
+
+    /// The underlying `sprs` matrix.
+    pub fn as_sprs(&self) -> &CsMatI<f32, u32, usize> {
+        &self.inner
+    }
+
+    /// The three arrays `(indptr, indices, data)`, without copying.
+    pub fn into_raw(self) -> (Vec<usize>, Vec<u32>, Vec<f32>) {
+        self.inner.into_raw_storage()
+    }
+}
+
+impl std::fmt::Debug for Csr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "Csr {} x {}, {} stored",
+            self.n_rows(),
+            self.n_cols(),
+            self.n_stored()
+        )
+    }
+}
+
+impl From<CsMatI<f32, u32, usize>> for Csr {
+    /// Takes over a `sprs` matrix; one in compressed columns is converted.
+    fn from(m: CsMatI<f32, u32, usize>) -> Self {
+        Self {
+            inner: if m.is_csr() { m } else { m.to_csr() },
+        }
+    }
+}
+
+/// Sorts the columns of each row and adds up entries of the same column.
+fn canonicalise(
+    indptr: &[usize],
+    indices: &[u32],
+    data: &[f32],
+) -> (Vec<usize>, Vec<u32>, Vec<f32>) {
+    let mut out_ptr = Vec::with_capacity(indptr.len());
+    let mut out_idx: Vec<u32> = Vec::with_capacity(indices.len());
+    let mut out_val: Vec<f32> = Vec::with_capacity(data.len());
+    let mut row: Vec<(u32, f32)> = Vec::new();
+    out_ptr.push(0);
+    for w in indptr.windows(2) {
+        row.clear();
+        row.extend(
+            indices[w[0]..w[1]]
+                .iter()
+                .copied()
+                .zip(data[w[0]..w[1]].iter().copied()),
+        );
+        row.sort_by_key(|e| e.0);
+        let start = out_idx.len();
+        for &(c, v) in &row {
+            if out_idx.len() > start && out_idx.last() == Some(&c) {
+                if let Some(last) = out_val.last_mut() {
+                    *last += v;
+                }
+            } else {
+                out_idx.push(c);
+                out_val.push(v);
+            }
+        }
+        out_ptr.push(out_idx.len());
+    }
+    (out_ptr, out_idx, out_val)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::array;
+
+    fn example() -> Csr {
+        Csr::from_dense(&array![[1.0, 0.0, 2.0], [0.0, 0.0, 0.0], [0.0, 3.0, 4.0]])
+    }
+
+    #[test]
+    fn unsorted_and_duplicate_columns_become_canonical() {
+        let m = Csr::new(
+            2,
+            3,
+            vec![0, 3, 4],
+            vec![2, 0, 2, 1],
+            vec![1.0, 5.0, 2.0, 7.0],
+        )
+        .unwrap();
+        assert_eq!(m.to_dense(), array![[5.0, 0.0, 3.0], [0.0, 7.0, 0.0]]);
+        assert_eq!(m.n_stored(), 3);
+    }
+
+    #[test]
+    fn contradictory_arrays_are_refused() {
+        assert!(Csr::new(1, 2, vec![0, 2], vec![0], vec![1.0]).is_err());
+        assert!(Csr::new(1, 2, vec![0, 1], vec![2], vec![1.0]).is_err());
+        assert!(Csr::new(2, 2, vec![0, 2, 1], vec![0, 1], vec![1.0, 1.0]).is_err());
+        assert!(Csr::new(1, 2, vec![1, 1], vec![], vec![]).is_err());
+        assert!(Csr::new(usize::MAX, 2, vec![], vec![], vec![]).is_err());
+    }
+
+    #[test]
+    fn transpose_twice_is_the_same() {
+        let m = example();
+        assert_eq!(m.transpose().to_dense(), m.to_dense().t());
+        assert_eq!(m.transpose().transpose(), m);
+    }
+
+    #[test]
+    fn selections() {
+        let m = example();
+        assert_eq!(
+            m.select_rows(&[2, 2, 0]).unwrap().row_sums(),
+            vec![7.0, 7.0, 3.0]
+        );
+        assert!(m.select_rows(&[3]).is_err());
+        let c = m.select_columns(&[Some(2), None, Some(0)]).unwrap();
+        assert_eq!(
+            c.to_dense(),
+            array![[2.0, 0.0, 1.0], [0.0, 0.0, 0.0], [4.0, 0.0, 0.0]]
+        );
+        assert!(m.select_columns(&[Some(0), Some(0)]).is_err());
+        assert_eq!(Csr::vstack(&[&m, &m]).unwrap().n_rows(), 6);
+        assert_eq!(Csr::zeros(4, 3).row_sums(), vec![0.0; 4]);
+    }
+}

@@ -1,0 +1,1 @@
+//! scVI and LinearSCVI: variational auto-encoders of single-cell counts

@@ -1,0 +1,1 @@
+//! What every single-cell model shares: parameters, layers, optimisers, the training loop, observers, checkpoints, traits

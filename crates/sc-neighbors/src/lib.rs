@@ -1,0 +1,1 @@
+//! Nearest-neighbour graphs, Leiden clusters and UMAP of single cells

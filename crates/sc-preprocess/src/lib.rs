@@ -1,0 +1,1 @@
+//! Single-cell preprocessing: normalise, log1p, highly variable genes, PCA
