@@ -40,6 +40,7 @@ def arguments():
     parser.add_argument("--python", default=default_python(), help="an interpreter that has scvi-tools")
     parser.add_argument("--epochs", type=int, default=4, help="epochs of each run; the first does not count")
     parser.add_argument("--repeats", type=int, default=2, help="runs of each program; they take turns")
+    parser.add_argument("--retries", type=int, default=2, help="run again when other programs disturbed a run")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch-key", default="batch")
     parser.add_argument("--batch-size", type=int, default=128)
@@ -112,6 +113,21 @@ def measure(command):
     return report
 
 
+def measure_quietly(command, retries):
+    """`measure`, again while other programs disturb it; the least disturbed report.
+
+    PyTorch's threads wait for each other by spinning, so one foreign busy core can make it several times slower: a
+    disturbed run says little about either program.
+    """
+    best = measure(command)
+    for _ in range(retries):
+        if best.get("cpus_taken_by_others", 0.0) <= BUSY_CPUS:
+            break
+        again = measure(command)
+        best = min(best, again, key=lambda report: report.get("cpus_taken_by_others", 0.0))
+    return best
+
+
 def run_all(args, data):
     """All runs on one file, the programs taking turns: {program: [report, ...]}."""
     programs = [args.only] if args.only else ["scvi-tools", "sc"]
@@ -120,10 +136,10 @@ def run_all(args, data):
         # The order turns round, so that neither program always runs on the warmer machine.
         for name in programs if repeat % 2 == 0 else programs[::-1]:
             if name == "scvi-tools":
-                reports[name].append(measure(peer_command(args, data)))
+                reports[name].append(measure_quietly(peer_command(args, data), args.retries))
             else:
                 with tempfile.TemporaryDirectory() as out:
-                    reports[name].append(measure(our_command(args, data, os.path.join(out, "model"))))
+                    reports[name].append(measure_quietly(our_command(args, data, os.path.join(out, "model")), args.retries))
     return reports
 
 

@@ -42,7 +42,7 @@ pub use categorical::Categorical;
 pub use csr::Csr;
 pub use error::{Error, Result};
 pub use matrix::Matrix;
-pub use source::{CountProblem, CountReport, RowSource, Rows, check_counts};
+pub use source::{Columns, CountProblem, CountReport, RowSource, Rows, check_counts};
 pub use table::{Column, Table};
 
 #[cfg(doctest)]

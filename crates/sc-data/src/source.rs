@@ -150,6 +150,45 @@ impl RowSource for Rows<'_> {
     }
 }
 
+/// Other columns of another source: reordered, left out, or (as `None`) empty ones for features that it lacks.
+pub struct Columns<S> {
+    source: S,
+    columns: Vec<Option<usize>>,
+}
+
+impl<S: RowSource> Columns<S> {
+    /// The columns of `source` in the order given.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] if a column does not exist.
+    pub fn new(source: S, columns: Vec<Option<usize>>) -> Result<Self> {
+        let len = source.n_cols();
+        match columns.iter().flatten().find(|&&c| c >= len) {
+            Some(&index) => Err(Error::OutOfRange {
+                what: "column",
+                index,
+                len,
+            }),
+            None => Ok(Self { source, columns }),
+        }
+    }
+}
+
+impl<S: RowSource> RowSource for Columns<S> {
+    fn n_rows(&self) -> usize {
+        self.source.n_rows()
+    }
+    fn n_cols(&self) -> usize {
+        self.columns.len()
+    }
+    fn read_rows(&self, rows: &[usize]) -> Result<Csr> {
+        self.source.read_rows(rows)?.select_columns(&self.columns)
+    }
+    fn read_range(&self, rows: Range<usize>) -> Result<Csr> {
+        self.source.read_range(rows)?.select_columns(&self.columns)
+    }
+}
+
 /// What is odd about a value that should be a count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

@@ -1,1 +1,36 @@
-//! Nearest-neighbour graphs, Leiden clusters and UMAP of single cells
+//! # sc-neighbors
+//!
+//! Which cells lie close together in an embedding, and what follows from it. Points are rows of an `ndarray` view,
+//! graphs are [`sc_data::Csr`].
+//!
+//! | function | what it does |
+//! |---|---|
+//! | [`knn`], [`knn_query`] | exact nearest neighbours |
+//! | [`connectivities`] | the weighted neighbour graph of UMAP |
+//! | [`leiden`] | communities of a graph |
+//! | [`umap`], [`principal_axes`] | a picture of a graph |
+//! | [`silhouette`], [`ilisi`], [`adjusted_rand_index`] | scores of an embedding and of clusters |
+//!
+//! Everything is deterministic: the same input and seed give the same bits on any number of threads.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod community;
+mod curve;
+mod error;
+mod fuzzy;
+mod knn;
+mod scores;
+#[cfg(test)]
+mod testing;
+mod umap;
+
+pub use community::leiden;
+pub use error::{Error, Result};
+pub use fuzzy::connectivities;
+pub use knn::{Neighbors, knn, knn_query};
+pub use scores::{adjusted_rand_index, ilisi, lisi, silhouette, silhouette_samples};
+pub use umap::{UmapParams, principal_axes, umap};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

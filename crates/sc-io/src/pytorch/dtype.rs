@@ -59,8 +59,14 @@ impl DType {
             .map_or((1, "", "", ""), |row| (row.1, row.2, row.3, row.4))
     }
 
-    fn named(name: &str, column: impl Fn(&(DType, usize, &'static str, &'static str, &'static str)) -> &'static str) -> Option<Self> {
-        TABLE.iter().find(|row| !name.is_empty() && column(row) == name).map(|row| row.0)
+    fn named(
+        name: &str,
+        column: impl Fn(&(DType, usize, &'static str, &'static str, &'static str)) -> &'static str,
+    ) -> Option<Self> {
+        TABLE
+            .iter()
+            .find(|row| !name.is_empty() && column(row) == name)
+            .map(|row| row.0)
     }
 
     /// Bytes per number.
@@ -101,14 +107,18 @@ impl DType {
         let [b0, b1, b2, b3, ..] = word;
         match self {
             Self::Bool => Number::Int(i64::from(bits != 0)),
-            Self::U8 | Self::U16 | Self::U32 => Number::Int(i64::try_from(bits).unwrap_or(i64::MAX)),
+            Self::U8 | Self::U16 | Self::U32 => {
+                Number::Int(i64::try_from(bits).unwrap_or(i64::MAX))
+            }
             Self::U64 => i64::try_from(bits).map_or(Number::Large(bits), Number::Int),
             Self::I8 => Number::Int(i64::from(i8::from_le_bytes([b0]))),
             Self::I16 => Number::Int(i64::from(i16::from_le_bytes([b0, b1]))),
             Self::I32 => Number::Int(i64::from(i32::from_le_bytes([b0, b1, b2, b3]))),
             Self::I64 => Number::Int(i64::from_le_bytes(word)),
             Self::F16 => Number::Float(f64::from(half_to_f32(u16::from_le_bytes([b0, b1])))),
-            Self::BF16 => Number::Float(f64::from(f32::from_bits(u32::from(u16::from_le_bytes([b0, b1])) << 16))),
+            Self::BF16 => Number::Float(f64::from(f32::from_bits(
+                u32::from(u16::from_le_bytes([b0, b1])) << 16,
+            ))),
             Self::F32 => Number::Float(f64::from(f32::from_le_bytes([b0, b1, b2, b3]))),
             Self::F64 => Number::Float(f64::from_bits(bits)),
         }
@@ -131,7 +141,10 @@ pub(super) enum Number {
 }
 
 impl Number {
-    #[expect(clippy::cast_precision_loss, reason = "rounding to f64 is what was asked for")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "rounding to f64 is what was asked for"
+    )]
     pub(super) fn to_f64(self) -> f64 {
         match self {
             Self::Int(value) => value as f64,
@@ -180,7 +193,13 @@ mod tests {
 
     #[test]
     fn half_precision_has_its_landmarks() {
-        for (bits, value) in [(0x3c00, 1.0), (0xc000, -2.0), (0x7bff, 65504.0), (0x0400, 6.103_515_6e-5), (0x3555, 0.333_251_95)] {
+        for (bits, value) in [
+            (0x3c00, 1.0),
+            (0xc000, -2.0),
+            (0x7bff, 65504.0),
+            (0x0400, 6.103_515_6e-5),
+            (0x3555, 0.333_251_95),
+        ] {
             assert_eq!(half_to_f32(bits), value);
         }
         assert_eq!(half_to_f32(0x0001), 2.0_f32.powi(-24));

@@ -61,15 +61,24 @@ pub enum Error {
 
 impl Error {
     pub(super) fn io(path: &Path, source: std::io::Error) -> Self {
-        Self::Io { path: path.to_path_buf(), source }
+        Self::Io {
+            path: path.to_path_buf(),
+            source,
+        }
     }
 
     pub(super) fn zip(path: &Path, source: zip::result::ZipError) -> Self {
-        Self::Zip { path: path.to_path_buf(), source }
+        Self::Zip {
+            path: path.to_path_buf(),
+            source,
+        }
     }
 
     pub(super) fn format(path: &Path, what: impl Into<String>) -> Self {
-        Self::Format { path: path.to_path_buf(), what: what.into() }
+        Self::Format {
+            path: path.to_path_buf(),
+            what: what.into(),
+        }
     }
 
     pub(super) fn conversion(what: impl Into<String>) -> Self {
@@ -86,10 +95,17 @@ pub(super) struct Fault {
 
 impl Fault {
     pub(super) fn new(position: usize, what: impl Into<String>) -> Self {
-        Self { position, what: what.into() }
+        Self {
+            position,
+            what: what.into(),
+        }
     }
 
     pub(super) fn at(self, path: &Path) -> Error {
-        Error::Pickle { path: path.to_path_buf(), position: self.position, what: self.what }
+        Error::Pickle {
+            path: path.to_path_buf(),
+            position: self.position,
+            what: self.what,
+        }
     }
 }

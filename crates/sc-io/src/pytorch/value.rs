@@ -116,7 +116,11 @@ impl Opaque {
     /// The result of calling `class` with `args`.
     #[must_use]
     pub fn call(class: &str, args: Vec<Value>) -> Self {
-        Self { construct: Construct::Call, args, ..Self::global(class) }
+        Self {
+            construct: Construct::Call,
+            args,
+            ..Self::global(class)
+        }
     }
 
     /// The entry `key` of the object's state, where that is a mapping.
@@ -134,24 +138,38 @@ impl Opaque {
 impl Dict {
     /// A plain `dict` with text keys.
     pub fn from_pairs<K: Into<Value>, I: IntoIterator<Item = (K, Value)>>(pairs: I) -> Self {
-        let entries = pairs.into_iter().map(|(key, value)| (key.into(), value)).collect();
-        Self { entries, ..Self::default() }
+        let entries = pairs
+            .into_iter()
+            .map(|(key, value)| (key.into(), value))
+            .collect();
+        Self {
+            entries,
+            ..Self::default()
+        }
     }
 
     /// A `collections.OrderedDict` with text keys, which is what a state dict is.
     pub fn ordered<K: Into<Value>, I: IntoIterator<Item = (K, Value)>>(pairs: I) -> Self {
-        Self { kind: DictKind::Ordered, ..Self::from_pairs(pairs) }
+        Self {
+            kind: DictKind::Ordered,
+            ..Self::from_pairs(pairs)
+        }
     }
 
     /// The value at a text key.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Value> {
-        self.entries.iter().find(|(k, _)| k.as_str() == Some(key)).map(|(_, value)| value)
+        self.entries
+            .iter()
+            .find(|(k, _)| k.as_str() == Some(key))
+            .map(|(_, value)| value)
     }
 
     /// The text keys with their values, in the order of the file; other keys are passed over.
     pub fn iter_str(&self) -> impl Iterator<Item = (&str, &Value)> {
-        self.entries.iter().filter_map(|(key, value)| key.as_str().map(|key| (key, value)))
+        self.entries
+            .iter()
+            .filter_map(|(key, value)| key.as_str().map(|key| (key, value)))
     }
 
     /// The number of entries.
@@ -209,13 +227,21 @@ impl Value {
     /// The truth value, if this is one.
     #[must_use]
     pub fn as_bool(&self) -> Option<bool> {
-        if let Self::Bool(value) = self { Some(*value) } else { None }
+        if let Self::Bool(value) = self {
+            Some(*value)
+        } else {
+            None
+        }
     }
 
     /// The integer, if this is one that fits.
     #[must_use]
     pub fn as_i64(&self) -> Option<i64> {
-        if let Self::Int(value) = self { Some(*value) } else { None }
+        if let Self::Int(value) = self {
+            Some(*value)
+        } else {
+            None
+        }
     }
 
     /// The integer, if this is one that counts or indexes something.
@@ -228,7 +254,10 @@ impl Value {
     #[must_use]
     pub fn as_f64(&self) -> Option<f64> {
         match self {
-            #[expect(clippy::cast_precision_loss, reason = "rounding to f64 is what was asked for")]
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "rounding to f64 is what was asked for"
+            )]
             Self::Int(value) => Some(*value as f64),
             Self::Float(value) => Some(*value),
             _ => None,
@@ -238,37 +267,61 @@ impl Value {
     /// The text, if this is text.
     #[must_use]
     pub fn as_str(&self) -> Option<&str> {
-        if let Self::Str(value) = self { Some(value) } else { None }
+        if let Self::Str(value) = self {
+            Some(value)
+        } else {
+            None
+        }
     }
 
     /// The items, if this is a list or a tuple.
     #[must_use]
     pub fn as_slice(&self) -> Option<&[Value]> {
-        if let Self::List(items) | Self::Tuple(items) = self { Some(items) } else { None }
+        if let Self::List(items) | Self::Tuple(items) = self {
+            Some(items)
+        } else {
+            None
+        }
     }
 
     /// The mapping, if this is one.
     #[must_use]
     pub fn as_dict(&self) -> Option<&Dict> {
-        if let Self::Dict(dict) = self { Some(dict) } else { None }
+        if let Self::Dict(dict) = self {
+            Some(dict)
+        } else {
+            None
+        }
     }
 
     /// The tensor, if this is one.
     #[must_use]
     pub fn as_tensor(&self) -> Option<&TorchTensor> {
-        if let Self::Tensor(tensor) = self { Some(tensor) } else { None }
+        if let Self::Tensor(tensor) = self {
+            Some(tensor)
+        } else {
+            None
+        }
     }
 
     /// The array, if this is one.
     #[must_use]
     pub fn as_array(&self) -> Option<&NumpyArray> {
-        if let Self::Array(array) = self { Some(array) } else { None }
+        if let Self::Array(array) = self {
+            Some(array)
+        } else {
+            None
+        }
     }
 
     /// The uninterpreted object, if this is one.
     #[must_use]
     pub fn as_opaque(&self) -> Option<&Opaque> {
-        if let Self::Opaque(object) = self { Some(object) } else { None }
+        if let Self::Opaque(object) = self {
+            Some(object)
+        } else {
+            None
+        }
     }
 
     /// The value at a text key, if this is a mapping that has it.
@@ -288,7 +341,8 @@ impl Value {
                 let path = keys.get(..=depth).unwrap_or(keys).join("/");
                 let found = match value.as_dict() {
                     Some(dict) => {
-                        let names: Vec<&str> = dict.iter_str().map(|(key, _)| key).take(12).collect();
+                        let names: Vec<&str> =
+                            dict.iter_str().map(|(key, _)| key).take(12).collect();
                         format!("a dict with {}", names.join(", "))
                     }
                     None => value.type_name().to_owned(),

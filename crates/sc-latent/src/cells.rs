@@ -1,0 +1,272 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ndarray::Array2;
+use sc_data::{AnnData, Columns, CountProblem, Csr, RowSource, check_counts};
+use sc_tensor::ops::SparseInput;
+
+use crate::registry::NO_CATEGORY;
+use crate::{Error, Registry, Result, Setup};
+
+/// Cells as scVI reads them: counts, and for each cell the codes of its batch, label and covariates.
+///
+/// The counts stay where they are (in memory or on disk) and are read one minibatch at a time.
+pub struct Cells<'a> {
+    counts: Box<dyn RowSource + 'a>,
+    registry: Registry,
+    batch: Vec<u32>,
+    labels: Vec<u32>,
+    categorical: Vec<Vec<u32>>,
+    continuous: Array2<f32>,
+    size_factor: Option<Vec<f32>>,
+}
+
+/// Some cells, ready for the networks.
+#[derive(Debug, Clone)]
+pub struct Minibatch {
+    /// Counts, `[N, G]`.
+    pub counts: Arc<Csr>,
+    /// What the encoder reads: the counts or their `ln(1 + x)`.
+    pub input: SparseInput,
+    /// Code of the batch of each cell.
+    pub batch: Vec<u32>,
+    /// Code of the label of each cell.
+    pub labels: Vec<u32>,
+    /// Codes of each categorical covariate.
+    pub categorical: Vec<Vec<u32>>,
+    /// Continuous covariates, `[N, K]`.
+    pub continuous: Array2<f32>,
+    /// Size factors.
+    pub size_factor: Option<Vec<f32>>,
+}
+
+impl<'a> Cells<'a> {
+    /// Cells in memory, for a new model.
+    ///
+    /// # Errors
+    /// If the layer or a column is missing, a column lacks values, or a gene name occurs twice.
+    pub fn new(data: &'a AnnData, setup: &Setup) -> Result<Self> {
+        let counts = data.matrix(setup.layer.as_deref())?;
+        Self::from_source(counts, data, setup)
+    }
+
+    /// Counts from anywhere (a file, say), for a new model; `annotations` needs `obs` and `var` only.
+    ///
+    /// # Errors
+    /// As [`Cells::new`].
+    pub fn from_source(counts: impl RowSource + 'a, annotations: &AnnData, setup: &Setup) -> Result<Self> {
+        let registry = Registry::new(annotations, setup)?;
+        Self::with_registry(Box::new(counts), annotations, registry)
+    }
+
+    /// Cells in memory, for a model that knows its genes and categories. Genes are brought into the model's order;
+    /// genes that the model does not know are left out.
+    ///
+    /// # Errors
+    /// As [`Cells::new`], and [`Error::MissingGenes`], and if a category is unknown to the model.
+    pub fn for_model(data: &'a AnnData, registry: &Registry) -> Result<Self> {
+        let counts = data.matrix(registry.setup.layer.as_deref())?;
+        Self::from_source_for_model(counts, data, registry)
+    }
+
+    /// Counts from anywhere, for a model that knows its genes and categories.
+    ///
+    /// # Errors
+    /// As [`Cells::for_model`].
+    pub fn from_source_for_model(
+        counts: impl RowSource + 'a,
+        annotations: &AnnData,
+        registry: &Registry,
+    ) -> Result<Self> {
+        let found = annotations.var.index();
+        let counts: Box<dyn RowSource + 'a> = if found == registry.genes.as_slice() {
+            Box::new(counts)
+        } else {
+            Box::new(Columns::new(counts, match_genes(&registry.genes, found)?)?)
+        };
+        Self::with_registry(counts, annotations, registry.clone())
+    }
+
+    /// Bare counts of one batch.
+    pub fn plain(counts: impl RowSource + 'a) -> Self {
+        let n = counts.n_rows();
+        Self {
+            registry: Registry::plain(counts.n_cols()),
+            counts: Box::new(counts),
+            batch: vec![0; n],
+            labels: vec![0; n],
+            categorical: Vec::new(),
+            continuous: Array2::zeros((n, 0)),
+            size_factor: None,
+        }
+    }
+
+    fn with_registry(counts: Box<dyn RowSource + 'a>, annotations: &AnnData, registry: Registry) -> Result<Self> {
+        let n = counts.n_rows();
+        if annotations.n_obs() != n || counts.n_cols() != registry.n_genes() {
+            return Err(sc_data::Error::LengthMismatch {
+                what: format!("the counts ({n} x {})", counts.n_cols()),
+                found: n,
+                expected: annotations.n_obs(),
+            }
+            .into());
+        }
+        let obs = &annotations.obs;
+        let codes = |key: &str, categories: &[String]| -> Result<Vec<u32>> {
+            let column = obs.column("obs", key)?.to_categorical(key)?;
+            Ok(column.recode(key, categories)?.complete_codes(key)?)
+        };
+        let of = |key: &Option<String>, categories: &[String]| match key {
+            Some(key) => codes(key, categories),
+            None => Ok(vec![0; n]),
+        };
+        let setup = &registry.setup;
+        let continuous_keys = &setup.continuous_covariate_keys;
+        let mut continuous = Array2::zeros((n, continuous_keys.len()));
+        for (k, key) in continuous_keys.iter().enumerate() {
+            let values = obs.column("obs", key)?.to_f64(key)?;
+            continuous.column_mut(k).iter_mut().zip(values).for_each(|(c, v)| *c = v as f32);
+        }
+        let size_factor = match &setup.size_factor_key {
+            Some(key) => Some(positive(key, &obs.column("obs", key)?.to_f64(key)?)?),
+            None => None,
+        };
+        Ok(Self {
+            batch: of(&setup.batch_key, &registry.batches)?,
+            labels: of(&setup.labels_key, &registry.labels)?,
+            categorical: setup
+                .categorical_covariate_keys
+                .iter()
+                .zip(&registry.categorical_covariates)
+                .map(|(key, categories)| codes(key, categories))
+                .collect::<Result<_>>()?,
+            continuous,
+            size_factor,
+            counts,
+            registry,
+        })
+    }
+
+    /// Number of cells.
+    pub fn n_cells(&self) -> usize {
+        self.counts.n_rows()
+    }
+
+    /// Genes and categories.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The code of the batch of each cell.
+    pub fn batch(&self) -> &[u32] {
+        &self.batch
+    }
+
+    /// The code of the label of each cell.
+    pub fn labels(&self) -> &[u32] {
+        &self.labels
+    }
+
+    /// The counts.
+    pub fn counts(&self) -> &dyn RowSource {
+        &*self.counts
+    }
+
+    /// Reads some cells.
+    ///
+    /// # Errors
+    /// If a row does not exist or cannot be read.
+    pub fn minibatch(&self, rows: &[usize], log1p: bool) -> Result<Minibatch> {
+        let counts = Arc::new(self.counts.read_rows(rows)?);
+        let pick = |v: &[u32]| rows.iter().map(|&r| v[r]).collect::<Vec<_>>();
+        Ok(Minibatch {
+            input: if log1p { SparseInput::log1p(counts.clone()) } else { SparseInput::counts(counts.clone()) },
+            batch: pick(&self.batch),
+            labels: pick(&self.labels),
+            categorical: self.categorical.iter().map(|c| pick(c)).collect(),
+            continuous: self.continuous.select(ndarray::Axis(0), rows),
+            size_factor: self.size_factor.as_ref().map(|s| rows.iter().map(|&r| s[r]).collect()),
+            counts,
+        })
+    }
+
+    /// Reads all counts once and refuses what the likelihood can't be of. Non-integers pass with a warning if
+    /// `allow_non_integer`.
+    ///
+    /// # Errors
+    /// [`Error::NotCounts`] names the first offender.
+    pub fn check_counts(&self, is_count_likelihood: bool, allow_non_integer: bool) -> Result<Vec<usize>> {
+        let report = check_counts(&*self.counts)?;
+        let refuse = |problem, advice| match report.first(problem) {
+            Some((cell, gene, value)) => Err(Error::NotCounts {
+                problem,
+                value,
+                cell,
+                gene,
+                gene_name: self.registry.genes.get(gene).cloned().unwrap_or_default(),
+                advice,
+            }),
+            None => Ok(()),
+        };
+        refuse(CountProblem::NonFinite, "every value must be a number")?;
+        if is_count_likelihood {
+            refuse(
+                CountProblem::Negative,
+                "counts are never negative; is this scaled data? Choose the layer with raw counts (--layer), or the \
+                 likelihood \"normal\"",
+            )?;
+            if allow_non_integer {
+                if let Some((cell, gene, value)) = report.first(CountProblem::NonInteger) {
+                    tracing::warn!(cell, gene, value, "the counts are not all integers; training goes on as asked");
+                }
+            } else {
+                refuse(
+                    CountProblem::NonInteger,
+                    "the likelihood is one of integers; is this normalised data? Choose the layer with raw counts \
+                     (--layer), or allow it (--allow-non-integer)",
+                )?;
+            }
+        }
+        Ok(report.empty_rows)
+    }
+}
+
+fn positive(key: &str, values: &[f64]) -> Result<Vec<f32>> {
+    match values.iter().position(|v| !(v.is_finite() && *v > 0.0)) {
+        Some(i) => Err(Error::InvalidSetting {
+            name: "size_factor_key",
+            value: format!("{key} ({} at cell {i})", values[i]),
+            reason: "size factors must be positive".into(),
+        }),
+        None => Ok(values.iter().map(|&v| v as f32).collect()),
+    }
+}
+
+/// For each gene of the model its column in the data.
+fn match_genes(model: &[String], found: &[String]) -> Result<Vec<Option<usize>>> {
+    let mut lookup: HashMap<&str, usize> = HashMap::with_capacity(found.len());
+    for (i, g) in found.iter().enumerate() {
+        if lookup.insert(g, i).is_some() {
+            return Err(sc_data::Error::Duplicate { what: "var (the gene names)".into(), name: g.clone() }.into());
+        }
+    }
+    let columns: Vec<Option<usize>> = model.iter().map(|g| lookup.get(g.as_str()).copied()).collect();
+    let missing: Vec<&str> =
+        model.iter().zip(&columns).filter(|(_, c)| c.is_none()).map(|(g, _)| g.as_str()).collect();
+    if missing.is_empty() {
+        return Ok(columns);
+    }
+    let some = |names: &mut dyn Iterator<Item = &str>| names.take(3).collect::<Vec<_>>().join(", ");
+    Err(Error::MissingGenes {
+        count: missing.len(),
+        n_genes: model.len(),
+        examples: some(&mut missing.iter().copied()),
+        found: found.len(),
+        found_examples: some(&mut found.iter().map(String::as_str)),
+    })
+}
+
+/// Whether a column was given or is the single made-up category.
+pub(crate) fn is_given(categories: &[String]) -> bool {
+    categories != [NO_CATEGORY]
+}

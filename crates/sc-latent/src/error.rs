@@ -1,0 +1,96 @@
+/// What can go wrong with scVI.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Training, saving or loading.
+    #[error(transparent)]
+    Model(#[from] sc_model::Error),
+    /// The data.
+    #[error(transparent)]
+    Data(#[from] sc_data::Error),
+    /// A tensor operation.
+    #[error(transparent)]
+    Tensor(#[from] sc_tensor::Error),
+    /// candle.
+    #[error("tensor operation: {0}")]
+    Candle(#[from] candle_core::Error),
+    /// A PyTorch checkpoint that cannot be read or written.
+    #[error(transparent)]
+    Checkpoint(#[from] sc_io::pytorch::Error),
+    /// A setting that cannot be.
+    #[error("{name} = {value} is not possible: {reason}")]
+    InvalidSetting {
+        /// The setting.
+        name: &'static str,
+        /// What it was set to.
+        value: String,
+        /// Why not, or what would be possible.
+        reason: String,
+    },
+    /// Values that are no counts.
+    #[error(
+        "the counts hold {value}, which is {problem}, at cell {cell}, gene {gene} (\"{gene_name}\"); {advice}"
+    )]
+    NotCounts {
+        /// What is wrong with it.
+        problem: sc_data::CountProblem,
+        /// The value.
+        value: f32,
+        /// The first such cell.
+        cell: usize,
+        /// The first such gene.
+        gene: usize,
+        /// Its name.
+        gene_name: String,
+        /// What would work.
+        advice: &'static str,
+    },
+    /// Cells without any count, whose library size has no logarithm.
+    #[error(
+        "{count} cells have no counts at all (rows {rows}): their library size is 0 and has no logarithm. Drop them \
+         (--drop-empty-cells, or AnnData::select_obs), or learn the library size instead of observing it"
+    )]
+    EmptyCells {
+        /// How many.
+        count: usize,
+        /// The first few.
+        rows: String,
+    },
+    /// Genes that the model needs.
+    #[error("the data lacks {count} of the model's {n_genes} genes, among them {examples}; it has {found} genes, for example {found_examples}")]
+    MissingGenes {
+        /// How many are missing.
+        count: usize,
+        /// How many the model has.
+        n_genes: usize,
+        /// Some that are missing.
+        examples: String,
+        /// How many genes the data has.
+        found: usize,
+        /// Some of them.
+        found_examples: String,
+    },
+    /// Not what a scvi-tools checkpoint looks like.
+    #[error("{path}: {reason}")]
+    Upstream {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is missing or odd.
+        reason: String,
+    },
+}
+
+impl From<Error> for sc_model::Error {
+    fn from(e: Error) -> Self {
+        match e {
+            Error::Model(e) => e,
+            Error::Data(e) => e.into(),
+            Error::Tensor(e) => e.into(),
+            Error::Candle(e) => e.into(),
+            other => Self::model(other),
+        }
+    }
+}
+
+/// `Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;

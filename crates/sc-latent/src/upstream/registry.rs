@@ -1,0 +1,249 @@
+use sc_io::pytorch::{Dict, NumpyArray, Value};
+
+use crate::cells::is_given;
+use crate::config::{Decoder, ScviConfig};
+use crate::registry::NO_CATEGORY;
+use crate::{Registry, Result, Setup};
+
+/// Reads scvi-tools' registry (0.15 and later).
+pub(super) fn read(registry: &Value, genes: Vec<String>) -> Result<Registry> {
+    let args = registry.get("setup_args");
+    let text = |name: &str| args.and_then(|a| a.get(name)).and_then(Value::as_str).map(str::to_owned);
+    let fields = registry.at(&["field_registries"])?;
+    let state = |field: &str| fields.get(field).and_then(|f| f.get("state_registry"));
+    let categorical = state("extra_categorical_covs");
+    let keys = categorical.and_then(|s| s.get("field_keys")).map(strings).transpose()?.unwrap_or_default();
+    let mappings = categorical.and_then(|s| s.get("mappings"));
+    let continuous = state("extra_continuous_covs").and_then(|s| s.get("columns"));
+    // Before 1.0 the library size came from "local_l" fields and there was no size factor.
+    Ok(Registry {
+        categorical_covariates: keys
+            .iter()
+            .map(|k| mappings.and_then(|m| m.get(k)).map_or(Ok(Vec::new()), strings))
+            .collect::<Result<_>>()?,
+        setup: Setup {
+            layer: text("layer"),
+            batch_key: text("batch_key"),
+            labels_key: text("labels_key"),
+            size_factor_key: text("size_factor_key"),
+            categorical_covariate_keys: keys,
+            continuous_covariate_keys: continuous.map(strings).transpose()?.unwrap_or_default(),
+        },
+        batches: mapping(state("batch"))?,
+        labels: mapping(state("labels"))?,
+        genes,
+    })
+}
+
+/// Reads the setup of versions before 0.15.
+pub(super) fn read_legacy(setup: &Value, genes: Vec<String>) -> Result<Registry> {
+    let field = |name: &str| setup.get("categorical_mappings").and_then(|m| m.get(name));
+    let key = |name: &str| {
+        field(name)
+            .and_then(|f| f.get("original_key"))
+            .and_then(Value::as_str)
+            .filter(|k| !k.starts_with("_scvi"))
+            .map(str::to_owned)
+    };
+    let categories = |name: &str| match field(name).and_then(|f| f.get("mapping")) {
+        Some(m) => strings(m),
+        None => Ok(vec![NO_CATEGORY.to_owned()]),
+    };
+    let covariates = setup.get("extra_categoricals");
+    let keys = covariates.and_then(|e| e.get("keys")).map(strings).transpose()?.unwrap_or_default();
+    let mappings = covariates.and_then(|e| e.get("mappings"));
+    let x = setup.get("data_registry").and_then(|r| r.get("X"));
+    let layer = x.filter(|x| x.get("attr_name").and_then(Value::as_str) == Some("layers"));
+    Ok(Registry {
+        categorical_covariates: keys
+            .iter()
+            .map(|k| mappings.and_then(|m| m.get(k)).map_or(Ok(Vec::new()), strings))
+            .collect::<Result<_>>()?,
+        setup: Setup {
+            layer: layer.and_then(|l| l.get("attr_key")).and_then(Value::as_str).map(str::to_owned),
+            batch_key: key("_scvi_batch"),
+            labels_key: key("_scvi_labels"),
+            size_factor_key: None,
+            categorical_covariate_keys: keys,
+            continuous_covariate_keys: setup
+                .get("extra_continuous_keys")
+                .map(strings)
+                .transpose()?
+                .unwrap_or_default(),
+        },
+        batches: categories("_scvi_batch")?,
+        labels: categories("_scvi_labels")?,
+        genes,
+    })
+}
+
+fn mapping(state: Option<&Value>) -> Result<Vec<String>> {
+    match state.and_then(|s| s.get("categorical_mapping")) {
+        Some(m) => strings(m),
+        None => Ok(vec![NO_CATEGORY.to_owned()]),
+    }
+}
+
+/// Names out of an array, a list or a pandas index; numbers as Python prints them.
+pub(super) fn strings(value: &Value) -> Result<Vec<String>> {
+    let items = match value {
+        Value::Array(a) => a.to_values(),
+        Value::List(v) | Value::Tuple(v) => v.to_vec(),
+        Value::None => Vec::new(),
+        // A pickled pandas Index: its data is the first array among its arguments.
+        Value::Opaque(o) => {
+            let of = |v: &Value| v.as_array().map(NumpyArray::to_values);
+            o.args
+                .iter()
+                .find_map(|a| of(a).or_else(|| a.get("data").and_then(of)))
+                .ok_or_else(|| unexpected(value))?
+        }
+        _ => return Err(unexpected(value)),
+    };
+    items
+        .iter()
+        .map(|item| match item {
+            Value::Str(s) => Ok(s.to_string()),
+            Value::Int(i) => Ok(i.to_string()),
+            Value::Bool(b) => Ok(if *b { "True" } else { "False" }.to_owned()),
+            Value::Float(f) => Ok(format!("{f:?}")),
+            other => Err(unexpected(other)),
+        })
+        .collect()
+}
+
+fn unexpected(value: &Value) -> crate::Error {
+    crate::Error::InvalidSetting {
+        name: "registry",
+        value: value.type_name().to_owned(),
+        reason: "an array of names was expected".into(),
+    }
+}
+
+/// The registry as scvi-tools 1.4 keeps it.
+pub(super) fn write(r: &Registry, config: &ScviConfig, n_cells: usize) -> Value {
+    let setup = &r.setup;
+    let linear = matches!(config.decoder, Decoder::Linear { .. });
+    let list = |keys: &[String]| {
+        if keys.is_empty() { Value::None } else { Value::list(keys.iter().map(|k| k.as_str().into()).collect()) }
+    };
+    let mut args: Vec<(&str, Value)> = vec![
+        ("layer", setup.layer.as_deref().into()),
+        ("batch_key", setup.batch_key.as_deref().into()),
+        ("labels_key", setup.labels_key.as_deref().into()),
+    ];
+    let mut fields = vec![
+        ("X", x_field(r, n_cells)),
+        ("batch", category_field("_scvi_batch", "n_batch", setup.batch_key.as_deref(), &r.batches)),
+        ("labels", category_field("_scvi_labels", "n_labels", setup.labels_key.as_deref(), &r.labels)),
+    ];
+    // LinearSCVI's setup has no covariates.
+    if !linear {
+        args.push(("size_factor_key", setup.size_factor_key.as_deref().into()));
+        args.push(("categorical_covariate_keys", list(&setup.categorical_covariate_keys)));
+        args.push(("continuous_covariate_keys", list(&setup.continuous_covariate_keys)));
+        fields.push(("size_factor", size_factor_field(setup)));
+        fields.push(("extra_categorical_covs", categorical_field(r)));
+        fields.push(("extra_continuous_covs", continuous_field(setup)));
+    }
+    dict(vec![
+        ("scvi_version", "1.4.2".into()),
+        ("model_name", if linear { "LinearSCVI" } else { "SCVI" }.into()),
+        ("setup_args", dict(args)),
+        ("field_registries", dict(fields)),
+        ("setup_method_name", "setup_anndata".into()),
+        ("_scvi_uuid", uuid(r).into()),
+    ])
+}
+
+fn dict(pairs: Vec<(&str, Value)>) -> Value {
+    Dict::from_pairs(pairs).into()
+}
+
+fn field(data: Vec<(&str, Value)>, state: Vec<(&str, Value)>, summary: Vec<(&str, Value)>) -> Value {
+    dict(vec![("data_registry", dict(data)), ("state_registry", dict(state)), ("summary_stats", dict(summary))])
+}
+
+fn int(n: usize) -> Value {
+    Value::Int(n as i64)
+}
+
+fn names(v: &[String]) -> Value {
+    NumpyArray::from_strings(v).into()
+}
+
+fn x_field(r: &Registry, n_cells: usize) -> Value {
+    let name = if r.setup.layer.is_some() { "layers" } else { "X" };
+    field(
+        vec![("attr_name", name.into()), ("attr_key", r.setup.layer.as_deref().into())],
+        vec![("n_obs", int(n_cells)), ("n_vars", int(r.n_genes())), ("column_names", names(&r.genes))],
+        vec![("n_vars", int(r.n_genes())), ("n_cells", int(n_cells))],
+    )
+}
+
+fn category_field(column: &str, count: &'static str, key: Option<&str>, categories: &[String]) -> Value {
+    let mapping: Value =
+        if is_given(categories) || key.is_some() { names(categories) } else { NumpyArray::from_i64(&[0]).into() };
+    field(
+        vec![("attr_name", "obs".into()), ("attr_key", column.into())],
+        vec![("categorical_mapping", mapping), ("original_key", key.unwrap_or(column).into())],
+        vec![(count, int(categories.len()))],
+    )
+}
+
+fn size_factor_field(setup: &Setup) -> Value {
+    let data = match setup.size_factor_key.as_deref() {
+        Some(key) => vec![("attr_name", "obs".into()), ("attr_key", key.into())],
+        None => vec![],
+    };
+    field(data, vec![], vec![])
+}
+
+fn categorical_field(r: &Registry) -> Value {
+    let keys = &r.setup.categorical_covariate_keys;
+    if keys.is_empty() {
+        return field(vec![], vec![], vec![("n_extra_categorical_covs", int(0))]);
+    }
+    let mappings = Dict::from_pairs(keys.iter().map(String::as_str).zip(r.categorical_covariates.iter().map(|c| names(c))));
+    let counts = r.categorical_covariates.iter().map(|c| int(c.len())).collect();
+    field(
+        vec![("attr_name", "obsm".into()), ("attr_key", "_scvi_extra_categorical_covs".into())],
+        vec![
+            ("mappings", mappings.into()),
+            ("field_keys", Value::list(keys.iter().map(|k| k.as_str().into()).collect())),
+            ("n_cats_per_key", Value::list(counts)),
+        ],
+        vec![("n_extra_categorical_covs", int(keys.len()))],
+    )
+}
+
+fn continuous_field(setup: &Setup) -> Value {
+    let keys = &setup.continuous_covariate_keys;
+    if keys.is_empty() {
+        return field(vec![], vec![], vec![("n_extra_continuous_covs", int(0))]);
+    }
+    field(
+        vec![("attr_name", "obsm".into()), ("attr_key", "_scvi_extra_continuous_covs".into())],
+        vec![("columns", names(keys))],
+        vec![("n_extra_continuous_covs", int(keys.len()))],
+    )
+}
+
+/// An identifier that depends on the registry alone, so that the same model gives the same file.
+fn uuid(r: &Registry) -> String {
+    // FNV-1a, twice with different starts.
+    let hash = |start: u64| {
+        r.genes.iter().chain(&r.batches).chain(&r.labels).flat_map(|s| s.bytes().chain([0])).fold(start, |h, b| {
+            (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3)
+        })
+    };
+    let (a, b) = (hash(0xcbf2_9ce4_8422_2325), hash(0x9e37_79b9_7f4a_7c15));
+    format!(
+        "{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}",
+        a >> 32,
+        (a >> 16) & 0xffff,
+        a & 0xfff,
+        (b >> 52) & 0xfff,
+        b & 0xffff_ffff_ffff
+    )
+}

@@ -1,0 +1,85 @@
+use std::path::Path;
+
+use candle_core::{DType, Tensor};
+use sc_io::pytorch::{self, DataFrame, Dict, NumpyArray, TorchTensor, Value};
+
+use super::{MODEL, init_params, registry};
+use crate::{Result, Scvi};
+
+impl Scvi {
+    /// Writes a folder with the `model.pt` that scvi-tools 1.x loads with `SCVI.load(dir, adata)` (or
+    /// `LinearSCVI.load`).
+    ///
+    /// # Errors
+    /// If the disk refuses; the file is whole or as it was.
+    pub fn save_scvi_tools(&self, dir: impl AsRef<Path>) -> Result<()> {
+        let dir = dir.as_ref();
+        let path = dir.join(MODEL);
+        std::fs::create_dir_all(dir).map_err(|source| sc_model::Error::File {
+            path: dir.to_owned(),
+            action: "create",
+            source,
+        })?;
+        let weights = self
+            .parameters()
+            .iter()
+            .map(|p| Ok((p.name(), Value::from(to_torch(&p.export()?)?))))
+            .collect::<Result<Vec<_>>>()?;
+        let root = Dict::from_pairs([
+            ("model_state_dict", Value::from(Dict::ordered(weights))),
+            ("var_names", NumpyArray::from_strings(&self.registry().genes).into()),
+            ("attr_dict", self.attributes()?),
+        ]);
+        Ok(pytorch::write(&path, &root.into())?)
+    }
+
+    fn attributes(&self) -> Result<Value> {
+        let split = self.training().map(|t| t.split.clone()).unwrap_or_default();
+        let n_cells = split.train.len() + split.validation.len() + split.test.len();
+        let indices = |v: &[usize]| -> Value {
+            NumpyArray::from_i64(&v.iter().map(|&i| i as i64).collect::<Vec<_>>()).into()
+        };
+        let linear = matches!(self.config().decoder, crate::Decoder::Linear { .. });
+        let name = if linear { "LinearSCVI" } else { "SCVI" };
+        Ok(Dict::from_pairs([
+            ("get_normalized_function_name_", "get_normalized_expression".into()),
+            ("history_", self.history_frames()?),
+            ("init_params_", init_params::write(self.config())),
+            ("is_trained_", self.training().is_some().into()),
+            ("registry_", registry::write(self.registry(), self.config(), n_cells)),
+            ("run_name_", name.into()),
+            ("test_indices_", indices(&split.test)),
+            ("train_indices_", indices(&split.train)),
+            ("validation_indices_", indices(&split.validation)),
+        ])
+        .into())
+    }
+
+    fn history_frames(&self) -> Result<Value> {
+        let Some(training) = self.training() else { return Ok(Value::None) };
+        let frames = training
+            .history
+            .names()
+            .map(|name| {
+                let points = training.history.get(name);
+                let frame = DataFrame {
+                    columns: vec![name.to_owned()],
+                    index: points.iter().map(|p| p.0 as f64).collect(),
+                    index_name: Some("epoch".into()),
+                    values: vec![points.iter().map(|p| p.1).collect()],
+                };
+                Ok((name, frame.to_value()?))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Dict::from_pairs(frames).into())
+    }
+}
+
+fn to_torch(t: &Tensor) -> Result<TorchTensor> {
+    let flat = t.flatten_all()?;
+    Ok(match t.dtype() {
+        DType::I64 => TorchTensor::from_i64(t.dims(), &flat.to_vec1()?)?,
+        DType::F64 => TorchTensor::from_f64(t.dims(), &flat.to_vec1()?)?,
+        _ => TorchTensor::from_f32(t.dims(), &flat.to_dtype(DType::F32)?.to_vec1()?)?,
+    })
+}

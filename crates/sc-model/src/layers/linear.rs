@@ -1,0 +1,74 @@
+use candle_core::Tensor;
+use sc_tensor::ops::{self, SparseInput};
+
+use crate::{Init, Mode, Param, ParamBuilder, Result};
+
+/// PyTorch's default for a linear layer: uniform on `(-1/sqrt(n_in), 1/sqrt(n_in))`, weights and bias alike.
+fn default_init(n_in: usize) -> Init {
+    Init::Uniform(1.0 / (n_in.max(1) as f64).sqrt())
+}
+
+/// `y = x Wᵀ + b` with `W` of shape `[n_out, n_in]`.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    weight: Param,
+    bias: Option<Param>,
+}
+
+impl Linear {
+    /// Makes `weight` and, if asked for, `bias`.
+    ///
+    /// # Errors
+    /// If the names are taken.
+    pub fn new(p: &ParamBuilder<'_>, n_in: usize, n_out: usize, bias: bool) -> Result<Self> {
+        let init = default_init(n_in);
+        Ok(Self {
+            weight: p.param("weight", (n_out, n_in), init)?,
+            bias: bias.then(|| p.param("bias", n_out, init)).transpose()?,
+        })
+    }
+
+    /// `[N, n_in] -> [N, n_out]`.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn forward(&self, x: &Tensor, mode: &Mode<'_>) -> Result<Tensor> {
+        Ok(ops::linear(x, self.weight.get(mode), self.bias.as_ref().map(|b| b.get(mode)))?)
+    }
+
+    /// The weight, `[n_out, n_in]`.
+    pub fn weight(&self) -> &Param {
+        &self.weight
+    }
+}
+
+/// `y = x Wᵀ + b` for sparse `x`: the first layer of an encoder. The weight is kept input-major, so that each stored
+/// count reads one contiguous row, and a minibatch of counts is never made dense.
+#[derive(Debug, Clone)]
+pub struct SparseLinear {
+    weight: Param,
+    bias: Option<Param>,
+}
+
+impl SparseLinear {
+    /// Makes `weight` and, if asked for, `bias`.
+    ///
+    /// # Errors
+    /// If the names are taken.
+    pub fn new(p: &ParamBuilder<'_>, n_in: usize, n_out: usize, bias: bool) -> Result<Self> {
+        let init = default_init(n_in);
+        Ok(Self {
+            weight: p.transposed("weight", n_in, n_out, init)?,
+            bias: bias.then(|| p.param("bias", n_out, init)).transpose()?,
+        })
+    }
+
+    /// Sparse `[N, G]`, and dense columns `[N, n_in - G]` that follow them, `-> [N, n_out]`.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn forward(&self, x: &SparseInput, extra: Option<&Tensor>, mode: &Mode<'_>) -> Result<Tensor> {
+        let bias = self.bias.as_ref().map(|b| b.get(mode));
+        Ok(ops::csr_linear(x, self.weight.get(mode), bias, extra)?)
+    }
+}

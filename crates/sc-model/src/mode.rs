@@ -1,0 +1,52 @@
+use sc_tensor::rng::Rng;
+
+/// How a forward pass runs: for inference, or for one training step.
+#[derive(Clone, Copy)]
+pub struct Mode<'a> {
+    training: Option<Training<'a>>,
+}
+
+/// What a training step adds to a forward pass.
+#[derive(Clone, Copy)]
+struct Training<'a> {
+    rng: &'a Rng,
+    step: u64,
+    dropout: bool,
+}
+
+impl<'a> Mode<'a> {
+    /// Inference: running statistics, no dropout, no graph.
+    pub fn eval() -> Self {
+        Self { training: None }
+    }
+
+    /// Step number `step` of training: batch statistics, dropout drawn from `rng`, gradients tracked.
+    pub fn train(rng: &'a Rng, step: u64) -> Self {
+        Self { training: Some(Training { rng, step, dropout: true }) }
+    }
+
+    /// The same without dropout, to compare gradients.
+    #[must_use]
+    pub fn without_dropout(mut self) -> Self {
+        if let Some(t) = &mut self.training {
+            t.dropout = false;
+        }
+        self
+    }
+
+    /// Whether this is a training step.
+    pub fn is_training(&self) -> bool {
+        self.training.is_some()
+    }
+
+    /// Whether the graph is tracked.
+    pub fn tracks(&self) -> bool {
+        self.training.is_some()
+    }
+
+    /// The random numbers of the dropout layer called `name` in this step; none at inference.
+    pub fn dropout_stream(&self, name: &str) -> Option<sc_tensor::rng::Stream> {
+        let t = self.training.filter(|t| t.dropout)?;
+        Some(t.rng.stream(&format!("dropout/{name}")).at(&[t.step]))
+    }
+}

@@ -1,0 +1,279 @@
+//! Named parameters and buffers in a fixed order.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use candle_core::{DType, Device, Shape, Tensor, Var};
+use sc_tensor::rng::Rng;
+
+use crate::{Error, Mode, Result};
+
+/// How a parameter starts. The names and formulas are PyTorch's, so that a fresh model has the same distribution.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum Init {
+    /// All the same.
+    Const(f64),
+    /// Normal with mean 0 and this standard deviation.
+    Normal(f64),
+    /// Uniform on `(-bound, bound)`.
+    Uniform(f64),
+}
+
+/// A parameter (trained by gradients) or a buffer (e.g. running statistics).
+#[derive(Debug, Clone)]
+pub struct Param {
+    name: Arc<str>,
+    var: Var,
+    frozen: Tensor,
+    trainable: Arc<AtomicBool>,
+    is_buffer: bool,
+    transposed: bool,
+}
+
+impl Param {
+    /// Its name, dotted like PyTorch's `state_dict`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The tensor to compute with: tracked by the graph while training, without a graph otherwise.
+    pub fn get(&self, mode: &Mode<'_>) -> &Tensor {
+        if mode.tracks() && self.is_trainable() { self.var.as_tensor() } else { &self.frozen }
+    }
+
+    /// The values, without a graph.
+    pub fn value(&self) -> &Tensor {
+        &self.frozen
+    }
+
+    /// The variable behind it.
+    pub fn var(&self) -> &Var {
+        &self.var
+    }
+
+    /// Whether gradients reach it.
+    pub fn is_trainable(&self) -> bool {
+        self.trainable.load(Ordering::Relaxed)
+    }
+
+    /// Freezes or thaws it. Buffers stay frozen.
+    pub fn set_trainable(&self, trainable: bool) {
+        self.trainable.store(trainable && !self.is_buffer, Ordering::Relaxed);
+    }
+
+    /// Whether it is a buffer.
+    pub fn is_buffer(&self) -> bool {
+        self.is_buffer
+    }
+
+    /// The values in PyTorch's layout (a weight that is kept input-major here is output-major there).
+    ///
+    /// # Errors
+    /// If the copy fails.
+    pub fn export(&self) -> Result<Tensor> {
+        Ok(if self.transposed { self.frozen.t()?.contiguous()? } else { self.frozen.clone() })
+    }
+
+    /// The shape in PyTorch's layout.
+    pub fn export_shape(&self) -> Vec<usize> {
+        let mut dims = self.frozen.dims().to_vec();
+        if self.transposed {
+            dims.reverse();
+        }
+        dims
+    }
+
+    /// Overwrites the values from PyTorch's layout, converting the type.
+    ///
+    /// # Errors
+    /// If the shapes differ.
+    pub fn import(&self, value: &Tensor) -> Result<()> {
+        let value = if self.transposed { value.t()? } else { value.clone() };
+        let value = value.to_dtype(self.var.dtype())?.to_device(self.var.device())?.contiguous()?;
+        Ok(self.var.set(&value)?)
+    }
+}
+
+/// All parameters and buffers of a model, in the order in which they were made.
+#[derive(Debug, Clone)]
+pub struct Params {
+    device: Device,
+    dtype: DType,
+    entries: Vec<Param>,
+    by_name: HashMap<Arc<str>, usize>,
+}
+
+impl Params {
+    /// All entries in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Param> {
+        self.entries.iter()
+    }
+
+    /// The entries that gradients reach, in order.
+    pub fn trainable(&self) -> impl Iterator<Item = &Param> {
+        self.entries.iter().filter(|p| p.is_trainable())
+    }
+
+    /// The entry of this name.
+    pub fn get(&self, name: &str) -> Option<&Param> {
+        self.by_name.get(name).and_then(|&i| self.entries.get(i))
+    }
+
+    /// How many numbers are trained.
+    pub fn n_trainable(&self) -> usize {
+        self.trainable().map(|p| p.frozen.elem_count()).sum()
+    }
+
+    /// Where they live.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Their floating-point type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// A copy of all values, e.g. of the best epoch.
+    ///
+    /// # Errors
+    /// If a copy fails.
+    pub fn snapshot(&self) -> Result<Vec<Tensor>> {
+        self.entries.iter().map(|p| Ok(p.frozen.copy()?)).collect()
+    }
+
+    /// Puts back what [`Params::snapshot`] copied.
+    ///
+    /// # Errors
+    /// If the copy is of another model.
+    pub fn restore(&self, snapshot: &[Tensor]) -> Result<()> {
+        if snapshot.len() != self.entries.len() {
+            return Err(Error::InvalidSetting {
+                name: "snapshot",
+                value: format!("{} tensors", snapshot.len()),
+                reason: format!("the model has {}", self.entries.len()),
+            });
+        }
+        for (p, t) in self.entries.iter().zip(snapshot) {
+            p.var.set(t)?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes parameters with dotted names; `pp("encoder")` goes one level down.
+///
+/// Each parameter draws its initial values from a random stream of its own name, so that adding a layer does not
+/// change the others.
+#[derive(Clone)]
+pub struct ParamBuilder<'a> {
+    store: &'a RefCell<Params>,
+    rng: &'a Rng,
+    prefix: String,
+}
+
+/// Runs `build` with a [`ParamBuilder`] and returns what it built together with the parameters it made.
+///
+/// # Errors
+/// Those of `build`.
+pub fn build_params<T, E: From<Error>>(
+    device: &Device,
+    dtype: DType,
+    rng: &Rng,
+    build: impl FnOnce(&ParamBuilder<'_>) -> Result<T, E>,
+) -> Result<(T, Params), E> {
+    let store = RefCell::new(Params {
+        device: device.clone(),
+        dtype,
+        entries: Vec::new(),
+        by_name: HashMap::new(),
+    });
+    let built = build(&ParamBuilder { store: &store, rng, prefix: String::new() })?;
+    Ok((built, store.into_inner()))
+}
+
+impl ParamBuilder<'_> {
+    /// The builder for names below `name`.
+    #[must_use]
+    pub fn pp(&self, name: impl std::fmt::Display) -> Self {
+        Self { store: self.store, rng: self.rng, prefix: self.path(&name.to_string()) }
+    }
+
+    /// The full name of `name` below this builder.
+    pub fn path(&self, name: &str) -> String {
+        if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) }
+    }
+
+    /// Where the parameters live.
+    pub fn device(&self) -> Device {
+        self.store.borrow().device.clone()
+    }
+
+    /// Their floating-point type.
+    pub fn dtype(&self) -> DType {
+        self.store.borrow().dtype
+    }
+
+    /// A parameter.
+    ///
+    /// # Errors
+    /// [`Error::InvalidSetting`] if the name is taken.
+    pub fn param(&self, name: &str, shape: impl Into<Shape>, init: Init) -> Result<Param> {
+        self.add(name, shape.into(), init, false, false)
+    }
+
+    /// A weight that PyTorch keeps as `[n_out, n_in]` and we as `[n_in, n_out]`, so that each input (a gene) owns
+    /// one contiguous row. Files keep PyTorch's layout.
+    ///
+    /// # Errors
+    /// [`Error::InvalidSetting`] if the name is taken.
+    pub fn transposed(&self, name: &str, n_in: usize, n_out: usize, init: Init) -> Result<Param> {
+        self.add(name, Shape::from((n_in, n_out)), init, false, true)
+    }
+
+    /// A buffer: saved, never trained.
+    ///
+    /// # Errors
+    /// [`Error::InvalidSetting`] if the name is taken.
+    pub fn buffer(&self, name: &str, value: &Tensor) -> Result<Param> {
+        self.push(name, value, true, false)
+    }
+
+    fn add(&self, name: &str, shape: Shape, init: Init, is_buffer: bool, transposed: bool) -> Result<Param> {
+        let (device, dtype) = (self.device(), self.dtype());
+        let mut stream = self.rng.stream(&format!("init/{}", self.path(name)));
+        let value = match init {
+            Init::Const(c) => Tensor::full(c, shape, &device)?.to_dtype(dtype)?,
+            Init::Normal(sd) => (stream.normal(shape, dtype, &device)? * sd)?,
+            Init::Uniform(bound) => stream.uniform(-bound, bound, shape, dtype, &device)?,
+        };
+        self.push(name, &value, is_buffer, transposed)
+    }
+
+    fn push(&self, name: &str, value: &Tensor, is_buffer: bool, transposed: bool) -> Result<Param> {
+        let var = Var::from_tensor(value)?;
+        let name: Arc<str> = self.path(name).into();
+        let param = Param {
+            frozen: var.as_detached_tensor(),
+            trainable: Arc::new(AtomicBool::new(!is_buffer)),
+            name: name.clone(),
+            var,
+            is_buffer,
+            transposed,
+        };
+        let mut store = self.store.borrow_mut();
+        let index = store.entries.len();
+        if store.by_name.insert(name.clone(), index).is_some() {
+            return Err(Error::InvalidSetting {
+                name: "parameter",
+                value: name.to_string(),
+                reason: "this name is taken".into(),
+            });
+        }
+        store.entries.push(param.clone());
+        Ok(param)
+    }
+}

@@ -1,0 +1,225 @@
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use candle_core::{Device, Tensor};
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use super::config::Split;
+use super::{Control, EpochEvent, History, Loss, Observer, Snapshot, StepEvent, StopReason, TrainConfig};
+use crate::schedule::{LrState, StopState};
+use crate::{Error, Optimizer, Params, Result, tensors};
+
+/// Sums of the metrics over the minibatches of an epoch.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Sums {
+    n_cells: usize,
+    loss: f64,
+    by_name: IndexMap<String, f64>,
+}
+
+impl Sums {
+    pub(super) fn add(&mut self, loss: &Loss, value: f64) {
+        self.n_cells += loss.n_cells;
+        self.loss += value * loss.n_cells as f64;
+        for (name, sum) in &loss.sums {
+            *self.by_name.entry((*name).to_owned()).or_insert(0.0) += sum;
+        }
+    }
+
+    /// Writes the means to the history as `<metric>_<set>`.
+    pub(super) fn note(&self, history: &mut History, set: &str, epoch: usize) {
+        let n = self.n_cells.max(1) as f64;
+        let loss = if set == "train" { "train_loss_epoch".to_owned() } else { format!("{set}_loss") };
+        history.push(&loss, epoch, self.loss / n);
+        for (name, sum) in &self.by_name {
+            history.push(&format!("{name}_{set}"), epoch, sum / n);
+        }
+    }
+}
+
+/// Where training stands besides the weights and the optimiser.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Progress {
+    pub(super) epoch: usize,
+    pub(super) step_in_epoch: usize,
+    pub(super) step: u64,
+    pub(super) split: Split,
+    pub(super) lr: LrState,
+    pub(super) stop: StopState,
+    pub(super) train_sums: Sums,
+    pub(super) history: History,
+}
+
+impl Progress {
+    pub(super) fn new(split: Split, config: &TrainConfig) -> Self {
+        Self {
+            epoch: 0,
+            step_in_epoch: 0,
+            step: 0,
+            split,
+            lr: LrState::new(config.lr),
+            stop: StopState::default(),
+            train_sums: Sums::default(),
+            history: History::default(),
+        }
+    }
+}
+
+/// Saves the state of a running loop.
+pub(super) struct Saver<'a> {
+    pub(super) params: &'a Params,
+    pub(super) optimizer: &'a Optimizer,
+    pub(super) progress: &'a Progress,
+    pub(super) config: &'a TrainConfig,
+}
+
+impl Snapshot for Saver<'_> {
+    fn save(&self, path: &Path) -> Result<()> {
+        let mut all: Vec<(String, Tensor)> =
+            self.params.iter().map(|p| (format!("model/{}", p.name()), p.value().clone())).collect();
+        all.extend(self.optimizer.state(self.params)?);
+        let metadata = [
+            ("progress", serde_json::to_string(self.progress)),
+            ("config", serde_json::to_string(self.config)),
+        ]
+        .into_iter()
+        .map(|(k, v)| match v {
+            Ok(v) => Ok((k.to_owned(), v)),
+            Err(e) => Err(Error::Format { path: path.to_owned(), reason: e.to_string() }),
+        })
+        .collect::<Result<tensors::Metadata>>()?;
+        tensors::write(path, &all, &metadata)
+    }
+}
+
+/// A state of training that was saved by [`Checkpoint`].
+#[derive(Debug)]
+pub struct ResumeState {
+    path: PathBuf,
+    tensors: HashMap<String, Tensor>,
+    progress: Progress,
+    config: TrainConfig,
+}
+
+impl ResumeState {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// [`Error::File`] or [`Error::Format`].
+    pub fn load(path: &Path) -> Result<Self> {
+        let (tensors, metadata) = tensors::read(path, &Device::Cpu)?;
+        Ok(Self {
+            progress: tensors::json_entry(path, &metadata, "progress")?,
+            config: tensors::json_entry(path, &metadata, "config")?,
+            tensors,
+            path: path.to_owned(),
+        })
+    }
+
+    /// The settings of the run.
+    pub fn config(&self) -> &TrainConfig {
+        &self.config
+    }
+
+    /// The epoch it had reached, from 0.
+    pub fn epoch(&self) -> usize {
+        self.progress.epoch
+    }
+
+    pub(super) fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    pub(super) fn tensors(&self) -> &HashMap<String, Tensor> {
+        &self.tensors
+    }
+
+    /// More epochs are fine; anything else would not be the same run.
+    pub(super) fn check(&self, config: &TrainConfig, n_cells: usize) -> Result<()> {
+        let same_length = TrainConfig { max_epochs: self.config.max_epochs, ..config.clone() };
+        if same_length != self.config {
+            return Err(Error::Format {
+                path: self.path.clone(),
+                reason: format!(
+                    "was saved with other training settings; found {}, now {}",
+                    serde_json::to_string(&self.config).unwrap_or_default(),
+                    serde_json::to_string(config).unwrap_or_default()
+                ),
+            });
+        }
+        let s = &self.progress.split;
+        let highest = s.train.iter().chain(&s.validation).chain(&s.test).max().copied().unwrap_or(0);
+        let n = s.train.len() + s.validation.len() + s.test.len();
+        if highest >= n_cells || (config.split.given.is_none() && n != n_cells) {
+            return Err(Error::Format {
+                path: self.path.clone(),
+                reason: format!("was saved while training on {n} cells, the data has {n_cells}"),
+            });
+        }
+        Ok(())
+    }
+
+    /// Puts the weights into the model.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`] or [`Error::WrongShape`].
+    pub fn restore(&self, params: &Params) -> Result<()> {
+        for p in params.iter() {
+            let t = self.tensors.get(&format!("model/{}", p.name())).ok_or_else(|| Error::MissingTensor {
+                path: self.path.clone(),
+                name: p.name().to_owned(),
+                what: "a parameter of the model".into(),
+            })?;
+            if t.dims() != p.value().dims() {
+                return Err(Error::WrongShape {
+                    path: self.path.clone(),
+                    name: p.name().to_owned(),
+                    found: t.dims().to_vec(),
+                    expected: p.value().dims().to_vec(),
+                });
+            }
+            p.var().set(&t.to_dtype(p.value().dtype())?.to_device(p.value().device())?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Saves the state every so often, and when training is interrupted, so that it can be [resumed](super::resume).
+pub struct Checkpoint {
+    path: PathBuf,
+    every: Duration,
+    last: Instant,
+}
+
+impl Checkpoint {
+    /// To `path`, at most once in `every`; zero saves after every minibatch.
+    pub fn new(path: impl Into<PathBuf>, every: Duration) -> Self {
+        Self { path: path.into(), every, last: Instant::now() }
+    }
+
+    fn save_if_due(&mut self, state: &dyn Snapshot) -> Result<()> {
+        if self.last.elapsed() >= self.every {
+            state.save(&self.path)?;
+            self.last = Instant::now();
+        }
+        Ok(())
+    }
+}
+
+impl Observer for Checkpoint {
+    fn on_step(&mut self, event: &StepEvent<'_>) -> Result<Control> {
+        self.save_if_due(event.state)?;
+        Ok(Control::Continue)
+    }
+
+    fn on_epoch(&mut self, event: &EpochEvent<'_>) -> Result<Control> {
+        self.save_if_due(event.state)?;
+        Ok(Control::Continue)
+    }
+
+    fn on_end(&mut self, reason: StopReason, _: &History, state: &dyn Snapshot) -> Result<()> {
+        if reason == StopReason::Interrupted { state.save(&self.path) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,210 @@
+use std::time::Instant;
+
+use candle_core::DType;
+use sc_tensor::rng::Rng;
+
+use super::checkpoint::{Progress, ResumeState, Saver};
+use super::config::Split;
+use super::{Control, EpochEvent, Loss, Observer, RunInfo, Step, StepEvent, StopReason, Trainable, TrainConfig};
+use crate::optim::first_non_finite;
+use crate::{Error, Mode, Optimizer, Result};
+
+/// What training left behind besides the weights.
+#[derive(Debug, Clone)]
+pub struct Fitted {
+    /// The metrics of each epoch.
+    pub history: super::History,
+    /// Which cells trained and which validated.
+    pub split: Split,
+    /// Why it ended.
+    pub stop: StopReason,
+}
+
+/// Trains a model from where its weights are.
+///
+/// The same seed gives the same weights bit for bit, whatever the number of threads.
+///
+/// # Errors
+/// [`Error::Diverged`] if the loss is no longer finite, and the errors of the model, the data and the observer.
+pub fn fit<M: Trainable<D>, D: ?Sized>(
+    model: &M,
+    data: &D,
+    config: &TrainConfig,
+    observer: &mut dyn Observer,
+) -> Result<Fitted> {
+    config.check()?;
+    let split = config.split.split(model.n_cells(data), config.batch_size, config.seed)?;
+    let progress = Progress::new(split, config);
+    let optimizer = Optimizer::new(config.optimizer, model.params());
+    Loop { model, data, config, progress, optimizer, rng: Rng::new(config.seed) }.run(observer)
+}
+
+/// Goes on from a saved state as if training had never stopped: the result is the same bit for bit.
+///
+/// # Errors
+/// Those of [`fit`], and [`Error::InvalidSetting`] if the settings are not those of the saved run.
+pub fn resume<M: Trainable<D>, D: ?Sized>(
+    model: &M,
+    data: &D,
+    config: &TrainConfig,
+    state: &ResumeState,
+    observer: &mut dyn Observer,
+) -> Result<Fitted> {
+    config.check()?;
+    state.check(config, model.n_cells(data))?;
+    state.restore(model.params())?;
+    let mut optimizer = Optimizer::new(config.optimizer, model.params());
+    optimizer.load_state(model.params(), state.tensors())?;
+    let progress = state.progress().clone();
+    Loop { model, data, config, progress, optimizer, rng: Rng::new(config.seed) }.run(observer)
+}
+
+struct Loop<'a, M, D: ?Sized> {
+    model: &'a M,
+    data: &'a D,
+    config: &'a TrainConfig,
+    progress: Progress,
+    optimizer: Optimizer,
+    rng: Rng,
+}
+
+impl<M: Trainable<D>, D: ?Sized> Loop<'_, M, D> {
+    fn run(mut self, observer: &mut dyn Observer) -> Result<Fitted> {
+        let epochs = self.config.epochs(self.model.n_cells(self.data));
+        observer.on_start(&RunInfo {
+            epochs,
+            first_epoch: self.progress.epoch,
+            steps_per_epoch: self.progress.split.train.len().div_ceil(self.config.batch_size),
+            n_train: self.progress.split.train.len(),
+            n_validation: self.progress.split.validation.len(),
+        })?;
+        let mut stop = StopReason::Finished;
+        while self.progress.epoch < epochs {
+            if self.train_epoch(observer)? == Control::Stop {
+                stop = StopReason::Interrupted;
+                break;
+            }
+            let stops_early = self.end_epoch()?;
+            let event = EpochEvent {
+                epoch: self.progress.epoch - 1,
+                epochs,
+                history: &self.progress.history,
+                state: &self.saver(),
+            };
+            if observer.on_epoch(&event)? == Control::Stop {
+                stop = StopReason::Interrupted;
+                break;
+            }
+            if stops_early {
+                stop = StopReason::EarlyStopping;
+                break;
+            }
+        }
+        observer.on_end(stop, &self.progress.history, &self.saver())?;
+        Ok(Fitted { history: self.progress.history, split: self.progress.split, stop })
+    }
+
+    fn saver(&self) -> Saver<'_> {
+        Saver {
+            params: self.model.params(),
+            optimizer: &self.optimizer,
+            progress: &self.progress,
+            config: self.config,
+        }
+    }
+
+    /// The training cells of an epoch in their order.
+    fn order(&self, epoch: usize) -> Vec<usize> {
+        let train = &self.progress.split.train;
+        let mut stream = self.rng.stream("shuffle").at(&[epoch as u64]);
+        stream.permutation(train.len()).into_iter().map(|i| train[i]).collect()
+    }
+
+    fn train_epoch(&mut self, observer: &mut dyn Observer) -> Result<Control> {
+        let start = Instant::now();
+        let epoch = self.progress.epoch;
+        let order = self.order(epoch);
+        let batches: Vec<&[usize]> = order.chunks(self.config.batch_size).collect();
+        for (k, rows) in batches.iter().enumerate().skip(self.progress.step_in_epoch) {
+            let loss = self.train_step(epoch, k, rows)?;
+            self.progress.step_in_epoch = k + 1;
+            let event = StepEvent {
+                epoch,
+                step: k,
+                steps_per_epoch: batches.len(),
+                loss,
+                state: &self.saver(),
+            };
+            if observer.on_step(&event)? == Control::Stop {
+                return Ok(Control::Stop);
+            }
+        }
+        self.progress.history.epoch_seconds.push(start.elapsed().as_secs_f64());
+        Ok(Control::Continue)
+    }
+
+    fn train_step(&mut self, epoch: usize, step_in_epoch: usize, rows: &[usize]) -> Result<f64> {
+        let step = Step {
+            mode: Mode::train(&self.rng, self.progress.step),
+            epoch,
+            step: self.progress.step,
+            kl_weight: self.config.kl_warmup.weight(epoch, self.progress.step),
+            rng: &self.rng,
+        };
+        let loss = self.model.loss(self.data, rows, &step)?;
+        let value = scalar(&loss)?;
+        let grads = loss.loss.backward()?;
+        if !value.is_finite() {
+            return Err(Error::Diverged {
+                loss: value,
+                epoch,
+                step: step_in_epoch,
+                parameter: first_non_finite(self.model.params(), &grads)?,
+                first_cell: rows.first().copied().unwrap_or(0),
+            });
+        }
+        self.optimizer.step(self.model.params(), &grads, self.progress.lr.lr, self.config.max_grad_norm)?;
+        self.progress.step += 1;
+        self.progress.train_sums.add(&loss, value);
+        Ok(value)
+    }
+
+    /// Closes an epoch: history, validation, learning rate; whether to stop early.
+    fn end_epoch(&mut self) -> Result<bool> {
+        let epoch = self.progress.epoch;
+        let kl_weight = self.config.kl_warmup.weight(epoch, self.progress.step.saturating_sub(1));
+        self.progress.history.push("kl_weight", epoch, kl_weight);
+        let sums = std::mem::take(&mut self.progress.train_sums);
+        sums.note(&mut self.progress.history, "train", epoch);
+        if self.config.validates_after(epoch) && !self.progress.split.validation.is_empty() {
+            self.validate(epoch, kl_weight)?;
+        }
+        let metric = |name: &str, p: &Progress| p.history.get(name).last().filter(|m| m.0 == epoch).map(|m| m.1);
+        let plateau = metric(&self.config.plateau_monitor, &self.progress);
+        self.progress.lr.after_epoch(&self.config.lr_schedule, self.config.lr, epoch, plateau);
+        let stops = match &self.config.early_stopping {
+            Some(rule) => metric(&rule.monitor, &self.progress)
+                .is_some_and(|m| self.progress.stop.after_epoch(rule, epoch, m)),
+            None => false,
+        };
+        self.progress.epoch += 1;
+        self.progress.step_in_epoch = 0;
+        Ok(stops)
+    }
+
+    fn validate(&mut self, epoch: usize, kl_weight: f64) -> Result<()> {
+        let mut sums = super::checkpoint::Sums::default();
+        for (k, rows) in self.progress.split.validation.chunks(self.config.batch_size).enumerate() {
+            let step = Step { mode: Mode::eval(), epoch, step: k as u64, kl_weight, rng: &self.rng };
+            let loss = self.model.loss(self.data, rows, &step)?;
+            let value = scalar(&loss)?;
+            sums.add(&loss, value);
+        }
+        sums.note(&mut self.progress.history, "validation", epoch);
+        Ok(())
+    }
+}
+
+fn scalar(loss: &Loss) -> Result<f64> {
+    Ok(loss.loss.to_dtype(DType::F64)?.to_scalar::<f64>()?)
+}

@@ -1,0 +1,76 @@
+use std::io::Write;
+use std::path::Path;
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use crate::Result;
+
+/// The metrics of each epoch, by name: `elbo_train`, `elbo_validation`, ...
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct History {
+    metrics: IndexMap<String, Vec<(usize, f64)>>,
+    /// Seconds that each epoch of training took, without validation. Not part of what a seed reproduces.
+    #[serde(default)]
+    pub epoch_seconds: Vec<f64>,
+}
+
+impl History {
+    /// Notes a value of an epoch (from 0).
+    pub fn push(&mut self, name: &str, epoch: usize, value: f64) {
+        self.metrics.entry(name.to_owned()).or_default().push((epoch, value));
+    }
+
+    /// The names of the metrics.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.metrics.keys().map(String::as_str)
+    }
+
+    /// A metric as pairs of epoch and value; empty if there is none of this name.
+    pub fn get(&self, name: &str) -> &[(usize, f64)] {
+        self.metrics.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// The values of a metric.
+    pub fn values(&self, name: &str) -> Vec<f64> {
+        self.get(name).iter().map(|p| p.1).collect()
+    }
+
+    /// The last value of a metric.
+    pub fn last(&self, name: &str) -> Option<f64> {
+        self.get(name).last().map(|p| p.1)
+    }
+
+    /// The metrics of one epoch.
+    pub fn epoch(&self, epoch: usize) -> impl Iterator<Item = (&str, f64)> {
+        self.metrics.iter().filter_map(move |(k, v)| {
+            v.iter().rev().find(|p| p.0 == epoch).map(|p| (k.as_str(), p.1))
+        })
+    }
+
+    /// Writes one line an epoch and one column a metric.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn write_csv(&self, path: &Path) -> Result<()> {
+        crate::files::write_atomic(path, |f| {
+            let last = self.metrics.values().flatten().map(|p| p.0).max();
+            write!(f, "epoch")?;
+            for name in self.names() {
+                write!(f, ",{name}")?;
+            }
+            writeln!(f)?;
+            for epoch in 0..last.map_or(0, |l| l + 1) {
+                write!(f, "{epoch}")?;
+                for values in self.metrics.values() {
+                    match values.iter().find(|p| p.0 == epoch) {
+                        Some((_, v)) => write!(f, ",{v}")?,
+                        None => write!(f, ",")?,
+                    }
+                }
+                writeln!(f)?;
+            }
+            Ok(())
+        })
+    }
+}

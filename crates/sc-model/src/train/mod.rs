@@ -1,0 +1,71 @@
+//! The training loop, whatever the model.
+
+mod checkpoint;
+mod config;
+mod fit;
+mod history;
+mod observer;
+mod observers;
+
+pub use checkpoint::{Checkpoint, ResumeState};
+pub use config::{Split, SplitConfig, TrainConfig};
+pub use fit::{Fitted, fit, resume};
+pub use history::History;
+pub use observer::{Control, EpochEvent, Observer, RunInfo, Snapshot, StepEvent, StopReason};
+pub use observers::{CsvLog, ProgressBar, StopFlag};
+
+use candle_core::Tensor;
+use sc_tensor::rng::Rng;
+
+use crate::{Mode, Params, Result};
+
+/// What one step of training or validation knows.
+pub struct Step<'a> {
+    /// Training or inference.
+    pub mode: Mode<'a>,
+    /// The epoch, from 0.
+    pub epoch: usize,
+    /// The training minibatch counted over all epochs, from 0 (for validation: the batch within the validation set).
+    pub step: u64,
+    /// The weight of the KL term in this epoch.
+    pub kl_weight: f64,
+    /// The random numbers of the run; draw from a stream named after the use, `at(&[step.step])`.
+    pub rng: &'a Rng,
+}
+
+impl Step<'_> {
+    /// A stream of random numbers for one use in this step; validation has streams of its own.
+    pub fn stream(&self, name: &str) -> sc_tensor::rng::Stream {
+        if self.mode.is_training() {
+            self.rng.stream(name).at(&[self.step])
+        } else {
+            self.rng.stream(&format!("validation/{name}")).at(&[self.epoch as u64, self.step])
+        }
+    }
+}
+
+/// The loss of a minibatch.
+#[derive(Debug)]
+pub struct Loss {
+    /// A scalar to differentiate: the mean over cells.
+    pub loss: Tensor,
+    /// Sums over the cells of the minibatch, by name; the history holds their means over an epoch.
+    pub sums: Vec<(&'static str, f64)>,
+    /// How many cells there were.
+    pub n_cells: usize,
+}
+
+/// A model that the loop can train on data of type `D`.
+pub trait Trainable<D: ?Sized> {
+    /// Its parameters and buffers.
+    fn params(&self) -> &Params;
+
+    /// The number of cells in the data.
+    fn n_cells(&self, data: &D) -> usize;
+
+    /// The loss of the cells `rows`.
+    ///
+    /// # Errors
+    /// If the data cannot be read or does not fit the model.
+    fn loss(&self, data: &D, rows: &[usize], step: &Step<'_>) -> Result<Loss>;
+}

@@ -1,0 +1,139 @@
+//! The loops over gathered stored entries, in `f64`.
+
+use super::block::{BLOCK, Entries};
+use super::family::Family;
+use crate::math::{Float, Kernel, Lane, differences};
+
+/// Which formula suits the counts of a list of [`Entries`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Whole numbers up to [`TINY_COUNT`].
+    Tiny,
+    /// Whole numbers up to [`SMALL_COUNT`].
+    Small,
+    /// Anything.
+    General,
+}
+
+pub(super) const TINY_COUNT: usize = 2;
+pub(super) const SMALL_COUNT: usize = 8;
+
+/// Computes the log-probabilities and gradients of gathered entries.
+pub(super) struct Stored<'a, T, const GRAD: bool> {
+    pub(super) family: Family,
+    pub(super) entries: &'a mut Entries<T>,
+    pub(super) form: Form,
+    /// Gradients by the mean are to be multiplied by the mean.
+    pub(super) chain: bool,
+}
+
+impl<T: Float, const GRAD: bool> Kernel for Stored<'_, T, GRAD> {
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let (e, chain) = (self.entries, self.chain);
+        if self.family == Family::Poisson {
+            return poisson::<T, GRAD>(e, chain);
+        }
+        match self.form {
+            Form::Tiny => rising::<T, TINY_COUNT, GRAD, FMA>(e, chain),
+            Form::Small => rising::<T, SMALL_COUNT, GRAD, FMA>(e, chain),
+            Form::General => general::<T, GRAD, FMA>(e, chain),
+        }
+        if self.family == Family::ZeroInflatedNegativeBinomial {
+            not_dropped::<T, GRAD, FMA>(e);
+        }
+    }
+}
+
+#[inline(always)]
+fn poisson<T: Float, const GRAD: bool>(e: &mut Entries<T>, chain: bool) {
+    for i in 0..e.len.min(BLOCK) {
+        let (x, mu) = (e.x[i].wide(), e.mu[i].wide());
+        e.log_prob[i] = x * e.log_mu[i] - mu - e.log_factorial[i];
+        if GRAD {
+            e.by_mean[i] = T::of(if chain { x - mu } else { x / mu - 1.0 });
+        }
+    }
+}
+
+/// For a whole number x <= K,
+/// lgamma(theta + x) - lgamma(theta) - lgamma(x + 1) + x ln(rho) = ln of the product of (theta + i) rho / (i + 1), i < x,
+/// with rho = (mu + eps) / (theta + mu + eps): one logarithm for everything.
+#[inline(always)]
+fn rising<T: Float, const K: usize, const GRAD: bool, const FMA: bool>(
+    e: &mut Entries<T>,
+    chain: bool,
+) {
+    for i in 0..e.len.min(BLOCK) {
+        let (x, theta) = (e.x[i].wide(), e.theta[i].wide());
+        let mu = e.mu[i].wide() + <f64 as Lane>::EPS;
+        let sum = theta + mu;
+        let inverse = 1.0 / (mu * sum);
+        let inv_sum = inverse * mu;
+        let rho = mu * inv_sum;
+        // The product of theta + i, and the sum of their reciprocals times the product.
+        let (mut product, mut slope, mut weight) = (theta, 1.0_f64, rho);
+        for k in 1..K {
+            let counted = x > k as f64;
+            let factor = theta + k as f64;
+            let next_slope = slope.fma::<FMA>(factor, product);
+            slope = if counted { next_slope } else { slope };
+            product *= if counted { factor } else { 1.0 };
+            weight *= if counted { rho * (1.0 / (k + 1) as f64) } else { 1.0 };
+        }
+        e.log_prob[i] = (product * weight).ln_normal::<FMA>() - e.decline[i].wide();
+        if GRAD {
+            let gamma = slope / product;
+            finish_gradient(e, i, [x, theta, mu, inverse, inv_sum, gamma], chain);
+        }
+    }
+}
+
+#[inline(always)]
+fn general<T: Float, const GRAD: bool, const FMA: bool>(e: &mut Entries<T>, chain: bool) {
+    for i in 0..e.len.min(BLOCK) {
+        let (x, theta) = (e.x[i].wide(), e.theta[i].wide());
+        let mu = e.mu[i].wide() + <f64 as Lane>::EPS;
+        let sum = theta + mu;
+        let inverse = 1.0 / (mu * sum);
+        let inv_sum = inverse * mu;
+        let log_rho = (mu * inv_sum).ln_normal::<FMA>();
+        let (lgamma, digamma) = differences::<FMA>(x, theta);
+        e.log_prob[i] = x.fma::<FMA>(log_rho, lgamma - e.log_factorial[i]) - e.decline[i].wide();
+        if GRAD {
+            finish_gradient(e, i, [x, theta, mu, inverse, inv_sum, digamma], chain);
+        }
+    }
+}
+
+/// With m = mu + eps and s = theta + m:
+/// d/dmu = theta (x - m) / (m s), and
+/// d/dtheta = digamma(theta + x) - digamma(theta) - ln(1 + r) + (theta r - x) / s with r = mu / (theta + eps).
+#[inline(always)]
+fn finish_gradient<T: Float>(
+    e: &mut Entries<T>,
+    i: usize,
+    [x, theta, mu, inverse, inv_sum, digamma]: [f64; 6],
+    chain: bool,
+) {
+    let by_mu = theta * (x - mu) * inverse;
+    e.by_mean[i] = T::of(by_mu * if chain { e.mu[i].wide() } else { 1.0 });
+    let theta_r = e.mu[i].wide() * (theta * e.inverse[i].wide());
+    let by_theta = (theta_r - x) * inv_sum + digamma;
+    e.by_log_theta[i] = T::of(theta * by_theta - e.decline[i].wide());
+}
+
+/// Adds ln(1 - dropout probability) = -softplus(p).
+#[inline(always)]
+fn not_dropped<T: Float, const GRAD: bool, const FMA: bool>(e: &mut Entries<T>) {
+    for i in 0..e.len.min(BLOCK) {
+        let p = e.logit[i];
+        let exp = (-p.absolute()).exp_lane::<FMA>();
+        let positive = if p > T::ZERO { p } else { T::ZERO };
+        e.log_prob[i] = e.log_prob[i] - (positive + exp.ln_1p_normal::<FMA>()).wide();
+        if GRAD {
+            let inverse = T::ONE / (T::ONE + exp);
+            e.by_logit[i] = -inverse * if p >= T::ZERO { T::ONE } else { exp };
+        }
+    }
+}

@@ -1,0 +1,3 @@
+#![allow(missing_docs)]
+#[allow(clippy::print_stdout)]
+mod timing;

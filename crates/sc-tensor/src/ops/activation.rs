@@ -1,0 +1,292 @@
+use candle_core::{CpuStorage, Shape, Tensor};
+
+use super::composed;
+use super::special::{digamma_of, lgamma_of, trigamma_of};
+use crate::kernel::{self, Arg, Kernel, Real, View, by_dtype};
+use crate::simd::vectorised;
+use crate::{Error, Result, Stream};
+
+/// `max(x, 0)`, with gradient 0 at 0 as in torch (candle's own has 1).
+///
+/// # Errors
+/// If candle refuses.
+pub fn relu(x: &Tensor) -> Result<Tensor> {
+    pointwise(x, Pointwise::Relu, composed::relu)
+}
+
+/// `log(1 + exp(x))`, computed as `max(x, 0) + log1p(exp(-|x|))`: exact for large and small `x`.
+///
+/// torch returns `x` itself above 20, which differs by less than 2.1e-9.
+///
+/// # Errors
+/// If candle refuses.
+pub fn softplus(x: &Tensor) -> Result<Tensor> {
+    pointwise(x, Pointwise::Softplus, composed::softplus)
+}
+
+/// `log(1 + x)`, exact for small `x`.
+///
+/// # Errors
+/// If candle refuses.
+pub fn log1p(x: &Tensor) -> Result<Tensor> {
+    pointwise(x, Pointwise::Log1p, composed::log1p)
+}
+
+/// `1 / (1 + exp(-x))`.
+///
+/// # Errors
+/// If candle refuses.
+pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
+    pointwise(x, Pointwise::Sigmoid, composed::sigmoid)
+}
+
+/// `log Gamma(x)` for `x > 0`; its derivative is [`digamma`].
+///
+/// # Errors
+/// If candle refuses.
+pub fn lgamma(x: &Tensor) -> Result<Tensor> {
+    pointwise(x, Pointwise::Lgamma, composed::lgamma)
+}
+
+/// The derivative of `log Gamma(x)` for `x > 0`; its own derivative is the trigamma function.
+///
+/// # Errors
+/// If candle refuses.
+pub fn digamma(x: &Tensor) -> Result<Tensor> {
+    pointwise(x, Pointwise::Digamma, composed::digamma)
+}
+
+/// Sets each element to 0 with probability `p` and divides the others by `1 - p` (Srivastava et al. 2014).
+///
+/// The mask comes from `stream`. With `p = 0` this is `x` itself and nothing is drawn.
+///
+/// # Errors
+/// [`Error::Value`] unless `0 <= p < 1`.
+pub fn dropout(x: &Tensor, p: f64, stream: &mut Stream) -> Result<Tensor> {
+    check_p(p)?;
+    if p == 0.0 {
+        return Ok(x.clone());
+    }
+    let mut keep = vec![0u8; x.elem_count()];
+    stream.fill_bernoulli(1.0 - p, &mut keep);
+    if !composed::fusible(&[x]) {
+        let keep = Tensor::from_vec(keep, x.shape(), x.device())?;
+        return composed::dropout(x, &keep, p);
+    }
+    Ok(kernel::apply(Dropout { keep, p, relu: false }, &[x])?)
+}
+
+/// [`relu`], then [`dropout`], in one pass.
+///
+/// # Errors
+/// [`Error::Value`] unless `0 <= p < 1`.
+pub fn relu_dropout(x: &Tensor, p: f64, stream: &mut Stream) -> Result<Tensor> {
+    check_p(p)?;
+    if p == 0.0 || !composed::fusible(&[x]) {
+        return dropout(&relu(x)?, p, stream);
+    }
+    let mut keep = vec![0u8; x.elem_count()];
+    stream.fill_bernoulli(1.0 - p, &mut keep);
+    Ok(kernel::apply(Dropout { keep, p, relu: true }, &[x])?)
+}
+
+fn check_p(p: f64) -> Result<()> {
+    match (0.0..1.0).contains(&p) {
+        true => Ok(()),
+        false => Err(Error::Value {
+            op: "dropout",
+            what: "p",
+            found: p,
+            expected: "at least 0 and below 1",
+        }),
+    }
+}
+
+fn pointwise(x: &Tensor, f: Pointwise, twin: fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    if !composed::fusible(&[x]) {
+        return twin(x);
+    }
+    Ok(kernel::apply(f, &[x])?)
+}
+
+/// A function of one number.
+#[derive(Clone, Copy)]
+enum Pointwise {
+    Relu,
+    Softplus,
+    Log1p,
+    Sigmoid,
+    Lgamma,
+    Digamma,
+}
+
+impl Pointwise {
+    /// `out[i] = f(x[i])`.
+    fn values<T: Real>(self, x: &[T], out: &mut [T]) {
+        match self {
+            Self::Relu => map(x, out, |v| if v > T::ZERO || v != v { v } else { T::ZERO }),
+            Self::Softplus => {
+                map(x, out, |v| -v.abs());
+                T::exp_all(out);
+                map2(x, out, |v, e| v.larger(T::ZERO) + e.ln_1p());
+            }
+            Self::Log1p => map(x, out, T::ln_1p),
+            Self::Sigmoid => sigmoid_all(x, out),
+            Self::Lgamma => map(x, out, |v| T::from_f64(lgamma_of(v.to_f64()))),
+            Self::Digamma => map(x, out, |v| T::from_f64(digamma_of(v.to_f64()))),
+        }
+    }
+
+    /// `out[i] = f'(x[i])`, given `y[i] = f(x[i])` as well.
+    fn slopes<T: Real>(self, x: &[T], y: &[T], out: &mut [T]) {
+        match self {
+            Self::Relu => map(x, out, |v| if v > T::ZERO { T::ONE } else { T::ZERO }),
+            Self::Softplus => sigmoid_all(x, out),
+            Self::Log1p => map(x, out, |v| T::ONE / (T::ONE + v)),
+            Self::Sigmoid => map(y, out, |s| s * (T::ONE - s)),
+            Self::Lgamma => map(x, out, |v| T::from_f64(digamma_of(v.to_f64()))),
+            Self::Digamma => map(x, out, |v| T::from_f64(trigamma_of(v.to_f64()))),
+        }
+    }
+}
+
+#[inline(always)]
+fn map<T: Real>(x: &[T], out: &mut [T], f: impl Fn(T) -> T) {
+    for (o, &v) in out.iter_mut().zip(x) {
+        *o = f(v);
+    }
+}
+
+#[inline(always)]
+fn map2<T: Real>(x: &[T], out: &mut [T], f: impl Fn(T, T) -> T) {
+    for (o, &v) in out.iter_mut().zip(x) {
+        *o = f(v, *o);
+    }
+}
+
+/// With `e = exp(-|x|)` nothing overflows: `1 / (1 + e)` or `e / (1 + e)`.
+#[inline(always)]
+fn sigmoid_all<T: Real>(x: &[T], out: &mut [T]) {
+    map(x, out, |v| -v.abs());
+    T::exp_all(out);
+    map2(x, out, |v, e| {
+        (if v < T::ZERO { e } else { T::ONE }) / (T::ONE + e)
+    });
+}
+
+impl Kernel for Pointwise {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Relu => "relu",
+            Self::Softplus => "softplus",
+            Self::Log1p => "log1p",
+            Self::Sigmoid => "sigmoid",
+            Self::Lgamma => "lgamma",
+            Self::Digamma => "digamma",
+        }
+    }
+
+    fn forward(&self, args: &[Arg<'_>]) -> candle_core::Result<(CpuStorage, Shape)> {
+        fn run<T: Real>(f: Pointwise, x: &Arg<'_>) -> candle_core::Result<(CpuStorage, Shape)> {
+            let xs = x.slice::<T>()?;
+            let mut y = vec![T::ZERO; xs.len()];
+            kernel::for_chunks(&mut y, |y, at| {
+                vectorised(|| f.values(&xs[at..][..y.len()], y));
+            });
+            Ok((T::to_cpu_storage_owned(y), x.dims().into()))
+        }
+        by_dtype!(self.name(), args[0].dtype(), run(*self, &args[0]))
+    }
+
+    fn backward(
+        &self,
+        args: &[Tensor],
+        _: &[bool],
+        output: &Tensor,
+        grad: &Tensor,
+    ) -> candle_core::Result<Vec<Option<Tensor>>> {
+        fn run<T: Real>(
+            f: Pointwise,
+            x: &Tensor,
+            y: &Tensor,
+            g: &Tensor,
+        ) -> candle_core::Result<Tensor> {
+            let (xv, yv, gv) = (View::new(x), View::new(y), View::new(g));
+            let (xs, ys, gs) = (xv.slice::<T>()?, yv.slice::<T>()?, gv.slice::<T>()?);
+            let mut dx = vec![T::ZERO; xs.len()];
+            kernel::for_chunks(&mut dx, |dx, at| {
+                let n = dx.len();
+                vectorised(|| {
+                    f.slopes(&xs[at..][..n], &ys[at..][..n], dx);
+                    map2(&gs[at..][..n], dx, |g, slope| g * slope);
+                });
+            });
+            kernel::tensor(dx, x.shape())
+        }
+        let dx = by_dtype!(
+            self.name(),
+            grad.dtype(),
+            run(*self, &args[0], output, grad)
+        )?;
+        Ok(vec![Some(dx)])
+    }
+}
+
+struct Dropout {
+    keep: Vec<u8>,
+    p: f64,
+    /// Whether a relu comes first.
+    relu: bool,
+}
+
+impl Dropout {
+    /// `out = mask * x / (1 - p)`, where the mask also asks for `sign > 0` if there is a relu.
+    fn run<T: Real>(&self, x: &[T], sign: &[T]) -> Vec<T> {
+        let scale = T::from_f64(1.0 / (1.0 - self.p));
+        let mut out = vec![T::ZERO; x.len()];
+        kernel::for_chunks(&mut out, |out, at| {
+            let n = out.len();
+            let (x, sign, keep) = (&x[at..][..n], &sign[at..][..n], &self.keep[at..][..n]);
+            vectorised(|| {
+                for j in 0..n {
+                    let open = (keep[j] != 0) & (!self.relu | !(sign[j] <= T::ZERO));
+                    out[j] = if open { x[j] * scale } else { T::ZERO };
+                }
+            });
+        });
+        out
+    }
+}
+
+impl Kernel for Dropout {
+    fn name(&self) -> &'static str {
+        "dropout"
+    }
+
+    fn forward(&self, args: &[Arg<'_>]) -> candle_core::Result<(CpuStorage, Shape)> {
+        fn run<T: Real>(op: &Dropout, x: &Arg<'_>) -> candle_core::Result<(CpuStorage, Shape)> {
+            let xs = x.slice::<T>()?;
+            Ok((T::to_cpu_storage_owned(op.run(xs, xs)), x.dims().into()))
+        }
+        by_dtype!("dropout", args[0].dtype(), run(self, &args[0]))
+    }
+
+    fn backward(
+        &self,
+        args: &[Tensor],
+        _: &[bool],
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> candle_core::Result<Vec<Option<Tensor>>> {
+        fn run<T: Real>(op: &Dropout, x: &Tensor, g: &Tensor) -> candle_core::Result<Tensor> {
+            let (xv, gv) = (View::new(x), View::new(g));
+            kernel::tensor(op.run(gv.slice::<T>()?, xv.slice::<T>()?), x.shape())
+        }
+        let dx = by_dtype!("dropout", grad.dtype(), run(self, &args[0], grad))?;
+        Ok(vec![Some(dx)])
+    }
+}
+
+#[cfg(test)]
+#[path = "activation_tests.rs"]
+mod tests;

@@ -1,0 +1,119 @@
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, Layout, Shape, Tensor};
+
+use super::composed;
+use super::reduce::sum_rows_kernel;
+use crate::kernel::{self, Arg, Kernel, Real, by_dtype};
+use crate::{Error, Result};
+
+/// A linear layer: `y = x w^T + b`.
+///
+/// `x` is `[.., I]`, `w` is `[O, I]` as in a PyTorch checkpoint, `b` is `[O]`; the result is `[.., O]`. Only the
+/// gradients that are wanted are computed: for an input that is data, none.
+///
+/// ```
+/// use sc_tensor::{Device, Tensor, ops};
+/// let x = Tensor::new(&[[1f32, 2.0]], &Device::Cpu)?;
+/// let w = Tensor::new(&[[1f32, 0.0], [0.0, 1.0], [1.0, 1.0]], &Device::Cpu)?;
+/// let b = Tensor::new(&[0f32, 0.0, 10.0], &Device::Cpu)?;
+/// assert_eq!(ops::linear(&x, &w, Some(&b))?.to_vec2::<f32>()?, [[1.0, 2.0, 13.0]]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Shape`] if the shapes don't fit, [`Error::Candle`] if the element types or devices differ.
+pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
+    let &[o, i] = w.dims() else {
+        return Err(wrong("the weight", w, "[outputs, inputs]".into()));
+    };
+    if x.dims().last() != Some(&i) {
+        return Err(wrong("the input", x, format!("[.., {i}]")));
+    }
+    if let Some(b) = b
+        && b.dims() != [o]
+    {
+        return Err(wrong("the bias", b, format!("[{o}]")));
+    }
+    if !composed::fusible(&[x, w]) {
+        return composed::linear(x, w, b);
+    }
+    let mut args = vec![x, w];
+    args.extend(b);
+    Ok(kernel::apply(Linear, &args)?)
+}
+
+fn wrong(what: &'static str, t: &Tensor, expected: String) -> Error {
+    Error::Shape {
+        op: "linear",
+        what,
+        found: t.dims().to_vec(),
+        expected,
+    }
+}
+
+struct Linear;
+
+impl Kernel for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn forward(&self, args: &[Arg<'_>]) -> candle_core::Result<(CpuStorage, Shape)> {
+        let (x, w) = (&args[0], &args[1]);
+        let (o, i) = (w.dims()[0], w.dims()[1]);
+        let mut dims = x.dims().to_vec();
+        if let Some(last) = dims.last_mut() {
+            *last = o;
+        }
+        let n = dims.iter().product::<usize>() / o.max(1);
+        let ((xs, xl), (ws, wl)) = (x.storage(), w.storage());
+        let x_2d = Layout::contiguous_with_offset((n, i), xl.start_offset());
+        let mut y = xs.matmul(ws, (1, n, o, i), &x_2d, &wl.transpose(0, 1)?)?;
+        if let Some(b) = args.get(2) {
+            match &mut y {
+                CpuStorage::F32(y) => add_bias(y, b.slice()?),
+                CpuStorage::F64(y) => add_bias(y, b.slice()?),
+                _ => {}
+            }
+        }
+        Ok((y, dims.into()))
+    }
+
+    fn backward(
+        &self,
+        args: &[Tensor],
+        needs: &[bool],
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> candle_core::Result<Vec<Option<Tensor>>> {
+        let (x, w) = (&args[0], &args[1]);
+        let (o, i) = w.dims2()?;
+        let n = grad.elem_count() / o.max(1);
+        let g = grad.reshape((n, o))?;
+        let dx = match needs[0] {
+            true => Some(g.matmul(w)?.reshape(x.shape())?),
+            false => None,
+        };
+        let dw = match needs[1] {
+            true => Some(g.t()?.matmul(&x.reshape((n, i))?)?),
+            false => None,
+        };
+        let db = match needs.get(2) {
+            Some(true) => Some(by_dtype!("linear", g.dtype(), sum_rows_kernel(&g))?),
+            _ => None,
+        };
+        Ok(vec![dx, dw, db])
+    }
+}
+
+fn add_bias<T: Real>(y: &mut [T], b: &[T]) {
+    kernel::for_rows(y, b.len(), |_, row| {
+        for (y, &b) in row.iter_mut().zip(b) {
+            *y += b;
+        }
+    });
+}
+
+#[cfg(test)]
+#[path = "linear_tests.rs"]
+mod tests;

@@ -1,0 +1,90 @@
+use super::*;
+use crate::testing::{assert_close, assert_same_on_threads, assert_twins, numbers, random, value_and_gradients};
+use crate::{DType, Var, gradcheck};
+
+fn inputs(dims: &[usize], i: usize, o: usize) -> Vec<Tensor> {
+    vec![
+        random("x", -1.0, 1.0, dims, DType::F64),
+        random("w", -1.0, 1.0, &[o, i], DType::F64),
+        random("b", -1.0, 1.0, &[o], DType::F64),
+    ]
+}
+
+fn biased(a: &[Tensor]) -> Result<Tensor> {
+    linear(&a[0], &a[1], a.get(2))
+}
+
+fn twin(a: &[Tensor]) -> Result<Tensor> {
+    composed::linear(&a[0], &a[1], a.get(2))
+}
+
+#[test]
+fn gradients_are_right() {
+    for dims in [&[4, 3][..], &[2, 2, 3], &[3]] {
+        let all = inputs(dims, 3, 5);
+        gradcheck(biased, &all, 1e-6, 1e-8).unwrap();
+        gradcheck(biased, &all[..2], 1e-6, 1e-8).unwrap();
+    }
+}
+
+#[test]
+fn fused_and_composed_agree() {
+    for (dims, i, o) in [(&[1, 1][..], 1, 1), (&[130, 67], 67, 131), (&[3, 5, 33], 33, 2)] {
+        let all = inputs(dims, i, o);
+        assert_twins(&biased, &twin, &all, (1e-4, 1e-12));
+        assert_twins(&biased, &twin, &all[..2], (1e-4, 1e-12));
+    }
+}
+
+#[test]
+fn no_rows_give_no_gradient_but_a_zero() {
+    let all = value_and_gradients(&biased, &inputs(&[0, 4], 4, 3));
+    assert_eq!(all[0].dims(), [0, 3]);
+    assert_eq!(numbers(&all[2]), [0.0; 12]);
+    assert_eq!(numbers(&all[3]), [0.0; 3]);
+}
+
+#[test]
+fn views_are_fine() {
+    let all = inputs(&[7, 6], 6, 4);
+    let x = all[0].narrow(0, 2, 3).unwrap();
+    let w = all[1].t().unwrap().contiguous().unwrap();
+    let expected = composed::linear(&x, &all[1], None).unwrap();
+    assert_close(&linear(&x, &w.t().unwrap(), None).unwrap(), &expected, 1e-13, "transposed weight");
+    let t = all[0].t().unwrap();
+    let w = random("w2", -1.0, 1.0, &[2, 7], DType::F64);
+    assert_close(&linear(&t, &w, None).unwrap(), &composed::linear(&t, &w, None).unwrap(), 1e-13, "transposed input");
+}
+
+#[test]
+fn data_gets_no_gradient() {
+    let all = inputs(&[4, 3], 3, 2);
+    let w = Var::from_tensor(&all[1]).unwrap();
+    let y = linear(&all[0], &w, Some(&all[2])).unwrap();
+    let grads = y.sum_all().unwrap().backward().unwrap();
+    assert_eq!(grads.get_ids().count(), 1);
+    assert!(grads.get(&w).is_some());
+    // And the gradient holds no graph.
+    assert!(!grads.get(&w).unwrap().detach().track_op());
+}
+
+#[test]
+fn threads_do_not_matter() {
+    let all: Vec<Tensor> = inputs(&[128, 300], 300, 257)
+        .iter()
+        .map(|t| t.to_dtype(DType::F32).unwrap())
+        .collect();
+    assert_same_on_threads(&biased, &all);
+}
+
+#[test]
+fn wrong_shapes_are_errors() {
+    let all = inputs(&[4, 3], 3, 2);
+    assert!(linear(&all[0], &all[0], None).is_ok());
+    assert!(linear(&all[0], &all[1].t().unwrap(), None).is_err());
+    assert!(linear(&all[0], &all[1], Some(&all[0])).is_err());
+    assert!(linear(&all[0], &all[2], None).is_err());
+    let single = all[1].to_dtype(DType::F32).unwrap();
+    assert!(linear(&all[0], &single, None).is_err());
+    assert_eq!(numbers(&linear(&all[0].narrow(0, 0, 0).unwrap(), &all[1], None).unwrap()).len(), 0);
+}

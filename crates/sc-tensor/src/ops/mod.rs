@@ -1,0 +1,27 @@
+//! Differentiable operations whose gradients can be relied on.
+//!
+//! Each is one fused pass over the data on a CPU, forward and back, in `f32` and `f64`, and computes only the gradients
+//! that are wanted. On other devices, and as the oracle in tests, the same operation exists in [`composed`].
+
+pub mod composed;
+
+mod activation;
+mod csr_linear;
+mod embedding;
+mod grad_reverse;
+mod linear;
+mod norm;
+mod reduce;
+mod sparse_input;
+mod special;
+
+pub use activation::{
+    digamma, dropout, lgamma, log1p, relu, relu_dropout, sigmoid, softplus,
+};
+pub use csr_linear::csr_linear;
+pub use embedding::{embedding, embedding_ids, one_hot};
+pub use grad_reverse::grad_reverse;
+pub use linear::linear;
+pub use norm::{batch_norm_eval, batch_norm_train, layer_norm};
+pub use reduce::{log_softmax, log_sum_exp, softmax, sum_rows};
+pub use sparse_input::{SparseInput, Transform};

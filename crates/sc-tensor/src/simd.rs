@@ -1,0 +1,116 @@
+//! The inner loops that several operations share, compiled for AVX2 and AVX-512 and chosen at run time.
+//!
+//! They are plain loops over slices without fused multiply-adds, so every machine gets the same bits.
+
+use pulp::{Arch, Simd, WithSimd};
+
+use crate::kernel::Real;
+
+/// How many partial sums a long sum is split into; a fixed number keeps the order of additions fixed.
+const LANES: usize = 16;
+
+/// `out += sum_k values[k] * rows[ids[k]]`, the terms added in the order given; `rows` has `out.len()` columns.
+///
+/// This is the core of both directions of a sparse product. The row numbers must be in range.
+pub(crate) struct GatherAxpy<'a, T, V, I> {
+    pub(crate) out: &'a mut [T],
+    pub(crate) values: V,
+    pub(crate) ids: I,
+    pub(crate) rows: &'a [T],
+}
+
+impl<T: Real, V: Fn(usize) -> T, I: ExactSizeIterator<Item = usize>> WithSimd
+    for GatherAxpy<'_, T, V, I>
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self {
+            out,
+            values,
+            mut ids,
+            rows,
+        } = self;
+        let n = ids.len();
+        let width = out.len();
+        let row = |i: usize| &rows[i * width..][..width];
+        let mut k = 0;
+        // Four rows at a time: `out` is read and written once for the four. The additions keep their order.
+        while k + 4 <= n {
+            let (Some(a), Some(b), Some(c), Some(d)) =
+                (ids.next(), ids.next(), ids.next(), ids.next())
+            else {
+                return;
+            };
+            let (a, b, c, d) = (row(a), row(b), row(c), row(d));
+            let (va, vb, vc, vd) = (values(k), values(k + 1), values(k + 2), values(k + 3));
+            for j in 0..width {
+                out[j] = (((out[j] + va * a[j]) + vb * b[j]) + vc * c[j]) + vd * d[j];
+            }
+            k += 4;
+        }
+        for i in ids {
+            let (a, v) = (row(i), values(k));
+            for j in 0..width {
+                out[j] += v * a[j];
+            }
+            k += 1;
+        }
+    }
+}
+
+/// `sum_j a[j] * b[j]`.
+#[inline(always)]
+pub(crate) fn dot<T: Real>(a: &[T], b: &[T]) -> T {
+    reduce(a.len().min(b.len()), |j| a[j] * b[j])
+}
+
+/// `sum_j f(j)` for `j` in `0..n`, in sixteen partial sums that are added up pairwise. Call it from within
+/// [`vectorised`], and `f` should be a simple expression.
+#[inline(always)]
+pub(crate) fn reduce<T: Real>(n: usize, f: impl Fn(usize) -> T) -> T {
+    let mut sums = [T::ZERO; LANES];
+    let whole = n - n % LANES;
+    let mut j = 0;
+    while j < whole {
+        for (l, sum) in sums.iter_mut().enumerate() {
+            *sum += f(j + l);
+        }
+        j += LANES;
+    }
+    for j in whole..n {
+        sums[j - whole] += f(j);
+    }
+    let mut span = LANES / 2;
+    while span > 0 {
+        for l in 0..span {
+            sums[l] = sums[l] + sums[l + span];
+        }
+        span /= 2;
+    }
+    sums[0]
+}
+
+/// The largest element; NaN if one is NaN, minus infinity if there is none.
+#[inline(always)]
+pub(crate) fn maximum<T: Real>(x: &[T]) -> T {
+    let mut best = [T::of_f32(f32::NEG_INFINITY); LANES];
+    let (whole, rest) = x.as_chunks::<LANES>();
+    for lanes in whole {
+        for (b, &v) in best.iter_mut().zip(lanes) {
+            *b = v.larger(*b);
+        }
+    }
+    for (b, &v) in best.iter_mut().zip(rest) {
+        *b = v.larger(*b);
+    }
+    best.iter()
+        .fold(T::of_f32(f32::NEG_INFINITY), |m, &v| v.larger(m))
+}
+
+/// Runs `f` compiled for the best instruction set that this machine has.
+#[inline]
+pub(crate) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
+    Arch::new().dispatch(f)
+}
