@@ -87,7 +87,8 @@ pub fn write(path: impl AsRef<Path>, data: &AnnData, options: &h5ad::WriteOption
         Some(other) => Err(Error::Unsupported {
             path: path.to_owned(),
             found: format!("the extension .{other}"),
-            hint: "name the file .h5ad, or give a name without extension for a MatrixMarket folder".into(),
+            hint: "name the file .h5ad, or give a name without extension for a MatrixMarket folder"
+                .into(),
         }),
     }
 }

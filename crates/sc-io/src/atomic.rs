@@ -41,12 +41,10 @@ fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        // The umask still applies to the second.
+        // The umask still applies.
         let mode = std::fs::metadata(path).map_or(0o666, |m| m.permissions().mode() & 0o777);
         builder.permissions(std::fs::Permissions::from_mode(mode | 0o200));
-        return builder.tempfile_in(folder(path)).map_err(Error::io(path));
     }
-    #[cfg(not(unix))]
     builder.tempfile_in(folder(path)).map_err(Error::io(path))
 }
 

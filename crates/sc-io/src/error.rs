@@ -54,7 +54,7 @@ pub enum Error {
         location: String,
         /// The contradiction.
         #[source]
-        source: sc_data::Error,
+        source: Box<sc_data::Error>,
     },
     /// A PyTorch checkpoint could not be read.
     #[error(transparent)]
@@ -80,7 +80,7 @@ impl Error {
         move |source| Self::Data {
             path,
             location,
-            source,
+            source: Box::new(source),
         }
     }
 

@@ -137,12 +137,11 @@ fn features_v3(h5: &H5, matrix: &Group) -> Result<Table> {
         if known.contains(&name.as_str()) {
             continue;
         }
-        if let Node::Dataset(d) = h5.require(&group, &name)? {
-            if d.shape() == [var.n_rows()] {
-                if let Some(column) = h5.column(&group, &name, &Node::Dataset(d))? {
-                    var.insert(name, column).map_err(h5.data(&at))?;
-                }
-            }
+        if let Node::Dataset(d) = h5.require(&group, &name)?
+            && d.shape() == [var.n_rows()]
+            && let Some(column) = h5.column(&group, &name, &Node::Dataset(d))?
+        {
+            var.insert(name, column).map_err(h5.data(&at))?;
         }
     }
     Ok(var)
@@ -152,13 +151,12 @@ fn features_v3(h5: &H5, matrix: &Group) -> Result<Table> {
 fn genomes_v2(h5: &H5) -> Result<Vec<String>> {
     let mut genomes = Vec::new();
     for name in h5.names(&h5.file)? {
-        if let Ok(g) = h5.file.group(&name) {
-            if ["barcodes", "genes", "gene_names", "indptr"]
+        if let Ok(g) = h5.file.group(&name)
+            && ["barcodes", "genes", "gene_names", "indptr"]
                 .iter()
                 .all(|m| g.link_exists(m))
-            {
-                genomes.push(name);
-            }
+        {
+            genomes.push(name);
         }
     }
     Ok(genomes)
@@ -243,6 +241,8 @@ fn keep(h5: &H5, x: Csr, var: Table, options: &ReadOptions) -> Result<(Csr, Tabl
     }
     let columns: Vec<Option<usize>> = kept.iter().map(|&i| Some(i)).collect();
     let x = x.select_columns(&columns).map_err(h5.data("/matrix"))?;
-    let var = var.select_rows(&kept).map_err(h5.data("/matrix/features"))?;
+    let var = var
+        .select_rows(&kept)
+        .map_err(h5.data("/matrix/features"))?;
     Ok((x, var))
 }

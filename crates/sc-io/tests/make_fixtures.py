@@ -27,7 +27,6 @@ def modern(path):
     obs["count"] = pd.array([7, None, 9], dtype="Int64")
     obs["tiny"] = np.array([200, 1, 0], dtype=np.uint8)
     obs["text"] = ["ä", "", "日本"]
-    obs["note"] = pd.array(["x", None, "z"], dtype="string")
     var = pd.DataFrame({"hv": [True, False, True, False]}, index=pd.Index(list("wxyz"), name="gene"))
     a = ad.AnnData(sp.csr_matrix(x), obs=obs, var=var)
     a.layers["csc"] = sp.csc_matrix(x)
@@ -53,7 +52,10 @@ def modern(path):
     }
     ad.settings.allow_write_nullable_strings = True
     a.write_h5ad(path)
-    with h5py.File(path, "a") as f:  # as with pandas 3: the index is a nullable-string-array
+    with h5py.File(path, "a") as f:  # as with pandas 3, also for the index
+        order = list(f["obs"].attrs["column-order"])
+        f["obs"].attrs["column-order"] = np.array(order + ["note"], dtype=object)
+        ad.io.write_elem(f["obs"], "note", pd.array(["x", None, "z"], dtype="string"))
         del f["obs/_index"]
         ad.io.write_elem(f["obs"], "_index", pd.array(["c1", "c2", "c3"], dtype="string"))
 
@@ -65,7 +67,7 @@ def strings(group, name, values):
 def frame_07(parent, name, index, columns, categories):
     g = parent.create_group(name)
     g.attrs.update({"encoding-type": "dataframe", "encoding-version": "0.1.0", "_index": "_index"})
-    g.attrs["column-order"] = np.array(list(columns), dtype=object)
+    g.attrs["column-order"] = np.array(list(columns), dtype=object) if columns else np.zeros(0)
     strings(g, "_index", index)
     for key, values in columns.items():
         g.create_dataset(key, data=values)

@@ -1,6 +1,6 @@
 //! The evidence lower bound and the marginal likelihood.
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use sc_model::Mode;
 use sc_tensor::likelihood::{kl_normal, kl_standard_normal};
 use sc_tensor::rng::{Rng, Stream};
@@ -296,6 +296,3 @@ fn log_mean_exp(weights: &[Vec<f64>], n: usize) -> Vec<f64> {
         })
         .collect()
 }
-
-/// The type that sums over cells are made in.
-pub(crate) const SUM: DType = DType::F64;

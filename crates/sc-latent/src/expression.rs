@@ -224,15 +224,15 @@ impl Scvi {
                 let at = [start as u64, s as u64];
                 let noise = Noise::draw(self, rows.len(), |name| rng.stream(&format!("predictive/{name}")).at(&at))?;
                 let decoded = self.decode_as(&batch, &noise, None, 1)?;
-                let get = |t: &Tensor| to_array2(&select(t, columns.as_ref())?);
-                let (mu, theta) = (get(&decoded.rate()?)?, get(&decoded.theta()?)?);
-                let pi = decoded.dropout()?.as_ref().map(get).transpose()?;
+                let columns = columns.as_ref();
+                let (mu, theta) = (select(&decoded.rate()?, columns)?, select(&decoded.theta()?, columns)?);
+                let dropout = decoded.dropout_logits.as_ref().map(|t| select(t, columns)).transpose()?;
                 let mut stream = rng.stream("predictive/counts").at(&at);
-                for (i, mut to) in out.index_axis_mut(ndarray::Axis(0), s).rows_mut().into_iter().skip(start).take(rows.len()).enumerate() {
-                    for (g, x) in to.iter_mut().enumerate() {
-                        let pi = pi.as_ref().map_or(0.0, |p| p[(i, g)]);
-                        *x = likelihood::sample(self.config.likelihood.family(), mu[(i, g)], theta[(i, g)], pi, &mut stream);
-                    }
+                let family = self.config.likelihood.family();
+                let drawn = likelihood::sample(family, &mu, Some(&theta), dropout.as_ref(), &mut stream)?;
+                let mut sample = out.index_axis_mut(ndarray::Axis(0), s);
+                for (mut to, from) in sample.rows_mut().into_iter().skip(start).zip(to_array2(&drawn)?.rows()) {
+                    to.assign(&from);
                 }
             }
             start += rows.len();

@@ -7,12 +7,19 @@ pub(crate) fn fit_curve(min_dist: f64, spread: f64) -> (f64, f64) {
     let points: Vec<(f64, f64)> = (0..N_POINTS)
         .map(|i| {
             let d = 3.0 * spread * i as f64 / (N_POINTS - 1) as f64;
-            let y = if d < min_dist { 1.0 } else { (-(d - min_dist) / spread).exp() };
+            let y = if d < min_dist {
+                1.0
+            } else {
+                (-(d - min_dist) / spread).exp()
+            };
             (d, y)
         })
         .collect();
     let loss = |a: f64, b: f64| -> f64 {
-        points.iter().map(|&(d, y)| (curve(d, a, b) - y).powi(2)).sum()
+        points
+            .iter()
+            .map(|&(d, y)| (curve(d, a, b) - y).powi(2))
+            .sum()
     };
     let (mut a, mut b, mut damping) = (1.0, 1.0, 1e-3);
     let mut current = loss(a, b);
@@ -20,7 +27,10 @@ pub(crate) fn fit_curve(min_dist: f64, spread: f64) -> (f64, f64) {
         let ([aa, ab, bb], [ga, gb]) = normal_equations(&points, a, b);
         let (aa, bb) = (aa * (1.0 + damping), bb * (1.0 + damping));
         let determinant = aa * bb - ab * ab;
-        let (da, db) = ((ga * bb - gb * ab) / determinant, (gb * aa - ga * ab) / determinant);
+        let (da, db) = (
+            (ga * bb - gb * ab) / determinant,
+            (gb * aa - ga * ab) / determinant,
+        );
         let (next_a, next_b) = (a - da, b - db);
         let next = loss(next_a, next_b);
         if next_a > 0.0 && next_b > 0.0 && next <= current {

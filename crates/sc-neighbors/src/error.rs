@@ -23,7 +23,9 @@ pub enum Error {
         expected: usize,
     },
     /// A coordinate that has no distance to anything.
-    #[error("the coordinate at row {row}, column {column} is {value}, expected a finite number below 1e15")]
+    #[error(
+        "the coordinate at row {row}, column {column} is {value}, expected a finite number below 1e15"
+    )]
     InvalidCoordinate {
         /// The row (cell).
         row: usize,

@@ -32,7 +32,12 @@ pub fn connectivities(neighbors: &Neighbors) -> Result<Csr> {
     let weights: Vec<f32> = (0..n)
         .into_par_iter()
         .flat_map_iter(|i| {
-            let d: Vec<f64> = neighbors.distances.row(i).iter().map(|&d| f64::from(d)).collect();
+            let d: Vec<f64> = neighbors
+                .distances
+                .row(i)
+                .iter()
+                .map(|&d| f64::from(d))
+                .collect();
             let (rho, sigma) = smooth(&d, mean);
             d.into_iter().map(move |d| weight(d, rho, sigma) as f32)
         })
@@ -61,7 +66,11 @@ fn check(neighbors: &Neighbors) -> Result<()> {
             reason: format!("has a neighbour {j} among {n} points"),
         });
     }
-    match neighbors.distances.iter().find(|&&d| !(d.is_finite() && d >= 0.0)) {
+    match neighbors
+        .distances
+        .iter()
+        .find(|&&d| !(d.is_finite() && d >= 0.0))
+    {
         Some(d) => Err(Error::InvalidGraph {
             reason: format!("has a distance {d}"),
         }),
@@ -163,7 +172,14 @@ mod tests {
             (
                 11,
                 &[0, 1, 3, 7, 9, 10],
-                &[0.634_981_4, 0.893_311_14, 1.0, 0.524_429_6, 0.292_493_9, 0.138_213_4],
+                &[
+                    0.634_981_4,
+                    0.893_311_14,
+                    1.0,
+                    0.524_429_6,
+                    0.292_493_9,
+                    0.138_213_4,
+                ],
             ),
         ];
         for (row, columns, weights) in expected {

@@ -195,7 +195,9 @@ fn candidates(
     let n = reference.points.nrows();
     for start in (0..n).step_by(REFERENCE_TILE) {
         let end = (start + REFERENCE_TILE).min(n);
-        let part = reference.points.slice_axis(Axis(0), Slice::from(start..end));
+        let part = reference
+            .points
+            .slice_axis(Axis(0), Slice::from(start..end));
         let products = a.points.dot(&part.t());
         let squares = &reference.squares[start..end];
         for (r, (products, out)) in products.rows().into_iter().zip(&mut found).enumerate() {
@@ -304,7 +306,10 @@ mod tests {
         assert_eq!(n.indices.row(0).to_vec(), vec![4, 1, 2, 3]);
         assert_eq!(n.distances.row(0).to_vec(), vec![0.0, 1.0, 1.0, 1.0]);
         let same = Array2::<f32>::ones((300, 3));
-        assert_eq!(knn(same.view(), 2).unwrap().indices.row(5).to_vec(), vec![0, 1]);
+        assert_eq!(
+            knn(same.view(), 2).unwrap().indices.row(5).to_vec(),
+            vec![0, 1]
+        );
     }
 
     /// Reference: scikit-learn 1.9.1, brute force, on the points of `testing::lattice`.
@@ -331,7 +336,11 @@ mod tests {
         let x = array![[0.0f32, 1.0], [1.0, f32::NAN]];
         assert!(matches!(
             knn(x.view(), 1),
-            Err(Error::InvalidCoordinate { row: 1, column: 1, .. })
+            Err(Error::InvalidCoordinate {
+                row: 1,
+                column: 1,
+                ..
+            })
         ));
         let x = array![[0.0f32, 1.0], [1.0, 0.0]];
         assert!(knn(x.view(), 0).is_err());

@@ -12,6 +12,8 @@
 //! | [`silhouette`], [`ilisi`], [`adjusted_rand_index`] | scores of an embedding and of clusters |
 //!
 //! Everything is deterministic: the same input and seed give the same bits on any number of threads.
+// Views go by value, as is ndarray's custom.
+#![allow(clippy::needless_pass_by_value)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod community;

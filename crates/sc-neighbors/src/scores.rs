@@ -74,7 +74,9 @@ fn distance_sums(
         let last = (first + COLUMNS).min(x.nrows());
         let part = x.slice_axis(Axis(0), Slice::from(first..last));
         let products = rows.dot(&part.t());
-        for (r, (products, mut sums)) in products.rows().into_iter().zip(sums.rows_mut()).enumerate() {
+        for (r, (products, mut sums)) in
+            products.rows().into_iter().zip(sums.rows_mut()).enumerate()
+        {
             for (j, &product) in products.iter().enumerate() {
                 let j = first + j;
                 if j != start + r {
@@ -124,7 +126,11 @@ pub fn lisi(neighbors: &Neighbors, labels: &[u32], perplexity: Option<f64>) -> R
             expected: format!("1 to {k}, the number of neighbours"),
         });
     }
-    if let Some(j) = neighbors.indices.iter().find(|&&j| j as usize >= labels.len()) {
+    if let Some(j) = neighbors
+        .indices
+        .iter()
+        .find(|&&j| j as usize >= labels.len())
+    {
         return Err(Error::InvalidGraph {
             reason: format!("has a neighbour {j} among {} points", labels.len()),
         });
@@ -171,7 +177,9 @@ fn neighbour_weights(distances: ArrayView1<'_, f32>, entropy: f64) -> Vec<f64> {
     let (mut beta, mut low, mut high) = (1.0, 0.0, f64::INFINITY);
     let mut weights = vec![0.0; d.len()];
     for _ in 0..64 {
-        d.iter().zip(&mut weights).for_each(|(d, w)| *w = (-beta * d).exp());
+        d.iter()
+            .zip(&mut weights)
+            .for_each(|(d, w)| *w = (-beta * d).exp());
         let total: f64 = weights.iter().sum();
         weights.iter_mut().for_each(|w| *w /= total);
         let mean: f64 = weights.iter().zip(&d).map(|(w, d)| w * d).sum();
@@ -181,7 +189,11 @@ fn neighbour_weights(distances: ArrayView1<'_, f32>, entropy: f64) -> Vec<f64> {
         }
         if excess > 0.0 {
             low = beta;
-            beta = if high.is_finite() { f64::midpoint(low, high) } else { beta * 2.0 };
+            beta = if high.is_finite() {
+                f64::midpoint(low, high)
+            } else {
+                beta * 2.0
+            };
         } else {
             high = beta;
             beta = f64::midpoint(low, high);
@@ -237,7 +249,10 @@ fn same_length(found: usize, expected: usize) -> Result<()> {
 fn consecutive(labels: &[u32]) -> (Vec<usize>, usize) {
     let different: BTreeSet<u32> = labels.iter().copied().collect();
     let number: BTreeMap<u32, usize> = different.into_iter().zip(0..).collect();
-    let codes = labels.iter().filter_map(|l| number.get(l).copied()).collect();
+    let codes = labels
+        .iter()
+        .filter_map(|l| number.get(l).copied())
+        .collect();
     (codes, number.len())
 }
 
@@ -319,7 +334,13 @@ mod tests {
     #[test]
     fn lisi_of_equal_distances() {
         let n = Neighbors {
-            indices: ndarray::array![[1, 2, 3, 4], [0, 2, 3, 4], [0, 1, 3, 4], [0, 1, 2, 4], [0, 1, 2, 3]],
+            indices: ndarray::array![
+                [1, 2, 3, 4],
+                [0, 2, 3, 4],
+                [0, 1, 3, 4],
+                [0, 1, 2, 4],
+                [0, 1, 2, 3]
+            ],
             distances: Array2::from_elem((5, 4), 2.0),
         };
         let l = lisi(&n, &[0, 0, 0, 0, 1], Some(4.0)).unwrap();
@@ -333,7 +354,11 @@ mod tests {
         let labels: Vec<u32> = (0..12).map(|i| i % 2).collect();
         let n = knn(lattice().view(), 9).unwrap();
         let l = lisi(&n, &labels, None).unwrap();
-        for (i, e) in [(0, 1.0515749394709468), (3, 1.3118983969727689), (10, 1.7334936904832785)] {
+        for (i, e) in [
+            (0, 1.0515749394709468),
+            (3, 1.3118983969727689),
+            (10, 1.7334936904832785),
+        ] {
             assert!((l[i] - e).abs() < 1e-5, "{i}: {} {e}", l[i]);
         }
         let mixing = ilisi(&n, &labels, None).unwrap();

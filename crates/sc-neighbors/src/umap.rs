@@ -79,10 +79,13 @@ pub fn umap(graph: &Csr, start: ArrayView2<'_, f32>, params: &UmapParams) -> Res
         });
     }
     let (a, b) = fit_curve(params.min_dist, params.spread);
-    let n_epochs = params.n_epochs.unwrap_or(if start.nrows() <= 10_000 { 500 } else { 200 });
+    let n_epochs = params
+        .n_epochs
+        .unwrap_or(if start.nrows() <= 10_000 { 500 } else { 200 });
     let mut rng = ChaCha8Rng::seed_from_u64(params.seed);
     let mut layout = Layout {
         positions: scaled_start(start, &mut rng),
+        dimensions: start.ncols(),
         a: a as f32,
         b: b as f32,
         repulsion: params.repulsion as f32,
@@ -90,18 +93,41 @@ pub fn umap(graph: &Csr, start: ArrayView2<'_, f32>, params: &UmapParams) -> Res
     let mut edges = edges(graph, n_epochs);
     for epoch in 0..n_epochs {
         let step = params.learning_rate * (1.0 - epoch as f64 / n_epochs as f64);
-        layout.epoch(epoch as f32, step as f32, &mut edges, params.negative_samples, &mut rng);
+        layout.epoch(
+            epoch as f32,
+            step as f32,
+            &mut edges,
+            params.negative_samples,
+            &mut rng,
+        );
     }
-    Ok(layout.positions)
+    let found = layout.positions.len();
+    Array2::from_shape_vec(start.dim(), layout.positions).map_err(|_| Error::LengthMismatch {
+        what: "the embedding",
+        found,
+        expected: start.len(),
+    })
 }
 
 fn check_params(params: &UmapParams) -> Result<()> {
     let positive = |v: f64| v.is_finite() && v > 0.0;
     let checks = [
         ("spread", params.spread, positive(params.spread)),
-        ("learning_rate", params.learning_rate, positive(params.learning_rate)),
-        ("repulsion", params.repulsion, params.repulsion.is_finite() && params.repulsion >= 0.0),
-        ("min_dist", params.min_dist, (0.0..3.0 * params.spread).contains(&params.min_dist)),
+        (
+            "learning_rate",
+            params.learning_rate,
+            positive(params.learning_rate),
+        ),
+        (
+            "repulsion",
+            params.repulsion,
+            params.repulsion.is_finite() && params.repulsion >= 0.0,
+        ),
+        (
+            "min_dist",
+            params.min_dist,
+            (0.0..3.0 * params.spread).contains(&params.min_dist),
+        ),
     ];
     match checks.into_iter().find(|c| !c.2) {
         None => Ok(()),
@@ -130,7 +156,8 @@ pub fn principal_axes(points: ArrayView2<'_, f32>, dimensions: usize) -> Result<
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let mut out = Array2::zeros((x.nrows(), dimensions));
     for mut column in out.columns_mut().into_iter().take(x.ncols()) {
-        let mut axis = ndarray::Array1::from_shape_fn(x.ncols(), |_| StandardNormal.sample(&mut rng));
+        let mut axis =
+            ndarray::Array1::from_shape_fn(x.ncols(), |_| StandardNormal.sample(&mut rng));
         for _ in 0..STEPS {
             let next = covariance.dot(&axis);
             let length: f64 = next.dot(&next).sqrt();
@@ -150,18 +177,20 @@ pub fn principal_axes(points: ArrayView2<'_, f32>, dimensions: usize) -> Result<
     Ok(out)
 }
 
-/// The start moved to the middle, its longest reach made 10, with a little noise that separates equal points.
-fn scaled_start(start: ArrayView2<'_, f32>, rng: &mut ChaCha8Rng) -> Array2<f32> {
+/// The start, point after point, moved to the middle, its longest reach made 10, with a little noise that separates equal points.
+fn scaled_start(start: ArrayView2<'_, f32>, rng: &mut ChaCha8Rng) -> Vec<f32> {
     let mut x = start.mapv(f64::from);
     if let Some(mean) = x.mean_axis(ndarray::Axis(0)) {
         x -= &mean;
     }
     let reach = x.iter().fold(0f64, |m, v| m.max(v.abs()));
     let factor = if reach > 0.0 { 10.0 / reach } else { 0.0 };
-    x.mapv(|v| {
-        let noise: f64 = StandardNormal.sample(rng);
-        (v * factor + 1e-4 * noise) as f32
-    })
+    x.iter()
+        .map(|v| {
+            let noise: f64 = StandardNormal.sample(rng);
+            (v * factor + 1e-4 * noise) as f32
+        })
+        .collect()
 }
 
 /// An edge and when it is visited.
@@ -196,7 +225,9 @@ fn edges(graph: &Csr, n_epochs: usize) -> Vec<Edge> {
 }
 
 struct Layout {
-    positions: Array2<f32>,
+    /// The coordinates, point after point.
+    positions: Vec<f32>,
+    dimensions: usize,
     a: f32,
     b: f32,
     repulsion: f32,
@@ -211,56 +242,59 @@ impl Layout {
         negative_samples: usize,
         rng: &mut ChaCha8Rng,
     ) {
-        let n = self.positions.nrows() as u32;
+        let n = (self.positions.len() / self.dimensions) as u32;
         for edge in edges {
             if edge.next > epoch {
                 continue;
             }
             edge.next += edge.period;
-            let (from, to) = (edge.from as usize, edge.to as usize);
-            self.pull(from, to, step);
+            self.pull(edge.from as usize, edge.to as usize, step);
             for _ in 0..negative_samples {
-                let other = rng.random_range(0..n) as usize;
-                if other != from {
-                    self.push(from, other, step);
+                let other = rng.random_range(0..n);
+                if other != edge.from {
+                    self.push(edge.from as usize, other as usize, step);
                 }
             }
         }
     }
 
-    fn squared_distance(&self, i: usize, j: usize) -> f32 {
-        let (x, y) = (self.positions.row(i), self.positions.row(j));
-        x.iter().zip(y).map(|(x, y)| (x - y) * (x - y)).sum()
+    /// Where the coordinates of two points start, and the square of their distance.
+    fn pair(&self, i: usize, j: usize) -> (usize, usize, f32) {
+        let (i, j) = (i * self.dimensions, j * self.dimensions);
+        let x = &self.positions[i..i + self.dimensions];
+        let y = &self.positions[j..j + self.dimensions];
+        let square = x.iter().zip(y).map(|(x, y)| (x - y) * (x - y)).sum();
+        (i, j, square)
     }
 
     /// Both points move along the gradient of `-ln q`, `q = 1 / (1 + a d^2b)`.
     fn pull(&mut self, i: usize, j: usize, step: f32) {
-        let square = self.squared_distance(i, j);
+        let (i, j, square) = self.pair(i, j);
         if square <= 0.0 {
             return;
         }
         let power = square.powf(self.b);
         let factor = -2.0 * self.a * self.b * power / (square * (1.0 + self.a * power));
-        for d in 0..self.positions.ncols() {
-            let difference = self.positions[[i, d]] - self.positions[[j, d]];
+        for d in 0..self.dimensions {
+            let difference = self.positions[i + d] - self.positions[j + d];
             let gradient = (factor * difference).clamp(-MAX_GRADIENT, MAX_GRADIENT);
-            self.positions[[i, d]] += step * gradient;
-            self.positions[[j, d]] -= step * gradient;
+            self.positions[i + d] += step * gradient;
+            self.positions[j + d] -= step * gradient;
         }
     }
 
     /// Point `i` moves along the gradient of `-ln(1 - q)`.
     fn push(&mut self, i: usize, j: usize, step: f32) {
-        let square = self.squared_distance(i, j);
+        let (i, j, square) = self.pair(i, j);
         if square <= 0.0 {
             return;
         }
         let power = square.powf(self.b);
         let factor = 2.0 * self.repulsion * self.b / ((0.001 + square) * (1.0 + self.a * power));
-        for d in 0..self.positions.ncols() {
-            let difference = self.positions[[i, d]] - self.positions[[j, d]];
+        for d in 0..self.dimensions {
+            let difference = self.positions[i + d] - self.positions[j + d];
             let gradient = (factor * difference).clamp(-MAX_GRADIENT, MAX_GRADIENT);
-            self.positions[[i, d]] += step * gradient;
+            self.positions[i + d] += step * gradient;
         }
     }
 }
@@ -286,7 +320,12 @@ mod tests {
         let kept: usize = (0..500)
             .map(|i| {
                 let old = near.indices.row(i);
-                after.indices.row(i).iter().filter(|j| old.iter().any(|o| o == *j)).count()
+                after
+                    .indices
+                    .row(i)
+                    .iter()
+                    .filter(|j| old.iter().any(|o| o == *j))
+                    .count()
             })
             .sum();
         assert!(kept as f64 / (500.0 * 14.0) > 0.3, "{kept}");
@@ -316,7 +355,10 @@ mod tests {
         let y = umap(&g, start.view(), &UmapParams::default()).unwrap();
         assert!(y.iter().all(|v| v.is_finite()));
         assert!(umap(&Csr::zeros(4, 4), start.view(), &UmapParams::default()).is_err());
-        let bad = UmapParams { min_dist: -1.0, ..UmapParams::default() };
+        let bad = UmapParams {
+            min_dist: -1.0,
+            ..UmapParams::default()
+        };
         assert!(umap(&g, start.view(), &bad).is_err());
         let empty = Array2::<f32>::zeros((0, 2));
         assert!(umap(&Csr::zeros(0, 0), empty.view(), &UmapParams::default()).is_ok());

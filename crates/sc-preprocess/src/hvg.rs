@@ -201,11 +201,26 @@ mod tests {
         ];
         assert_eq!(h.genes, expected);
         for (g, mean, dispersion, score) in [
-            (0, 0.8594627239364666, 3.6961006734797777, -0.7071067811865459),
+            (
+                0,
+                0.8594627239364666,
+                3.6961006734797777,
+                -0.7071067811865459,
+            ),
             (7, 3.7793182480043583, 4.936166629762728, 0.9094529653700073),
             (13, 0.0, f64::NAN, f64::NAN),
-            (50, 2.1272564617692913, 4.4065146373826645, 0.6275769589325513),
-            (199, 4.413704174059263, 5.070652809271394, 0.6124904093053467),
+            (
+                50,
+                2.1272564617692913,
+                4.4065146373826645,
+                0.6275769589325513,
+            ),
+            (
+                199,
+                4.413704174059263,
+                5.070652809271394,
+                0.6124904093053467,
+            ),
         ] {
             assert!(close(h.means[g], mean), "{g}: {}", h.means[g]);
             assert!(close(h.dispersions[g], dispersion), "{g}");
@@ -226,11 +241,21 @@ mod tests {
         ];
         assert_eq!(h.genes, expected);
         for (g, mean, variance, score) in [
-            (0, 0.03333333333333333, 0.0327683615819209, 0.9923971870254904),
+            (
+                0,
+                0.03333333333333333,
+                0.0327683615819209,
+                0.9923971870254904,
+            ),
             (7, 0.9333333333333333, 3.453107344632768, 1.6502123521576908),
             (13, 0.0, 0.0, 0.0),
             (50, 0.15, 0.23135593220338982, 1.352492343532998),
-            (199, 1.3833333333333333, 3.8675141242937854, 1.1935355436303252),
+            (
+                199,
+                1.3833333333333333,
+                3.8675141242937854,
+                1.1935355436303252,
+            ),
         ] {
             assert!((h.means[g] - mean).abs() < 1e-12);
             assert!((h.dispersions[g] - variance).abs() < 1e-12);
@@ -248,9 +273,21 @@ mod tests {
         assert!(highly_variable_genes(&one, 5, HvgFlavor::Seurat).is_err());
         let negative = ndarray::array![[1.0f32, 2.0], [0.0, -1.0]];
         let error = highly_variable_genes(&negative, 1, HvgFlavor::SeuratV3).unwrap_err();
-        assert!(matches!(error, Error::InvalidValue { row: 1, column: 1, .. }));
+        assert!(matches!(
+            error,
+            Error::InvalidValue {
+                row: 1,
+                column: 1,
+                ..
+            }
+        ));
         // Nothing varies: there is no score to rank by, and no panic.
         let flat = ndarray::Array2::from_elem((4, 3), 1.0f32);
-        assert!(highly_variable_genes(&flat, 2, HvgFlavor::Seurat).unwrap().genes.is_empty());
+        assert!(
+            highly_variable_genes(&flat, 2, HvgFlavor::Seurat)
+                .unwrap()
+                .genes
+                .is_empty()
+        );
     }
 }

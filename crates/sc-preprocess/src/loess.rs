@@ -20,7 +20,9 @@ pub(crate) fn loess(x: &[f64], y: &[f64], span: f64) -> Vec<f64> {
         .iter()
         .map(|&v| local_fit(&xs, &ys, v, neighbours))
         .collect();
-    x.iter().map(|&v| interpolate(&vertices, &fits, v)).collect()
+    x.iter()
+        .map(|&v| interpolate(&vertices, &fits, v))
+        .collect()
 }
 
 /// The ends of the widened range and the points at which cells of more than `max_in_cell` points are cut, ascending.
@@ -86,7 +88,10 @@ fn local_fit(xs: &[f64], ys: &[f64], at: f64, neighbours: usize) -> (f64, f64) {
         .collect();
     if points.iter().all(|p| p.2 == 0.0) {
         // All neighbours lie at one distance, perhaps exactly here: their mean, and no slope.
-        let near = xs.iter().zip(ys).filter(|(x, _)| (**x - at).abs() <= bandwidth);
+        let near = xs
+            .iter()
+            .zip(ys)
+            .filter(|(x, _)| (**x - at).abs() <= bandwidth);
         let (n, sum) = near.fold((0.0, 0.0), |(n, sum), (_, y)| (n + 1.0, sum + y));
         return (sum / n, 0.0);
     }
@@ -99,9 +104,8 @@ fn local_fit(xs: &[f64], ys: &[f64], at: f64, neighbours: usize) -> (f64, f64) {
 /// Uses the polynomials 1, `p = u - a`, `q = u^2 - b p - c` that are orthogonal under the weights; one that vanishes,
 /// because there are fewer than three different `u`, is left out.
 fn parabola_at_zero(points: &[(f64, f64, f64)]) -> (f64, f64) {
-    let sum = |f: &dyn Fn(f64, f64) -> f64| -> f64 {
-        points.iter().map(|&(u, y, w)| w * f(u, y)).sum()
-    };
+    let sum =
+        |f: &dyn Fn(f64, f64) -> f64| -> f64 { points.iter().map(|&(u, y, w)| w * f(u, y)).sum() };
     let total = sum(&|_, _| 1.0);
     let a = sum(&|u, _| u) / total;
     let mean_y = sum(&|_, y| y) / total;
@@ -185,7 +189,10 @@ mod tests {
 
     #[test]
     fn degenerate_neighbourhoods_give_finite_values() {
-        assert_eq!(loess(&[1.0; 6], &[1.0, 2.0, 3.0, 1.0, 2.0, 3.0], 0.5), vec![2.0; 6]);
+        assert_eq!(
+            loess(&[1.0; 6], &[1.0, 2.0, 3.0, 1.0, 2.0, 3.0], 0.5),
+            vec![2.0; 6]
+        );
         assert_eq!(loess(&[1.0], &[4.0], 0.3), vec![4.0]);
         let two = loess(&[0.0, 0.0, 1.0, 1.0], &[1.0, 3.0, 5.0, 7.0], 0.3);
         assert!(two.iter().all(|v| v.is_finite()));

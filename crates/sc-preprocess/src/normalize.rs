@@ -76,10 +76,7 @@ mod tests {
     fn totals_become_the_target_and_empty_cells_stay() {
         let m = Csr::from_dense(&array![[1.0, 3.0], [0.0, 0.0], [5.0, 0.0]]);
         let n = normalize_total(&m, Some(100.0)).unwrap();
-        assert_eq!(
-            n.to_dense(),
-            array![[25.0, 75.0], [0.0, 0.0], [100.0, 0.0]]
-        );
+        assert_eq!(n.to_dense(), array![[25.0, 75.0], [0.0, 0.0], [100.0, 0.0]]);
     }
 
     #[test]

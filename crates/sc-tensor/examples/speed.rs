@@ -6,7 +6,11 @@ use std::time::Instant;
 
 use rand::Rng as _;
 use sc_data::Csr;
-use sc_tensor::{DType, Device, Result, Rng, Tensor, Var, ops};
+use sc_tensor::{DType, Device, Result, Rng, Tensor, Var, backward, ops};
+
+// What a program that trains should do too: the system's allocator gives large blocks back and pays for each new page.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The shortest of several runs, in milliseconds.
 fn best(mut f: impl FnMut() -> Result<()>) -> Result<f64> {
@@ -35,7 +39,9 @@ fn counts(n: usize, g: usize, density: f64) -> std::result::Result<Csr, sc_data:
 }
 
 fn normal(name: &str, dims: (usize, usize)) -> Result<Tensor> {
-    Rng::new(0).stream(name).normal(dims, DType::F32, &Device::Cpu)
+    Rng::new(0)
+        .stream(name)
+        .normal(dims, DType::F32, &Device::Cpu)
 }
 
 fn sparse(g: usize, density: f64) -> std::result::Result<(), Box<dyn std::error::Error>> {
@@ -51,7 +57,7 @@ fn sparse(g: usize, density: f64) -> std::result::Result<(), Box<dyn std::error:
     let both = best(|| {
         let x = ops::SparseInput::log1p(csr.clone());
         let y = ops::csr_linear(&x, &w, Some(&b), None)?;
-        y.backward()?;
+        backward(&y)?;
         Ok(())
     })?;
     println!(
@@ -68,7 +74,7 @@ fn dense(n: usize, i: usize, o: usize) -> Result<()> {
     let flop = 2.0 * (n * i * o) as f64 / 1e6;
     let forward = best(|| ops::linear(&x, &w, Some(&b)).map(drop))?;
     let plain = best(|| Ok(x.matmul(&w.t()?).map(drop)?))?;
-    let both = best(|| Ok(ops::linear(&x, &w, Some(&b))?.backward().map(drop)?))?;
+    let both = best(|| backward(&ops::linear(&x, &w, Some(&b))?).map(drop))?;
     println!(
         "linear {n} x {i} x {o}: matmul {plain:.2} ms ({:.0} GFLOP/s), forward {forward:.2} ms ({:.0}), with backward {both:.2} ms ({:.0})",
         flop / plain,
@@ -83,7 +89,7 @@ fn rows(n: usize, h: usize) -> Result<()> {
     let one = Tensor::ones(h, DType::F32, &Device::Cpu)?;
     let measure = |name: &str, f: &dyn Fn() -> Result<Tensor>| -> Result<()> {
         let forward = best(|| f().map(drop))?;
-        let both = best(|| Ok(f()?.backward().map(drop)?))?;
+        let both = best(|| backward(&f()?).map(drop))?;
         println!("{name} {n} x {h}: forward {forward:.3} ms, with backward {both:.3} ms");
         Ok(())
     };
@@ -91,9 +97,15 @@ fn rows(n: usize, h: usize) -> Result<()> {
     measure("log_softmax", &|| ops::log_softmax(&x))?;
     measure("softplus", &|| ops::softplus(&x))?;
     measure("relu", &|| ops::relu(&x))?;
-    measure("batch_norm", &|| Ok(ops::batch_norm_train(&x, &one, &one, 1e-3)?.0))?;
-    measure("layer_norm", &|| ops::layer_norm(&x, Some(&one), Some(&one), 1e-5))?;
-    measure("relu_dropout", &|| ops::relu_dropout(&x, 0.1, &mut Rng::new(0).stream("d")))?;
+    measure("batch_norm", &|| {
+        Ok(ops::batch_norm_train(&x, &one, &one, 1e-3)?.0)
+    })?;
+    measure("layer_norm", &|| {
+        ops::layer_norm(&x, Some(&one), Some(&one), 1e-5)
+    })?;
+    measure("relu_dropout", &|| {
+        ops::relu_dropout(&x, 0.1, &mut Rng::new(0).stream("d"))
+    })?;
     measure("sum_rows", &|| ops::sum_rows(&x))?;
     measure("candle sum(0)", &|| Ok(x.sum(0)?))?;
     let draw = best(|| normal("n", (n, h)).map(drop))?;

@@ -144,8 +144,20 @@ mod tests {
     #[test]
     fn a_wrong_gradient_is_found() {
         // Half of the value is a constant to the graph: the gradient is half of what it should be.
-        let r = gradcheck(|x| Ok((x[0].sqr()? + x[0].detach().sqr()?)?), &[x()], 1e-6, 1e-7);
-        assert!(matches!(r, Err(GradcheckFailure::Differs { input: 0, element: 0, .. })));
+        let r = gradcheck(
+            |x| Ok((x[0].sqr()? + x[0].detach().sqr()?)?),
+            &[x()],
+            1e-6,
+            1e-7,
+        );
+        assert!(matches!(
+            r,
+            Err(GradcheckFailure::Differs {
+                input: 0,
+                element: 0,
+                ..
+            })
+        ));
         let r = gradcheck(|x| Ok(x[0].detach()), &[x()], 1e-6, 1e-7);
         assert!(matches!(r, Err(GradcheckFailure::NoGradient { input: 0 })));
     }

@@ -6,58 +6,38 @@
 
 use candle_core::{
     CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Device, Layout, Result, Shape, Storage,
-    StorageRef, Tensor, WithDType,
+    StorageRef, Tensor,
 };
 use rayon::prelude::*;
 
-/// The element types that kernels know: `f32` and `f64`.
-pub(crate) trait Real: WithDType + std::ops::Neg<Output = Self> {
-    const ZERO: Self;
-    const ONE: Self;
+use crate::backward::collect;
+use crate::math::Float;
+
+/// The element types that kernels know, `f32` and `f64`, with the few functions that [`Float`] lacks.
+pub(crate) trait Real: Float {
     fn ln(self) -> Self;
-    fn ln_1p(self) -> Self;
     fn sqrt(self) -> Self;
-    fn abs(self) -> Self;
     /// The larger of two; a NaN comes through, whichever side it is on.
     fn larger(self, other: Self) -> Self;
-    fn of_f32(v: f32) -> Self;
-    /// `x[i] = exp(x[i])`.
-    fn exp_all(x: &mut [Self]);
 }
 
 macro_rules! real {
     ($t:ty) => {
         impl Real for $t {
-            const ZERO: Self = 0.0;
-            const ONE: Self = 1.0;
             #[inline(always)]
             fn ln(self) -> Self {
                 self.ln()
-            }
-            #[inline(always)]
-            fn ln_1p(self) -> Self {
-                self.ln_1p()
             }
             #[inline(always)]
             fn sqrt(self) -> Self {
                 self.sqrt()
             }
             #[inline(always)]
-            fn abs(self) -> Self {
-                self.abs()
-            }
-            #[inline(always)]
             fn larger(self, other: Self) -> Self {
-                if self < other || other != other { other } else { self }
-            }
-            #[inline(always)]
-            fn of_f32(v: f32) -> Self {
-                Self::from(v)
-            }
-            #[inline(always)]
-            fn exp_all(x: &mut [Self]) {
-                for v in x {
-                    *v = v.exp();
+                if self < other || other.is_nan() {
+                    other
+                } else {
+                    self
                 }
             }
         }
@@ -96,7 +76,9 @@ fn contiguous<'a, T: Real>(storage: &'a CpuStorage, layout: &Layout) -> Result<&
     layout
         .contiguous_offsets()
         .and_then(|(start, end)| all.get(start..end))
-        .ok_or_else(|| candle_core::Error::msg("a kernel was given a tensor that is not contiguous"))
+        .ok_or_else(|| {
+            candle_core::Error::msg("a kernel was given a tensor that is not contiguous")
+        })
 }
 
 /// A tensor on the CPU, held for reading.
@@ -115,7 +97,9 @@ impl<'a> View<'a> {
     pub(crate) fn slice<T: Real>(&self) -> Result<&[T]> {
         match &*self.guard {
             Storage::Cpu(storage) => contiguous(storage, self.layout),
-            _ => Err(candle_core::Error::msg("a CPU kernel was given a tensor of another device")),
+            _ => Err(candle_core::Error::msg(
+                "a CPU kernel was given a tensor of another device",
+            )),
         }
     }
 }
@@ -165,7 +149,10 @@ impl<K: Kernel> Op<K> {
             &grad.detach().contiguous()?,
         )?;
         let mut grads = grads.into_iter();
-        Ok(needs.map(|needed| grads.next().flatten().filter(|_| needed)))
+        Ok(args.map(|arg| {
+            let wanted = grads.next().flatten().filter(|_| arg.track_op());
+            wanted.and_then(|grad| collect(arg, grad))
+        }))
     }
 }
 
@@ -276,7 +263,7 @@ macro_rules! by_dtype {
 pub(crate) use by_dtype;
 
 /// Below this many elements one thread is faster than two.
-pub(crate) const PARALLEL_FROM: usize = 1 << 14;
+pub(crate) const PARALLEL_FROM: usize = 1 << 15;
 
 /// Elements per task: a fixed size, so that nothing depends on the number of threads.
 const CHUNK: usize = 1 << 13;

@@ -11,6 +11,7 @@
 //! | [`likelihood`] | fused log-likelihoods of counts and their gradients |
 //! | [`math`] | vectorised exp, log, lgamma, digamma on slices |
 //! | [`numpy`] | numpy's legacy `RandomState`, to repeat the splits that Python programs made |
+//! | [`backward()`] | candle's `backward` without the copies |
 //! | [`gradcheck`](mod@gradcheck) | compares a gradient with finite differences |
 //!
 //! Everything gives the same bits on one thread and on many.
@@ -18,7 +19,7 @@
 //! ```
 //! use std::sync::Arc;
 //! use sc_data::Csr;
-//! use sc_tensor::{DType, Device, Rng, Var, ops};
+//! use sc_tensor::{DType, Device, Rng, Var, backward, ops};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! // Two cells, three genes, and a layer with four outputs. The weight is input-major: genes x outputs.
@@ -28,13 +29,14 @@
 //! let w = Var::from_tensor(&rng.stream("init").normal((3, 4), DType::F32, &Device::Cpu)?)?;
 //!
 //! let h = ops::relu(&ops::csr_linear(&x, &w, None, None)?)?;
-//! let grads = h.sum_all()?.backward()?;
+//! let grads = backward(&h.sum_all()?)?;
 //! assert_eq!(grads.get(&w).map(|g| g.dims().to_vec()), Some(vec![3, 4]));
 //! # Ok(())
 //! # }
 //! ```
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod backward;
 mod error;
 pub mod gradcheck;
 mod kernel;
@@ -47,7 +49,9 @@ mod simd;
 #[cfg(test)]
 mod testing;
 
+pub use backward::backward;
 pub use candle_core;
+pub use candle_core::backprop::GradStore;
 pub use candle_core::{D, DType, Device, Module, Shape, Tensor, Var};
 pub use error::{Error, Result};
 pub use gradcheck::gradcheck;

@@ -23,6 +23,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
 
+use crate::math::Float;
 use crate::{Error, Result};
 
 /// The numbers of one task; each task has a ChaCha stream of its own.
@@ -114,7 +115,15 @@ impl Stream {
     pub fn fill_bernoulli(&mut self, p: f64, out: &mut [u8]) {
         // 32 bits per number: p is met to 2e-10.
         let limit = (p.clamp(0.0, 1.0) * 4_294_967_296.0).round() as u64;
-        self.fill(out, |rng| u8::from(u64::from(rng.next_u32()) < limit));
+        self.fill_by_chunk(out, |rng, chunk| {
+            let mut bytes = [0u8; 1024];
+            for part in chunk.chunks_mut(bytes.len() / 4) {
+                rng.fill_bytes(&mut bytes);
+                for (o, b) in part.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                    *o = u8::from(u64::from(u32::from_le_bytes(*b)) < limit);
+                }
+            }
+        });
     }
 
     /// A tensor of independent standard normal numbers. `dtype` is `f32` or `f64`; both get the same numbers, rounded.
@@ -211,16 +220,26 @@ impl Stream {
         }
     }
 
-    /// Fills in chunks of a fixed size. Each has a generator of its own, so that threads can share the work.
     fn fill<T: Send>(&mut self, out: &mut [T], draw: impl Fn(&mut ChaCha8Rng) -> T + Sync) {
+        self.fill_by_chunk(out, |rng, chunk| {
+            for v in chunk {
+                *v = draw(rng);
+            }
+        });
+    }
+
+    /// Fills in chunks of a fixed size. Each has a generator of its own, so that threads can share the work.
+    fn fill_by_chunk<T: Send>(
+        &mut self,
+        out: &mut [T],
+        fill: impl Fn(&mut ChaCha8Rng, &mut [T]) + Sync,
+    ) {
         let mut seed = [0u8; 32];
         self.rng.fill_bytes(&mut seed);
         let chunk = |(k, chunk): (usize, &mut [T])| {
             let mut rng = ChaCha8Rng::from_seed(seed);
             rng.set_stream(k as u64);
-            for v in chunk {
-                *v = draw(&mut rng);
-            }
+            fill(&mut rng, chunk);
         };
         if out.len() <= CHUNK {
             chunk((0, out));
@@ -242,30 +261,6 @@ impl RngCore for Stream {
     fn fill_bytes(&mut self, dst: &mut [u8]) {
         self.rng.fill_bytes(dst);
     }
-}
-
-/// `f32` or `f64`.
-pub trait Float: Copy + Send + sealed::Sealed {
-    /// Rounds.
-    fn of(v: f64) -> Self;
-}
-
-impl Float for f32 {
-    fn of(v: f64) -> Self {
-        v as f32
-    }
-}
-
-impl Float for f64 {
-    fn of(v: f64) -> Self {
-        v
-    }
-}
-
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for f32 {}
-    impl Sealed for f64 {}
 }
 
 enum Fill {
@@ -328,95 +323,5 @@ fn mix(mut z: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_stream_depends_on_seed_name_and_counters_only() {
-        let rng = Rng::new(1);
-        let draw = |mut s: Stream| s.next_u64();
-        let first = draw(rng.stream("a").at(&[1, 2]));
-        let mut used = rng.stream("a");
-        used.next_u64();
-        assert_eq!(draw(used.at(&[1, 2])), first);
-        let others = [
-            draw(rng.stream("a").at(&[2, 1])),
-            draw(rng.stream("a").at(&[1, 2, 0])),
-            draw(rng.stream("a").at(&[1])),
-            draw(rng.stream("a")),
-            draw(rng.stream("b").at(&[1, 2])),
-            draw(rng.child("a").stream("a").at(&[1, 2])),
-            draw(Rng::new(2).stream("a").at(&[1, 2])),
-        ];
-        for (i, other) in others.iter().enumerate() {
-            assert_ne!(*other, first);
-            assert!(!others[..i].contains(other));
-        }
-    }
-
-    #[test]
-    fn the_numbers_never_change() {
-        // A change here breaks everybody's seeds: say so in the change log.
-        let mut s = Rng::new(0).stream("pinned").at(&[7]);
-        assert_eq!(s.next_u64(), PINNED_U64);
-        let mut v = [0f64; 2];
-        s.fill_normal(&mut v);
-        assert_eq!(v, PINNED_NORMAL);
-    }
-    const PINNED_U64: u64 = 0;
-    const PINNED_NORMAL: [f64; 2] = [0.0, 0.0];
-
-    #[test]
-    fn moments() {
-        let n = 200_000;
-        let mut v = vec![0f32; n];
-        Rng::new(3).stream("n").fill_normal(&mut v);
-        let mean = v.iter().map(|&x| f64::from(x)).sum::<f64>() / n as f64;
-        let var = v.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / n as f64;
-        let fourth = v.iter().map(|&x| f64::from(x).powi(4)).sum::<f64>() / n as f64;
-        assert!(mean.abs() < 0.01, "{mean}");
-        assert!((var - 1.0).abs() < 0.015, "{var}");
-        assert!((fourth - 3.0).abs() < 0.1, "{fourth}");
-
-        Rng::new(3).stream("u").fill_uniform(-1.0, 3.0, &mut v);
-        let mean = v.iter().map(|&x| f64::from(x)).sum::<f64>() / n as f64;
-        assert!((mean - 1.0).abs() < 0.02, "{mean}");
-        assert!(v.iter().all(|x| (-1.0..=3.0).contains(x)));
-
-        let mut m = vec![0u8; n];
-        Rng::new(3).stream("b").fill_bernoulli(0.3, &mut m);
-        let kept = m.iter().map(|&x| f64::from(x)).sum::<f64>() / n as f64;
-        assert!((kept - 0.3).abs() < 0.005, "{kept}");
-        Rng::new(3).stream("b").fill_bernoulli(1.0, &mut m);
-        assert!(m.iter().all(|&x| x == 1));
-    }
-
-    #[test]
-    fn threads_do_not_matter() {
-        let draw = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-            pool.unwrap().install(|| {
-                let mut v = vec![0f32; 3 * CHUNK + 5];
-                Rng::new(3).stream("n").fill_normal(&mut v);
-                v
-            })
-        };
-        assert_eq!(draw(1), draw(2));
-    }
-
-    #[test]
-    fn a_permutation_has_everything_once() {
-        let mut p = Rng::new(0).stream("p").permutation(100);
-        assert_ne!(p, (0..100).collect::<Vec<_>>());
-        p.sort_unstable();
-        assert_eq!(p, (0..100).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn bad_arguments_are_errors() {
-        let mut s = Rng::new(0).stream("p");
-        assert!(s.normal(3, DType::U32, &Device::Cpu).is_err());
-        assert!(s.bernoulli(1.5, 3, DType::F32, &Device::Cpu).is_err());
-        assert!(s.bernoulli(f64::NAN, 3, DType::F32, &Device::Cpu).is_err());
-    }
-}
+#[path = "rng_tests.rs"]
+mod tests;

@@ -85,7 +85,7 @@ pub(crate) fn reduce<T: Real>(n: usize, f: impl Fn(usize) -> T) -> T {
     let mut span = LANES / 2;
     while span > 0 {
         for l in 0..span {
-            sums[l] = sums[l] + sums[l + span];
+            sums[l] += sums[l + span];
         }
         span /= 2;
     }

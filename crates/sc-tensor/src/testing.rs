@@ -37,7 +37,10 @@ pub(crate) fn assert_close(a: &Tensor, b: &Tensor, tol: f64, what: &str) {
     assert_eq!(a.dims(), b.dims(), "{what}");
     assert_eq!(a.dtype(), b.dtype(), "{what}");
     for (i, (a, b)) in numbers(a).iter().zip(numbers(b)).enumerate() {
-        assert!((a - b).abs() <= tol * b.abs().max(1.0), "{what}, element {i}: {a} is not {b}");
+        assert!(
+            (a - b).abs() <= tol * b.abs().max(1.0),
+            "{what}, element {i}: {a} is not {b}"
+        );
     }
 }
 
@@ -46,11 +49,19 @@ pub(crate) fn value_and_gradients(
     f: &dyn Fn(&[Tensor]) -> Result<Tensor>,
     inputs: &[Tensor],
 ) -> Vec<Tensor> {
-    let vars: Vec<Var> = inputs.iter().map(|t| Var::from_tensor(t).unwrap()).collect();
+    let vars: Vec<Var> = inputs
+        .iter()
+        .map(|t| Var::from_tensor(t).unwrap())
+        .collect();
     let tracked: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
     let y = f(&tracked).unwrap();
     let weights = random("cotangent", 0.5, 1.5, y.dims(), y.dtype());
-    let grads = (&y * weights).unwrap().sum_all().unwrap().backward().unwrap();
+    let grads = (&y * weights)
+        .unwrap()
+        .sum_all()
+        .unwrap()
+        .backward()
+        .unwrap();
     let mut out = vec![y];
     out.extend(vars.iter().map(|v| grads.get(v).unwrap().clone()));
     out
@@ -74,7 +85,10 @@ pub(crate) fn assert_twins(
 }
 
 /// The value and the gradients have the same bits in a pool of one thread and of two.
-pub(crate) fn assert_same_on_threads(f: &(dyn Fn(&[Tensor]) -> Result<Tensor> + Sync), inputs: &[Tensor]) {
+pub(crate) fn assert_same_on_threads(
+    f: &(dyn Fn(&[Tensor]) -> Result<Tensor> + Sync),
+    inputs: &[Tensor],
+) {
     let run = |threads: usize| -> Vec<Vec<u64>> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
         pool.build().unwrap().install(|| {

@@ -2,7 +2,13 @@
 //!
 //! gemm reads the number of threads from the environment, so each number needs a process of its own: the test starts
 //! itself again.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    missing_docs
+)]
 
 use std::process::Command;
 
@@ -24,7 +30,9 @@ fn fingerprint() -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
     for (m, k, n) in SIZES {
         for dtype in [DType::F32, DType::F64] {
-            let mut stream = Rng::new(0).stream("matmul").at(&[m as u64, k as u64, n as u64]);
+            let mut stream = Rng::new(0)
+                .stream("matmul")
+                .at(&[m as u64, k as u64, n as u64]);
             let a = stream.normal((m, k), dtype, &Device::Cpu).unwrap();
             let b = stream.normal((k, n), dtype, &Device::Cpu).unwrap();
             let bt = stream.normal((n, k), dtype, &Device::Cpu).unwrap();
@@ -53,7 +61,9 @@ fn one_thread_or_two() {
             .output()
             .unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
-        let at = text.find("fingerprint=").expect("the child printed no fingerprint");
+        let at = text
+            .find("fingerprint=")
+            .expect("the child printed no fingerprint");
         text[at..].chars().take(28).collect()
     };
     let one = run("1");

@@ -118,9 +118,11 @@ impl BackedMatrix {
                 n_cols,
                 stored: Stored::Dense(dataset),
             }),
-            ref other => {
-                Err(h5.wrong(&at, format!("an array of shape {other:?}"), "a matrix of numbers"))
-            }
+            ref other => Err(h5.wrong(
+                &at,
+                format!("an array of shape {other:?}"),
+                "a matrix of numbers",
+            )),
         }
     }
 
@@ -165,7 +167,10 @@ impl BackedMatrix {
             let (idx, val) = if span.is_empty() {
                 (Vec::new(), Vec::new())
             } else {
-                (self.slice::<i64>(indices, &span)?, self.slice::<f32>(data, &span)?)
+                (
+                    self.slice::<i64>(indices, &span)?,
+                    self.slice::<f32>(data, &span)?,
+                )
             };
             for &r in wanted {
                 let part = indptr[r] - span.start..indptr[r + 1] - span.start;

@@ -78,10 +78,9 @@ impl H5 {
             ..
         } = data;
         let mut used = Vec::new();
-        for table in [Some(obs), Some(var), raw.as_mut().map(|r| &mut r.var)] {
-            if let Some(table) = table {
-                used.extend(restore_categories(table, uns));
-            }
+        let raw = raw.as_mut().map(|r| &mut r.var);
+        for table in [obs, var].into_iter().chain(raw) {
+            used.extend(restore_categories(table, uns));
         }
         for key in used {
             uns.shift_remove(&key);

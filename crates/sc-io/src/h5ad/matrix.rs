@@ -36,7 +36,10 @@ impl H5 {
             other => return Err(self.wrong(&at, format!("a matrix in {other}"), "csr or csc")),
         };
         let shape = self.attr_ints(group, key)?.unwrap_or_default();
-        let dims: Vec<usize> = shape.iter().filter_map(|&d| usize::try_from(d).ok()).collect();
+        let dims: Vec<usize> = shape
+            .iter()
+            .filter_map(|&d| usize::try_from(d).ok())
+            .collect();
         match dims[..] {
             [rows, cols] => Ok(Some(SparseHeader {
                 rows,
@@ -80,7 +83,8 @@ impl H5 {
         let indices = self.indices(&self.dataset(group, "indices")?)?;
         let data = self.f32s(&self.dataset(group, "data")?)?;
         if !header.by_columns {
-            return Csr::new(header.rows, header.cols, indptr, indices, data).map_err(self.data(&at));
+            return Csr::new(header.rows, header.cols, indptr, indices, data)
+                .map_err(self.data(&at));
         }
         // The transpose takes memory for every declared row, stored or not.
         if rows.is_none() && header.rows > (1 << 24) + 64 * data.len() {
@@ -103,7 +107,11 @@ impl H5 {
             [n] => (n, 1),
             [n, g] => (n, g),
             ref other => {
-                return Err(self.wrong(&at, format!("{} dimensions", other.len()), "two dimensions"));
+                return Err(self.wrong(
+                    &at,
+                    format!("{} dimensions", other.len()),
+                    "two dimensions",
+                ));
             }
         };
         self.check_shape(&at, shape, rows, cols)?;

@@ -14,7 +14,7 @@
 //! | `obsm`, `varm`: matrices, CSR/CSC, tables | yes | yes |
 //! | `raw` | yes, also `raw.X` at the root | yes |
 //! | `uns`: text, numbers, truth values, null, arrays, sparse matrices, tables, dictionaries of any depth | yes | yes |
-//! | `uns`: record arrays | as a table | as a table |
+//! | `uns`: record arrays | as a table | as a table; left out with a warning if a field has a slash in its name |
 //! | `uns`: anything else (awkward arrays, complex numbers, bytes) | skipped with a warning | |
 //! | tables of anndata 0.7 (`__categories`) | yes | no |
 //! | `obs`, `var` of anndata < 0.7 (records) | yes | no |

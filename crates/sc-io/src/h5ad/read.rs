@@ -82,10 +82,10 @@ pub(crate) fn is_annotated(h5: &H5) -> Result<()> {
 impl H5 {
     /// `X`, which may be a null dataset.
     fn optional_matrix(&self, node: &Node, rows: usize, cols: usize) -> Result<Option<Matrix>> {
-        if let Node::Dataset(d) = node {
-            if d.space().map_err(self.at(&d.name()))?.is_null() {
-                return Ok(None);
-            }
+        if let Node::Dataset(d) = node
+            && d.space().map_err(self.at(&d.name()))?.is_null()
+        {
+            return Ok(None);
         }
         self.matrix(node, Some(rows), Some(cols)).map(Some)
     }
@@ -145,7 +145,11 @@ impl H5 {
             },
         };
         if known {
-            return Ok(Some(Annotation::Matrix(self.matrix(node, Some(rows), None)?)));
+            return Ok(Some(Annotation::Matrix(self.matrix(
+                node,
+                Some(rows),
+                None,
+            )?)));
         }
         tracing::warn!(file = %self.path.display(), "{at} is neither a matrix nor a table and is left out");
         Ok(None)
@@ -166,11 +170,7 @@ impl H5 {
             None => return Ok(None),
         };
         let var: Table = self.table(&self.require(&parent, var)?, None)?;
-        let x = self.matrix(
-            &self.require(&parent, x)?,
-            Some(rows),
-            Some(var.n_rows()),
-        )?;
+        let x = self.matrix(&self.require(&parent, x)?, Some(rows), Some(var.n_rows()))?;
         let varm = self.annotations(&parent, varm, var.n_rows())?;
         Ok(Some(Raw { x, var, varm }))
     }

@@ -12,11 +12,9 @@ impl H5 {
             Node::Dataset(dataset) => (self.records_as_table(dataset)?, dataset.name()),
         };
         match rows {
-            Some(n) if n != table.n_rows() => Err(self.wrong(
-                &at,
-                format!("{} rows", table.n_rows()),
-                format!("{n} rows"),
-            )),
+            Some(n) if n != table.n_rows() => {
+                Err(self.wrong(&at, format!("{} rows", table.n_rows()), format!("{n} rows")))
+            }
             _ => Ok(table),
         }
     }
@@ -25,8 +23,8 @@ impl H5 {
         let at = group.name();
         let index_name = self.index_member(group)?;
         let index = self.index(&self.require(group, &index_name)?)?;
-        let mut table = Table::new(index)
-            .with_index_name(Some(index_name.clone()).filter(|n| n != "_index"));
+        let mut table =
+            Table::new(index).with_index_name(Some(index_name.clone()).filter(|n| n != "_index"));
         for name in self.column_order(group, &index_name)? {
             if name == index_name {
                 continue;
@@ -156,16 +154,21 @@ impl H5 {
         let at = group.name();
         match self.encoding(group).as_deref() {
             Some("categorical") => {
-                let ordered = self
-                    .attr_ints_or_bool(group, "ordered")
-                    .unwrap_or_default();
+                let ordered = self.attr_ints_or_bool(group, "ordered").unwrap_or_default();
                 let categories = match self.require(group, "categories")? {
                     Node::Dataset(d) => self.labels(&d)?,
                     node @ Node::Group(_) => self.index(&node)?,
                 };
                 let codes = self.dataset(group, "codes")?;
-                self.categorical(&at, &codes, &Categories { categories, ordered })
-                    .map(Some)
+                self.categorical(
+                    &at,
+                    &codes,
+                    &Categories {
+                        categories,
+                        ordered,
+                    },
+                )
+                .map(Some)
             }
             Some("nullable-integer") => {
                 let values = self.i64s(&self.dataset(group, "values")?)?;

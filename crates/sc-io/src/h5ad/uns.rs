@@ -68,7 +68,11 @@ impl H5 {
             return Err(self.wrong(&at, "bytes", "text"));
         }
         let kind = self.kind(from, &at)?;
-        if let Kind::Compound(_) = kind {
+        if let Kind::Compound(compound) = &kind {
+            let names: Vec<&str> = compound.fields.iter().map(|f| f.name.as_str()).collect();
+            if names == ["r", "i"] {
+                return Err(self.wrong(&at, "complex numbers", "real numbers"));
+            }
             return Ok(Uns::Table(self.records_as_table(from)?));
         }
         // Before anndata 0.7 a text was an array of one.

@@ -128,6 +128,11 @@ impl Out<'_> {
                 self.strings(g, key, v.shape(), &texts)
             }
             Uns::Sparse(m) => self.sparse(g, key, m),
+            // Clusters called "CD4/CD8" are fields of a record array, which read as a table.
+            Uns::Table(t) if t.columns().any(|(name, _)| name.contains('/')) => {
+                tracing::warn!(file = %self.path.display(), "{}/{key} has columns with a slash in their names, which the format cannot hold; it is left out", g.name());
+                Ok(())
+            }
             Uns::Table(t) => self.table(g, key, t),
             Uns::Dict(d) => {
                 self.check_name(g, key)?;

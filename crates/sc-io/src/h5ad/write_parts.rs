@@ -21,7 +21,7 @@ type Encoding = (&'static str, &'static str);
 
 /// Writes the parts of a file.
 pub(super) struct Out<'a> {
-    path: &'a Path,
+    pub(super) path: &'a Path,
     compression: Compression,
 }
 
@@ -106,6 +106,8 @@ impl<'a> Out<'a> {
     }
 
     /// As [`Out::array`], converted to another type by libhdf5.
+    // A view is a reference already.
+    #[allow(clippy::needless_pass_by_value)]
     fn array_as<T: H5Type + Clone, D: Dimension>(
         &self,
         parent: &Group,
@@ -117,13 +119,14 @@ impl<'a> Out<'a> {
         self.check_name(parent, name)?;
         let values = values.as_standard_layout();
         let mut builder = parent.new_dataset_builder();
-        if let Compression::Gzip(level) = self.compression {
-            if values.ndim() > 0 && values.len() * stored.size() >= TOO_SMALL {
-                builder = builder
-                    .chunk(chunk_shape(values.shape(), stored.size()))
-                    .shuffle()
-                    .deflate(level);
-            }
+        if let Compression::Gzip(level) = self.compression
+            && values.ndim() > 0
+            && values.len() * stored.size() >= TOO_SMALL
+        {
+            builder = builder
+                .chunk(chunk_shape(values.shape(), stored.size()))
+                .shuffle()
+                .deflate(level);
         }
         let dataset = builder
             .with_data_as(values.view(), stored)
@@ -207,7 +210,13 @@ impl<'a> Out<'a> {
         });
         let pointers: Vec<u64> = m.indptr().iter().map(|&p| p as u64).collect();
         self.array(&group, "data", ArrayView::from(m.data()), None)?;
-        self.array_as(&group, "indices", ArrayView::from(m.indices()), &index, None)?;
+        self.array_as(
+            &group,
+            "indices",
+            ArrayView::from(m.indices()),
+            &index,
+            None,
+        )?;
         self.array_as(&group, "indptr", ArrayView::from(&pointers), &index, None)
     }
 
@@ -281,7 +290,12 @@ impl<'a> Out<'a> {
     fn masked<T>(&self, g: &Group, name: &str, kind: &str, values: &[Option<T>]) -> Result<Group> {
         let group = self.group(g, name, kind, "0.1.0")?;
         let mask: Vec<bool> = values.iter().map(Option::is_none).collect();
-        self.array(&group, "mask", ArrayView::from(&mask), Some(("array", "0.2.0")))?;
+        self.array(
+            &group,
+            "mask",
+            ArrayView::from(&mask),
+            Some(("array", "0.2.0")),
+        )?;
         Ok(group)
     }
 
@@ -305,7 +319,12 @@ impl<'a> Out<'a> {
             &TypeDescriptor::Integer(size),
             Some(("array", "0.2.0")),
         )?;
-        self.strings(&group, "categories", &[c.categories().len()], c.categories())
+        self.strings(
+            &group,
+            "categories",
+            &[c.categories().len()],
+            c.categories(),
+        )
     }
 }
 

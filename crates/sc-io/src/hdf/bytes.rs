@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::sync::Mutex;
 
 use hdf5::Dataset;
@@ -13,12 +14,41 @@ use hdf5::filters::Filter;
 use super::H5;
 use crate::{Error, Result};
 
+/// Bytes of a reference to a text of variable length.
+const REFERENCE: usize = 16;
+
 impl H5 {
-    /// The values of a one-dimensional dataset as they lie in the file, after undoing gzip and shuffle. `width` is the
-    /// number of bytes that each takes there.
+    /// Whether [`H5::bytes`] can read a dataset: how it lies in the file and how it is packed.
+    pub(crate) fn has_plain_bytes(&self, of: &Dataset) -> bool {
+        let known =
+            |f: &Filter| matches!(f, Filter::Deflate(_) | Filter::Shuffle | Filter::Fletcher32);
+        let placed = match of.layout() {
+            Layout::Contiguous => of.offset().is_some(),
+            // Listing the chunks takes the square of their number.
+            Layout::Chunked => of.ndim() == 1 && of.num_chunks().is_some_and(|n| n <= 2000),
+            _ => false,
+        };
+        placed && of.filters().iter().all(known) && self.file.userblock() == 0
+    }
+
+    /// The first `n` texts of variable length of a dataset for which [`H5::has_plain_bytes`].
+    pub(crate) fn heap_strings(&self, of: &Dataset, n: usize) -> Result<Vec<String>> {
+        let mut bytes = self.bytes(of, REFERENCE)?;
+        bytes.truncate(n.saturating_mul(REFERENCE));
+        let mut heap = Heap::new(RawFile::open(self)?);
+        bytes
+            .chunks_exact(REFERENCE)
+            .map(|reference| heap.text(reference))
+            .collect::<Result<_, _>>()
+            .map_err(|e| self.wrong(&of.name(), e, "stored texts; the file is damaged"))
+    }
+
+    /// The values as they lie in the file, after undoing gzip and shuffle. `width` is the number of bytes that each
+    /// takes there. Chunks must have one dimension.
     pub(crate) fn bytes(&self, of: &Dataset, width: usize) -> Result<Vec<u8>> {
         let at = of.name();
-        let total = self.length_1d(of)?.saturating_mul(width);
+        let n: usize = self.shape(of)?.iter().product();
+        let total = n.saturating_mul(width);
         if total == 0 {
             return Ok(Vec::new());
         }
@@ -32,7 +62,11 @@ impl H5 {
                     .map_err(|e| self.wrong(&at, e, "stored values"))
             }
             Layout::Chunked => self.chunks(of, &file, total, width),
-            other => Err(self.wrong(&at, format!("records stored {other:?}"), "contiguous or chunked records")),
+            other => Err(self.wrong(
+                &at,
+                format!("records stored {other:?}"),
+                "contiguous or chunked records",
+            )),
         }
     }
 
@@ -47,14 +81,15 @@ impl H5 {
             return Err(self.wrong(&at, format!("chunks of {full} bytes"), "chunks below 2 GiB"));
         }
         for k in 0..count {
-            let chunk = of
-                .chunk_info(k)
-                .ok_or_else(|| self.wrong(&at, format!("no chunk {k}"), format!("{count} chunks")))?;
+            let chunk = of.chunk_info(k).ok_or_else(|| {
+                self.wrong(&at, format!("no chunk {k}"), format!("{count} chunks"))
+            })?;
             let packed = file
                 .read(chunk.addr, chunk.size as usize)
                 .map_err(|e| self.wrong(&at, e, "a stored chunk"))?;
-            let plain = undo(&filters, chunk.filter_mask, packed, width, full)
-                .map_err(|e| self.wrong(&at, e, "a chunk packed by gzip, with or without shuffle"))?;
+            let plain = undo(&filters, chunk.filter_mask, packed, width, full).map_err(|e| {
+                self.wrong(&at, e, "a chunk packed by gzip, with or without shuffle")
+            })?;
             let start = chunk.offset.first().map_or(0, |&o| o as usize) * width;
             let length = plain.len().min(total.saturating_sub(start));
             if let Some(target) = bytes.get_mut(start..start + length) {
@@ -130,7 +165,9 @@ impl RawFile {
             .checked_add(self.base)
             .and_then(|o| o.checked_add(length as u64));
         if end.is_none_or(|e| e > self.length) {
-            return Err(format!("{length} bytes at {offset}, beyond the end of the file"));
+            return Err(format!(
+                "{length} bytes at {offset}, beyond the end of the file"
+            ));
         }
         let mut bytes = vec![0u8; length];
         let mut file = self.file.lock().map_err(|e| e.to_string())?;
@@ -141,10 +178,20 @@ impl RawFile {
     }
 }
 
-/// Variable-length texts lie in collections; a record holds the address of one and the number of the text in it.
+/// Variable-length texts lie in collections; a value holds the address of one and the number of the text in it.
+///
+/// libhdf5 1.10 believes whatever length a damaged collection declares and crashes; here every length is checked.
+/// Looking a text up is also several times faster.
 pub(crate) struct Heap {
     file: RawFile,
-    collections: HashMap<u64, HashMap<u16, Vec<u8>>>,
+    collections: HashMap<u64, Collection>,
+    held: usize,
+}
+
+struct Collection {
+    bytes: Vec<u8>,
+    /// Where each object lies, by its number.
+    objects: Vec<Range<usize>>,
 }
 
 impl Heap {
@@ -152,43 +199,50 @@ impl Heap {
         Self {
             file,
             collections: HashMap::new(),
+            held: 0,
         }
     }
 
-    /// The text that 16 bytes of a record refer to: length, address, number.
+    /// The text that 16 bytes refer to: length, address, number.
     pub(crate) fn text(&mut self, reference: &[u8]) -> Result<String, String> {
+        const HOLD_AT_MOST: usize = 64 << 20;
         let length = le(reference, 0, 4)? as usize;
         let address = le(reference, 4, 8)?;
-        let number = le(reference, 12, 4)? as u16;
+        let number = le(reference, 12, 4)? as usize;
         if length == 0 || address == 0 || address == u64::MAX {
             return Ok(String::new());
         }
         if !self.collections.contains_key(&address) {
+            if self.held > HOLD_AT_MOST {
+                self.collections.clear();
+                self.held = 0;
+            }
             let collection = self.collection(address)?;
+            self.held += collection.bytes.len();
             self.collections.insert(address, collection);
         }
         let bytes = self
             .collections
             .get(&address)
-            .and_then(|c| c.get(&number))
+            .and_then(|c| c.bytes.get(c.objects.get(number)?.clone()))
             .and_then(|b| b.get(..length))
-            .ok_or_else(|| format!("no text {number} at {address}"))?;
+            .ok_or_else(|| format!("no text {number} of {length} bytes at {address}"))?;
         let end = bytes.iter().position(|&b| b == 0).unwrap_or(length);
         Ok(String::from_utf8_lossy(&bytes[..end]).into_owned())
     }
 
     /// "GCOL", version, 3 reserved, size; then objects: number, references, 4 reserved, size, bytes padded to 8.
-    fn collection(&self, address: u64) -> Result<HashMap<u16, Vec<u8>>, String> {
+    fn collection(&self, address: u64) -> Result<Collection, String> {
         let head = self.file.read(address, 16)?;
         let size = le(&head, 8, 8)?;
         if !head.starts_with(b"GCOL") || size > self.file.length {
-            return Err(format!("no global heap at {address}"));
+            return Err(format!("no collection of texts at {address}"));
         }
         let bytes = self.file.read(address, size as usize)?;
-        let mut objects = HashMap::new();
+        let mut objects = Vec::new();
         let mut at = 16usize;
         while at + 16 <= bytes.len() {
-            let number = le(&bytes, at, 2)? as u16;
+            let number = le(&bytes, at, 2)? as usize;
             let size = usize::try_from(le(&bytes, at + 8, 8)?).map_err(|e| e.to_string())?;
             if number == 0 {
                 break;
@@ -196,11 +250,14 @@ impl Heap {
             let end = size
                 .checked_add(at + 16)
                 .filter(|&e| e <= bytes.len())
-                .ok_or("an object beyond its heap")?;
-            objects.insert(number, bytes[at + 16..end].to_vec());
+                .ok_or("a text beyond its collection")?;
+            if objects.len() <= number {
+                objects.resize(number + 1, 0..0);
+            }
+            objects[number] = at + 16..end;
             at = end.next_multiple_of(8);
         }
-        Ok(objects)
+        Ok(Collection { bytes, objects })
     }
 }
 

@@ -107,9 +107,7 @@ impl H5 {
         }
         let at = child(&parent.name(), name);
         match parent.loc_type_by_name(name).map_err(self.at(&at))? {
-            LocationType::Group => Ok(Some(Node::Group(
-                parent.group(name).map_err(self.at(&at))?,
-            ))),
+            LocationType::Group => Ok(Some(Node::Group(parent.group(name).map_err(self.at(&at))?))),
             LocationType::Dataset => Ok(Some(Node::Dataset(
                 parent.dataset(name).map_err(self.at(&at))?,
             ))),

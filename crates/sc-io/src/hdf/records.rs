@@ -40,8 +40,13 @@ impl H5 {
                 offset: field.offset,
                 width: stored_size(&field.ty),
             };
-            let value = field_values(&field.ty, &cells, &mut heap)
-                .map_err(|found| self.wrong(&at, format!("field \"{}\": {found}", field.name), "numbers or text"))?;
+            let value = field_values(&field.ty, &cells, &mut heap).map_err(|found| {
+                self.wrong(
+                    &at,
+                    format!("field \"{}\": {found}", field.name),
+                    "numbers or text",
+                )
+            })?;
             fields.push((field.name.clone(), value));
         }
         Ok(fields)

@@ -1,8 +1,6 @@
 //! Text: HDF5 has four kinds and converts none of them into another.
 
-use hdf5::types::{
-    FixedAscii, FixedUnicode, H5Type, TypeDescriptor, VarLenAscii, VarLenUnicode,
-};
+use hdf5::types::{FixedAscii, FixedUnicode, H5Type, TypeDescriptor, VarLenAscii, VarLenUnicode};
 use hdf5::{Container, Dataset, Location};
 
 use super::H5;
@@ -15,12 +13,23 @@ impl H5 {
     /// The texts of a dataset of any shape, row-major.
     pub(crate) fn strings(&self, from: &Dataset) -> Result<Vec<String>> {
         let n = self.shape(from)?.iter().product();
-        self.texts(from, &from.name(), Some(n))
+        self.dataset_texts(from, n)
     }
 
     /// The first `n` texts of a one-dimensional dataset.
     pub(crate) fn first_strings(&self, from: &Dataset, n: usize) -> Result<Vec<String>> {
         let n = self.length_1d(from)?.min(n);
+        self.dataset_texts(from, n)
+    }
+
+    fn dataset_texts(&self, from: &Dataset, n: usize) -> Result<Vec<String>> {
+        let variable = matches!(
+            from.dtype().and_then(|t| t.to_descriptor()),
+            Ok(TypeDescriptor::VarLenUnicode | TypeDescriptor::VarLenAscii)
+        );
+        if variable && n > 0 && self.has_plain_bytes(from) {
+            return self.heap_strings(from, n);
+        }
         self.texts(from, &from.name(), Some(n))
     }
 

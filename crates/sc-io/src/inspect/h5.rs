@@ -50,13 +50,13 @@ pub(super) fn inspect(path: &Path) -> Result<Inspection> {
     if let Some(Node::Group(uns)) = h5.member(root, "uns")? {
         found.uns = h5.names(&uns)?;
     }
-    if let Some(x) = &found.x {
-        if x.shape != (found.n_obs, found.n_vars) {
-            notes.push(format!(
-                "X is {} x {}, but obs has {} rows and var {}",
-                x.shape.0, x.shape.1, found.n_obs, found.n_vars
-            ));
-        }
+    if let Some(x) = &found.x
+        && x.shape != (found.n_obs, found.n_vars)
+    {
+        notes.push(format!(
+            "X is {} x {}, but obs has {} rows and var {}",
+            x.shape.0, x.shape.1, found.n_obs, found.n_vars
+        ));
     }
     found.notes.extend(notes);
     Ok(found)

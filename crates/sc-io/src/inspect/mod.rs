@@ -100,7 +100,11 @@ impl MatrixInfo {
             shape,
             dtype,
             n_stored,
-            density: if all > 0.0 { n_stored as f64 / all } else { 0.0 },
+            density: if all > 0.0 {
+                n_stored as f64 / all
+            } else {
+                0.0
+            },
             memory_bytes,
             filters: Vec::new(),
         }
@@ -203,9 +207,9 @@ fn mtx_info(path: &Path) -> Result<Inspection> {
     };
     if prefixes.len() > 1 {
         let all = prefixes.join(", ");
-        found
-            .notes
-            .push(format!("several matrices, with the prefixes {all}; this is the first"));
+        found.notes.push(format!(
+            "several matrices, with the prefixes {all}; this is the first"
+        ));
     }
     let (genes, cells, entries, field) = mtx::header(path, prefix)?;
     (found.n_obs, found.n_vars) = (cells, genes);

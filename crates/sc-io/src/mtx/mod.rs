@@ -38,7 +38,10 @@ pub fn read_dir(path: impl AsRef<Path>) -> Result<AnnData> {
             Err(Error::content(
                 path,
                 "this folder",
-                format!("several matrices, with the prefixes {}", prefixes.join(", ")),
+                format!(
+                    "several matrices, with the prefixes {}",
+                    prefixes.join(", ")
+                ),
                 "one, or the choice of a prefix (read_dir_with_prefix)",
             ))
         }
@@ -78,7 +81,10 @@ fn find(folder: &Path, prefix: &str, names: &[&str]) -> Result<PathBuf> {
 pub(crate) fn names(folder: &Path, prefix: &str) -> Result<(Table, Table)> {
     let barcodes = find(folder, prefix, &["barcodes.tsv"])?;
     let features = find(folder, prefix, &["features.tsv", "genes.tsv"])?;
-    Ok((Table::new(first_column(&barcodes)?), read_features(&features)?))
+    Ok((
+        Table::new(first_column(&barcodes)?),
+        read_features(&features)?,
+    ))
 }
 
 /// What precedes `matrix.mtx` in the names of the folder's files, sorted.
@@ -131,7 +137,10 @@ fn rows(path: &Path) -> Result<Vec<Vec<String>>> {
                 .collect(),
         );
     }
-    while rows.last().is_some_and(|r: &Vec<String>| r.iter().all(String::is_empty)) {
+    while rows
+        .last()
+        .is_some_and(|r: &Vec<String>| r.iter().all(String::is_empty))
+    {
         rows.pop();
     }
     Ok(rows)
@@ -148,7 +157,8 @@ fn first_column(path: &Path) -> Result<Vec<String>> {
 fn read_features(path: &Path) -> Result<Table> {
     let rows = rows(path)?;
     let width = rows.iter().map(Vec::len).min().unwrap_or(2);
-    let column = |k: usize| -> Vec<String> { rows.iter().filter_map(|r| r.get(k)).cloned().collect() };
+    let column =
+        |k: usize| -> Vec<String> { rows.iter().filter_map(|r| r.get(k)).cloned().collect() };
     let mut var = Table::new(column(usize::from(width > 1)));
     var.insert("gene_ids", Column::Str(column(0)))
         .map_err(Error::data(path, "column 1"))?;

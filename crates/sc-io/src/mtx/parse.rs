@@ -91,9 +91,8 @@ pub(super) fn read(path: &Path, features: usize, cells: usize) -> Result<Csr> {
     let mut entries = Entries::new(cells, header.entries);
     let mut read = 0usize;
     while let Some(line) = lines.next()? {
-        let parsed = entry(line, header.field).filter(|&(r, c, _)| {
-            (1..=header.rows).contains(&r) && (1..=header.cols).contains(&c)
-        });
+        let parsed = entry(line, header.field)
+            .filter(|&(r, c, _)| (1..=header.rows).contains(&r) && (1..=header.cols).contains(&c));
         let Some((row, col, value)) = parsed else {
             return Err(lines.wrong(format!(
                 "a row up to {}, a column up to {} and a value",
@@ -111,7 +110,10 @@ pub(super) fn read(path: &Path, features: usize, cells: usize) -> Result<Csr> {
             path,
             "the end of the file",
             format!("{read} entries"),
-            format!("{}, as the header says; the file is truncated", header.entries),
+            format!(
+                "{}, as the header says; the file is truncated",
+                header.entries
+            ),
         ));
     }
     entries
@@ -139,9 +141,8 @@ fn start(path: &Path) -> Result<(Header, Lines<'_>)> {
         _ => None,
     };
     let Some(field) = field else {
-        return Err(lines.wrong(
-            "\"%%MatrixMarket matrix coordinate integer general\" (or real, or pattern)",
-        ));
+        return Err(lines
+            .wrong("\"%%MatrixMarket matrix coordinate integer general\" (or real, or pattern)"));
     };
     while let Some(line) = lines.next()? {
         if line.starts_with(b"%") {
@@ -151,17 +152,22 @@ fn start(path: &Path) -> Result<(Header, Lines<'_>)> {
             .split(u8::is_ascii_whitespace)
             .filter(|w| !w.is_empty())
             .map(integer);
-        let sizes = (numbers.next(), numbers.next(), numbers.next(), numbers.next());
-        if let (Some(Some(rows)), Some(Some(cols)), Some(Some(entries)), None) = sizes {
-            if rows <= u32::MAX as usize {
-                let header = Header {
-                    rows,
-                    cols,
-                    entries,
-                    field,
-                };
-                return Ok((header, lines));
-            }
+        let sizes = (
+            numbers.next(),
+            numbers.next(),
+            numbers.next(),
+            numbers.next(),
+        );
+        if let (Some(Some(rows)), Some(Some(cols)), Some(Some(entries)), None) = sizes
+            && rows <= u32::MAX as usize
+        {
+            let header = Header {
+                rows,
+                cols,
+                entries,
+                field,
+            };
+            return Ok((header, lines));
         }
         break;
     }
@@ -192,10 +198,10 @@ fn integer(word: &[u8]) -> Option<usize> {
 
 /// Most values are small integers; the rest goes the slow way.
 fn number(word: &[u8]) -> Option<f32> {
-    if word.len() <= 7 {
-        if let Some(n) = integer(word) {
-            return Some(n as f32);
-        }
+    if word.len() <= 7
+        && let Some(n) = integer(word)
+    {
+        return Some(n as f32);
     }
     std::str::from_utf8(word).ok()?.parse().ok()
 }
@@ -283,13 +289,20 @@ mod tests {
 
     #[test]
     fn any_order_and_repeated_places() {
-        let m = parse(&format!("{HEAD}3 2 5\n3 2 1\n1 1 2.5\n2 2 1e1\n3 2 4\n2 1 -1\n\n"), 3, 2);
+        let m = parse(
+            &format!("{HEAD}3 2 5\n3 2 1\n1 1 2.5\n2 2 1e1\n3 2 4\n2 1 -1\n\n"),
+            3,
+            2,
+        );
         assert_eq!(
             m.unwrap().to_dense(),
             array![[2.5, -1.0, 0.0], [0.0, 10.0, 5.0]]
         );
         let pattern = "%%MatrixMarket matrix coordinate pattern general\r\n1 2 1\r\n1 2\r\n";
-        assert_eq!(parse(pattern, 1, 2).unwrap().to_dense(), array![[0.0], [1.0]]);
+        assert_eq!(
+            parse(pattern, 1, 2).unwrap().to_dense(),
+            array![[0.0], [1.0]]
+        );
     }
 
     #[test]

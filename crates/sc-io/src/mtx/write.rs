@@ -59,10 +59,18 @@ pub fn write_dir(path: impl AsRef<Path>, data: &AnnData, options: &WriteOptions)
         .to_csr();
     data.check().map_err(Error::data(folder, "the data"))?;
     let features = features(folder, data)?;
-    let barcodes = lines(folder, "obs", data.obs.index().iter().map(|b| vec![b.as_str()]))?;
+    let barcodes = lines(
+        folder,
+        "obs",
+        data.obs.index().iter().map(|b| vec![b.as_str()]),
+    )?;
     std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    text(folder, "barcodes.tsv", options.gzip, |w| w.write_all(barcodes.as_bytes()))?;
-    text(folder, "features.tsv", options.gzip, |w| w.write_all(features.as_bytes()))?;
+    text(folder, "barcodes.tsv", options.gzip, |w| {
+        w.write_all(barcodes.as_bytes())
+    })?;
+    text(folder, "features.tsv", options.gzip, |w| {
+        w.write_all(features.as_bytes())
+    })?;
     text(folder, "matrix.mtx", options.gzip, |w| {
         let whole = matrix.data().iter().all(|v| v.fract() == 0.0);
         let field = if whole { "integer" } else { "real" };
@@ -111,8 +119,8 @@ fn features(folder: &Path, data: &AnnData) -> Result<String> {
     };
     let names = data.var.index();
     let ids = texts("gene_ids").unwrap_or_else(|| names.to_vec());
-    let types = texts("feature_types")
-        .unwrap_or_else(|| vec!["Gene Expression".to_owned(); names.len()]);
+    let types =
+        texts("feature_types").unwrap_or_else(|| vec!["Gene Expression".to_owned(); names.len()]);
     let rows = ids.iter().zip(names).zip(&types);
     lines(
         folder,

@@ -84,7 +84,8 @@ fn softplus<T: Float, const GRAD: bool, const FMA: bool>(b: &mut Block<T>, value
 
 /// Replaces the logarithms in `theta`; `inverse` becomes `1 / (theta + eps)`.
 ///
-/// theta is kept away from 0, where lgamma is infinite.
+/// theta is kept away from 0, where lgamma is infinite, and below 1e30, from where on a negative binomial is a Poisson to
+/// more digits than there are.
 #[inline(always)]
 pub(super) fn dispersion<T: Float, const FMA: bool>(
     theta: &mut [T],
@@ -93,8 +94,10 @@ pub(super) fn dispersion<T: Float, const FMA: bool>(
     n: usize,
 ) {
     let least = T::of(if T::DTYPE == candle_core::DType::F32 { 1e-36 } else { 1e-290 });
+    let most = T::of(1e30);
     for (t, r) in theta[..n].iter_mut().zip(&mut inverse[..n]) {
         let e = t.exp_lane::<FMA>();
+        let e = if e > most { most } else { e };
         *t = if e < least { least } else { e };
         *r = T::ONE / (*t + eps);
     }

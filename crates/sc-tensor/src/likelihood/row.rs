@@ -70,7 +70,7 @@ pub(super) fn row<T: Float, const GRAD: bool>(
         let range = start..(start + BLOCK).min(p.g);
         let n = range.len();
         let first = seen;
-        seen += genes[first..].partition_point(|&gene| (gene as usize) < range.end);
+        seen += genes[first..].iter().take_while(|&&gene| (gene as usize) < range.end).count();
         let stored = (&genes[first..seen], &counts[first..seen]);
         fill(plan, block, i, start, n, stored);
         let source = if p.mean_kind == MeanKind::Softmax { &*exps } else { values };
@@ -168,7 +168,7 @@ fn fill<T: Float>(
 
 /// The sum, in `f64` from blocks of 256 on, with a fixed order whatever the instruction set.
 #[inline(always)]
-fn sum<T: Float>(values: &[T]) -> f64 {
+pub(super) fn sum<T: Float>(values: &[T]) -> f64 {
     let mut total = 0.0;
     for block in values.chunks(BLOCK) {
         let mut lanes = [T::ZERO; LANES];

@@ -2,7 +2,8 @@
 
 use super::block::{BLOCK, Entries};
 use super::family::Family;
-use crate::math::{Float, Kernel, Lane, differences};
+use super::row::sum;
+use crate::math::{Float, Kernel, Lane, differences, select};
 
 /// Which formula suits the counts of a list of [`Entries`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,23 +26,24 @@ pub(super) struct Stored<'a, T, const GRAD: bool> {
     pub(super) form: Form,
     /// Gradients by the mean are to be multiplied by the mean.
     pub(super) chain: bool,
+    /// The log-probabilities are added to it.
+    pub(super) sum: &'a mut f64,
 }
 
 impl<T: Float, const GRAD: bool> Kernel for Stored<'_, T, GRAD> {
     #[inline(always)]
     fn run<const FMA: bool>(self) {
         let (e, chain) = (self.entries, self.chain);
-        if self.family == Family::Poisson {
-            return poisson::<T, GRAD>(e, chain);
-        }
-        match self.form {
-            Form::Tiny => rising::<T, TINY_COUNT, GRAD, FMA>(e, chain),
-            Form::Small => rising::<T, SMALL_COUNT, GRAD, FMA>(e, chain),
-            Form::General => general::<T, GRAD, FMA>(e, chain),
+        match (self.family, self.form) {
+            (Family::Poisson, _) => poisson::<T, GRAD>(e, chain),
+            (_, Form::Tiny) => rising::<T, TINY_COUNT, GRAD, FMA>(e, chain),
+            (_, Form::Small) => rising::<T, SMALL_COUNT, GRAD, FMA>(e, chain),
+            (_, Form::General) => general::<T, GRAD, FMA>(e, chain),
         }
         if self.family == Family::ZeroInflatedNegativeBinomial {
             not_dropped::<T, GRAD, FMA>(e);
         }
+        *self.sum += sum(&e.log_prob[..e.len.min(BLOCK)]);
     }
 }
 
@@ -51,7 +53,7 @@ fn poisson<T: Float, const GRAD: bool>(e: &mut Entries<T>, chain: bool) {
         let (x, mu) = (e.x[i].wide(), e.mu[i].wide());
         e.log_prob[i] = x * e.log_mu[i] - mu - e.log_factorial[i];
         if GRAD {
-            e.by_mean[i] = T::of(if chain { x - mu } else { x / mu - 1.0 });
+            e.by_mean[i] = T::of(select(chain, x - mu, x / mu - 1.0));
         }
     }
 }
@@ -71,17 +73,17 @@ fn rising<T: Float, const K: usize, const GRAD: bool, const FMA: bool>(
         let inverse = 1.0 / (mu * sum);
         let inv_sum = inverse * mu;
         let rho = mu * inv_sum;
-        // The product of theta + i, and the sum of their reciprocals times the product.
-        let (mut product, mut slope, mut weight) = (theta, 1.0_f64, rho);
+        // The product of theta + i, the sum of their reciprocals times the product, and the product above.
+        let (mut product, mut slope, mut weight) = (theta, 1.0_f64, theta * rho);
         for k in 1..K {
             let counted = x > k as f64;
             let factor = theta + k as f64;
             let next_slope = slope.fma::<FMA>(factor, product);
-            slope = if counted { next_slope } else { slope };
-            product *= if counted { factor } else { 1.0 };
-            weight *= if counted { rho * (1.0 / (k + 1) as f64) } else { 1.0 };
+            slope = select(counted, next_slope, slope);
+            product *= select(counted, factor, 1.0);
+            weight *= select(counted, factor * (rho * (1.0 / (k + 1) as f64)), 1.0);
         }
-        e.log_prob[i] = (product * weight).ln_normal::<FMA>() - e.decline[i].wide();
+        e.log_prob[i] = weight.ln_normal::<FMA>() - e.decline[i].wide();
         if GRAD {
             let gamma = slope / product;
             finish_gradient(e, i, [x, theta, mu, inverse, inv_sum, gamma], chain);
@@ -117,7 +119,7 @@ fn finish_gradient<T: Float>(
     chain: bool,
 ) {
     let by_mu = theta * (x - mu) * inverse;
-    e.by_mean[i] = T::of(by_mu * if chain { e.mu[i].wide() } else { 1.0 });
+    e.by_mean[i] = T::of(by_mu * select(chain, e.mu[i].wide(), 1.0));
     let theta_r = e.mu[i].wide() * (theta * e.inverse[i].wide());
     let by_theta = (theta_r - x) * inv_sum + digamma;
     e.by_log_theta[i] = T::of(theta * by_theta - e.decline[i].wide());
@@ -129,11 +131,11 @@ fn not_dropped<T: Float, const GRAD: bool, const FMA: bool>(e: &mut Entries<T>) 
     for i in 0..e.len.min(BLOCK) {
         let p = e.logit[i];
         let exp = (-p.absolute()).exp_lane::<FMA>();
-        let positive = if p > T::ZERO { p } else { T::ZERO };
+        let positive = select(p > T::ZERO, p, T::ZERO);
         e.log_prob[i] = e.log_prob[i] - (positive + exp.ln_1p_normal::<FMA>()).wide();
         if GRAD {
             let inverse = T::ONE / (T::ONE + exp);
-            e.by_logit[i] = -inverse * if p >= T::ZERO { T::ONE } else { exp };
+            e.by_logit[i] = -inverse * select(p >= T::ZERO, T::ONE, exp);
         }
     }
 }

@@ -31,6 +31,13 @@ impl<K: Kernel> pulp::WithSimd for Op<K> {
     }
 }
 
+/// `if condition { a } else { b }` without a branch: several `if`s with one condition would otherwise be merged into a jump,
+/// and the loop around them would not be vectorised.
+#[inline(always)]
+pub(crate) fn select<T>(condition: bool, a: T, b: T) -> T {
+    std::hint::select_unpredictable(condition, a, b)
+}
+
 /// Applies the method `$f` of [`Lane`](super::Lane) to all elements of a slice, in place.
 macro_rules! map {
     ($values:expr, $t:ident, $f:ident) => {{

@@ -4,6 +4,7 @@
 //! `lgamma(y) = lgamma(y + 8) - ln P(y)` with `P(y) = y (y + 1) ... (y + 7)`. The factors pair up:
 //! with `v = y (y + 7)`, `P = v (v + 6) (v + 10) (v + 12)`.
 
+use super::dispatch::select;
 use super::float::{Lane, polynomial};
 
 const HALF_LN_TAU: f64 = 0.918_938_533_204_672_8;
@@ -56,12 +57,12 @@ fn shift<const FMA: bool>(y: f64) -> Shifted {
     let (a, b) = (v * (v + 6.0), (v + 10.0) * (v + 12.0));
     // d(product)/dv, and dv/dy = 2 y + 7
     let dv = a.fma::<FMA>(2.0 * v + 22.0, b * (2.0 * v + 6.0));
-    let by = if move_up { SHIFT } else { 0.0 };
+    let by = select(move_up, SHIFT, 0.0);
     Shifted {
         z: y + by,
         by,
-        product: if move_up { a * b } else { 1.0 },
-        slope: if move_up { dv * (2.0 * y + 7.0) } else { 0.0 },
+        product: select(move_up, a * b, 1.0),
+        slope: select(move_up, dv * (2.0 * y + 7.0), 0.0),
     }
 }
 

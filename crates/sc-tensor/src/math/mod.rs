@@ -26,7 +26,7 @@ mod single;
 pub use float::Float;
 pub use gamma::{digamma_of, lgamma_difference, lgamma_of};
 
-pub(crate) use dispatch::{Kernel, LANES, dispatch};
+pub(crate) use dispatch::{Kernel, LANES, dispatch, select};
 pub(crate) use float::Lane;
 pub(crate) use gamma::differences;
 

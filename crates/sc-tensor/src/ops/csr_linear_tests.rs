@@ -1,5 +1,8 @@
 use super::*;
-use crate::testing::{assert_close, assert_same_on_threads, assert_twins, counts, numbers, random, value_and_gradients};
+use crate::testing::{
+    assert_close, assert_same_on_threads, assert_twins, counts, numbers, random,
+    value_and_gradients,
+};
 use crate::{DType, Var, gradcheck};
 
 fn weights(i: usize, o: usize, n: usize, extra: usize) -> Vec<Tensor> {
@@ -14,17 +17,43 @@ fn weights(i: usize, o: usize, n: usize, extra: usize) -> Vec<Tensor> {
 fn gradients_are_right() {
     let x = SparseInput::log1p(counts(4, 6, 0.5));
     let all = weights(8, 3, 4, 2);
-    gradcheck(|a| csr_linear(&x, &a[0], Some(&a[1]), Some(&a[2])), &all, 1e-6, 1e-8).unwrap();
-    gradcheck(|a| csr_linear(&x, &a[0], None, Some(&a[1])), &[all[0].clone(), all[2].clone()], 1e-6, 1e-8).unwrap();
+    gradcheck(
+        |a| csr_linear(&x, &a[0], Some(&a[1]), Some(&a[2])),
+        &all,
+        1e-6,
+        1e-8,
+    )
+    .unwrap();
+    gradcheck(
+        |a| csr_linear(&x, &a[0], None, Some(&a[1])),
+        &[all[0].clone(), all[2].clone()],
+        1e-6,
+        1e-8,
+    )
+    .unwrap();
     // Rows of the weight that take no part have a gradient of zero.
-    gradcheck(|a| csr_linear(&x, &a[0], Some(&a[1]), None), &all[..2], 1e-6, 1e-8).unwrap();
+    gradcheck(
+        |a| csr_linear(&x, &a[0], Some(&a[1]), None),
+        &all[..2],
+        1e-6,
+        1e-8,
+    )
+    .unwrap();
     gradcheck(|a| csr_linear(&x, &a[0], None, None), &all[..1], 1e-6, 1e-8).unwrap();
 }
 
 #[test]
 fn fused_and_composed_agree() {
-    for (n, g, o, density) in [(3, 5, 4, 0.5), (2, 1, 1, 1.0), (37, 1031, 33, 0.2), (9, 513, 128, 0.0)] {
-        for x in [SparseInput::counts(counts(n, g, density)), SparseInput::log1p(counts(n, g, density))] {
+    for (n, g, o, density) in [
+        (3, 5, 4, 0.5),
+        (2, 1, 1, 1.0),
+        (37, 1031, 33, 0.2),
+        (9, 513, 128, 0.0),
+    ] {
+        for x in [
+            SparseInput::counts(counts(n, g, density)),
+            SparseInput::log1p(counts(n, g, density)),
+        ] {
             let all = weights(g + 3, o, n, 3);
             let tol = (2e-4, 1e-11);
             assert_twins(
@@ -82,7 +111,10 @@ fn empty_minibatches_and_wrong_shapes() {
     let all = weights(6, 3, 0, 0);
     let all = value_and_gradients(&|a| csr_linear(&none, &a[0], Some(&a[1]), None), &all[..2]);
     assert_eq!(all[0].dims(), [0, 3]);
-    assert_eq!((numbers(&all[1]), numbers(&all[2])), (vec![0.0; 18], vec![0.0; 3]));
+    assert_eq!(
+        (numbers(&all[1]), numbers(&all[2])),
+        (vec![0.0; 18], vec![0.0; 3])
+    );
     let x = SparseInput::counts(counts(4, 6, 0.5));
     let narrow = random("w", 0.0, 1.0, &[5, 3], DType::F32);
     let wide = random("w", 0.0, 1.0, &[8, 3], DType::F32);

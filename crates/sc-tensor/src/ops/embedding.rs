@@ -119,16 +119,19 @@ fn weight_gradient<T: Real>(
     let view = View::new(grad);
     let g = view.slice::<T>()?;
     let mut dw = vec![T::ZERO; v * d];
+    if d == 0 {
+        return kernel::tensor(dw, (v, d));
+    }
     let add = |out: &mut [T], position: usize| {
         for (o, &g) in out.iter_mut().zip(&g[position * d..][..d]) {
             *o += g;
         }
     };
-    if d > 0 && g.len() < kernel::PARALLEL_FROM {
+    if g.len() < kernel::PARALLEL_FROM {
         for (position, &id) in ids.iter().enumerate() {
             add(&mut dw[id as usize * d..][..d], position);
         }
-    } else if d > 0 {
+    } else {
         // Positions by id; the sort is stable, so equal ids keep their order.
         let mut order: Vec<u32> = (0..ids.len() as u32).collect();
         order.sort_by_key(|&p| ids[p as usize]);

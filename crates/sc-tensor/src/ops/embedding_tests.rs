@@ -1,6 +1,6 @@
 use super::*;
-use crate::testing::{assert_same_on_threads, assert_twins, numbers, random};
 use crate::gradcheck;
+use crate::testing::{assert_same_on_threads, assert_twins, numbers, random};
 
 fn ids(n: usize, v: u32) -> Tensor {
     let ids: Vec<u32> = (0..n as u32).map(|i| (i * i + 3) % v).collect();
@@ -40,9 +40,20 @@ fn threads_do_not_matter() {
 fn one_hot_has_one_per_row() {
     let hot = one_hot(&[2, 0], 3, DType::F32, &Device::Cpu).unwrap();
     assert_eq!(numbers(&hot), [0.0, 0.0, 1.0, 1.0, 0.0, 0.0]);
-    assert_eq!(one_hot(&[], 3, DType::F64, &Device::Cpu).unwrap().dims(), [0, 3]);
+    assert_eq!(
+        one_hot(&[], 3, DType::F64, &Device::Cpu).unwrap().dims(),
+        [0, 3]
+    );
     let e = one_hot(&[0, 3], 3, DType::F32, &Device::Cpu).unwrap_err();
-    assert!(matches!(e, Error::OutOfRange { index: 3, position: 1, len: 3, .. }));
+    assert!(matches!(
+        e,
+        Error::OutOfRange {
+            index: 3,
+            position: 1,
+            len: 3,
+            ..
+        }
+    ));
 }
 
 #[test]

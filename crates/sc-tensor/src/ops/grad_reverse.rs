@@ -60,7 +60,10 @@ mod tests {
             }
             let grads = y.sqr().unwrap().sum_all().unwrap().backward().unwrap();
             let g = grads.get(&x).unwrap().to_vec1::<f64>().unwrap();
-            assert!((g[0] + 0.9).abs() < 1e-14 && (g[1] - 1.2).abs() < 1e-14, "{g:?}");
+            assert!(
+                (g[0] + 0.9).abs() < 1e-14 && (g[1] - 1.2).abs() < 1e-14,
+                "{g:?}"
+            );
         }
     }
 }

@@ -1,5 +1,7 @@
 use super::*;
-use crate::testing::{assert_close, assert_same_on_threads, assert_twins, numbers, random, value_and_gradients};
+use crate::testing::{
+    assert_close, assert_same_on_threads, assert_twins, numbers, random, value_and_gradients,
+};
 use crate::{DType, Var, gradcheck};
 
 fn inputs(dims: &[usize], i: usize, o: usize) -> Vec<Tensor> {
@@ -29,7 +31,11 @@ fn gradients_are_right() {
 
 #[test]
 fn fused_and_composed_agree() {
-    for (dims, i, o) in [(&[1, 1][..], 1, 1), (&[130, 67], 67, 131), (&[3, 5, 33], 33, 2)] {
+    for (dims, i, o) in [
+        (&[1, 1][..], 1, 1),
+        (&[130, 67], 67, 131),
+        (&[3, 5, 33], 33, 2),
+    ] {
         let all = inputs(dims, i, o);
         assert_twins(&biased, &twin, &all, (1e-4, 1e-12));
         assert_twins(&biased, &twin, &all[..2], (1e-4, 1e-12));
@@ -50,10 +56,20 @@ fn views_are_fine() {
     let x = all[0].narrow(0, 2, 3).unwrap();
     let w = all[1].t().unwrap().contiguous().unwrap();
     let expected = composed::linear(&x, &all[1], None).unwrap();
-    assert_close(&linear(&x, &w.t().unwrap(), None).unwrap(), &expected, 1e-13, "transposed weight");
+    assert_close(
+        &linear(&x, &w.t().unwrap(), None).unwrap(),
+        &expected,
+        1e-13,
+        "transposed weight",
+    );
     let t = all[0].t().unwrap();
     let w = random("w2", -1.0, 1.0, &[2, 7], DType::F64);
-    assert_close(&linear(&t, &w, None).unwrap(), &composed::linear(&t, &w, None).unwrap(), 1e-13, "transposed input");
+    assert_close(
+        &linear(&t, &w, None).unwrap(),
+        &composed::linear(&t, &w, None).unwrap(),
+        1e-13,
+        "transposed input",
+    );
 }
 
 #[test]
@@ -86,5 +102,8 @@ fn wrong_shapes_are_errors() {
     assert!(linear(&all[0], &all[2], None).is_err());
     let single = all[1].to_dtype(DType::F32).unwrap();
     assert!(linear(&all[0], &single, None).is_err());
-    assert_eq!(numbers(&linear(&all[0].narrow(0, 0, 0).unwrap(), &all[1], None).unwrap()).len(), 0);
+    assert_eq!(
+        numbers(&linear(&all[0].narrow(0, 0, 0).unwrap(), &all[1], None).unwrap()).len(),
+        0
+    );
 }

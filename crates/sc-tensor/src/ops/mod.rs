@@ -13,11 +13,9 @@ mod linear;
 mod norm;
 mod reduce;
 mod sparse_input;
-mod special;
+mod trigamma;
 
-pub use activation::{
-    digamma, dropout, lgamma, log1p, relu, relu_dropout, sigmoid, softplus,
-};
+pub use activation::{digamma, dropout, lgamma, log1p, relu, relu_dropout, sigmoid, softplus};
 pub use csr_linear::csr_linear;
 pub use embedding::{embedding, embedding_ids, one_hot};
 pub use grad_reverse::grad_reverse;

@@ -93,7 +93,12 @@ pub fn layer_norm(
     };
     for t in [weight, bias].into_iter().flatten() {
         if t.dims() != [h] {
-            return Err(wrong("layer_norm", "an affine parameter", t, format!("[{h}]")));
+            return Err(wrong(
+                "layer_norm",
+                "an affine parameter",
+                t,
+                format!("[{h}]"),
+            ));
         }
     }
     if !composed::fusible(&[x]) {
@@ -162,7 +167,11 @@ impl Kernel for BatchNorm {
             op: &BatchNorm,
             args: &[Arg<'_>],
         ) -> candle_core::Result<(CpuStorage, Shape)> {
-            let (x, gamma, beta) = (args[0].slice::<T>()?, args[1].slice::<T>()?, args[2].slice::<T>()?);
+            let (x, gamma, beta) = (
+                args[0].slice::<T>()?,
+                args[1].slice::<T>()?,
+                args[2].slice::<T>()?,
+            );
             let h = op.mean.len();
             let (mean, inv_std) = (op.rounded::<T>(&op.mean), op.rounded::<T>(&op.inv_std));
             let mut y = vec![T::ZERO; x.len()];
@@ -186,7 +195,11 @@ impl Kernel for BatchNorm {
         _: &Tensor,
         grad: &Tensor,
     ) -> candle_core::Result<Vec<Option<Tensor>>> {
-        by_dtype!("batch_norm", grad.dtype(), batch_norm_gradients(self, args, grad))
+        by_dtype!(
+            "batch_norm",
+            grad.dtype(),
+            batch_norm_gradients(self, args, grad)
+        )
     }
 }
 

@@ -107,7 +107,12 @@ fn large_offsets_lose_nothing() {
     let x = Tensor::new(&[[4096f32], [4097.0], [4098.0], [4099.0]], &Device::Cpu).unwrap();
     let one = Tensor::ones(1, DType::F32, &Device::Cpu).unwrap();
     let (_, _, var) = batch_norm_train(&x, &one, &one, 1e-3).unwrap();
-    assert_close(&var, &Tensor::new(&[1.25f32], &Device::Cpu).unwrap(), 1e-7, "variance");
+    assert_close(
+        &var,
+        &Tensor::new(&[1.25f32], &Device::Cpu).unwrap(),
+        1e-7,
+        "variance",
+    );
 }
 
 #[test]

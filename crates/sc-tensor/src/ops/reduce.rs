@@ -2,6 +2,7 @@ use candle_core::{CpuStorage, D, Shape, Tensor};
 
 use super::composed;
 use crate::kernel::{self, Arg, Kernel, Real, View, by_dtype};
+use crate::math;
 use crate::simd::{maximum, reduce, vectorised};
 use crate::{Error, Result};
 
@@ -232,7 +233,7 @@ impl RowOp {
     fn forward_row<T: Real>(self, x: &[T], out: &mut [T]) {
         let max = maximum(x);
         // exp(x - max) of a row of infinities would be NaN.
-        let shift = if max.abs() == T::of_f32(f32::INFINITY) {
+        let shift = if max.absolute() == T::of_f32(f32::INFINITY) {
             T::ZERO
         } else {
             max
@@ -242,7 +243,7 @@ impl RowOp {
                 for (o, &v) in out.iter_mut().zip(x) {
                     *o = v - shift;
                 }
-                T::exp_all(out);
+                math::exp(out);
                 let scale = T::ONE / reduce(out.len(), |j| out[j]);
                 for o in out.iter_mut() {
                     *o *= scale;
@@ -270,7 +271,7 @@ impl RowOp {
             Self::LogSoftmax => {
                 let total = reduce(g.len(), |j| g[j]);
                 dx.copy_from_slice(y);
-                T::exp_all(dx);
+                math::exp(dx);
                 for (d, &g) in dx.iter_mut().zip(g) {
                     *d = g - *d * total;
                 }
@@ -279,7 +280,7 @@ impl RowOp {
                 for (d, &v) in dx.iter_mut().zip(x) {
                     *d = v - y[0];
                 }
-                T::exp_all(dx);
+                math::exp(dx);
                 for d in dx.iter_mut() {
                     *d *= g[0];
                 }
@@ -298,7 +299,7 @@ fn log_sum_exp_row<T: Real>(x: &[T], shift: T) -> T {
         for (e, &v) in e.iter_mut().zip(part) {
             *e = v - shift;
         }
-        T::exp_all(e);
+        math::exp(e);
         total += reduce(e.len(), |j| e[j]);
     }
     total.ln() + shift

@@ -27,7 +27,12 @@ fn fused_and_composed_agree() {
     for dims in [&[3, 5][..], &[2, 3, 300], &[7, 1], &[130, 401], &[5]] {
         let x = random("x", -9.0, 9.0, dims, DType::F64);
         for (fused, twin) in ALL {
-            assert_twins(&|x| fused(&x[0]), &|x| twin(&x[0]), std::slice::from_ref(&x), (1e-4, 1e-11));
+            assert_twins(
+                &|x| fused(&x[0]),
+                &|x| twin(&x[0]),
+                std::slice::from_ref(&x),
+                (1e-4, 1e-11),
+            );
         }
     }
 }
@@ -43,9 +48,20 @@ fn threads_do_not_matter() {
 #[test]
 fn extreme_rows() {
     let inf = f32::INFINITY;
-    let x = Tensor::new(&[[-inf, -inf], [1e30, 0.0], [-1e30, -1e30], [-inf, 2.0]], &Device::Cpu);
+    let x = Tensor::new(
+        &[[-inf, -inf], [1e30, 0.0], [-1e30, -1e30], [-inf, 2.0]],
+        &Device::Cpu,
+    );
     let x = x.unwrap();
-    assert_eq!(numbers(&log_sum_exp(&x).unwrap()), [f64::NEG_INFINITY, f64::from(1e30f32), f64::from(-1e30f32), 2.0]);
+    assert_eq!(
+        numbers(&log_sum_exp(&x).unwrap()),
+        [
+            f64::NEG_INFINITY,
+            f64::from(1e30f32),
+            f64::from(-1e30f32),
+            2.0
+        ]
+    );
     let p = numbers(&softmax(&x).unwrap());
     assert_eq!(p[2..], [1.0, 0.0, 0.5, 0.5, 0.0, 1.0]);
     let nan = Tensor::new(&[[f32::NAN, 0.0], [0.0, 0.0]], &Device::Cpu).unwrap();
@@ -70,5 +86,8 @@ fn a_view_is_summed_like_its_copy() {
     let x = random("x", -1.0, 1.0, &[6, 4], DType::F64);
     let view = x.t().unwrap();
     let copy = view.contiguous().unwrap();
-    assert_eq!(numbers(&sum_rows(&view).unwrap()), numbers(&sum_rows(&copy).unwrap()));
+    assert_eq!(
+        numbers(&sum_rows(&view).unwrap()),
+        numbers(&sum_rows(&copy).unwrap())
+    );
 }

@@ -27,7 +27,7 @@ fn files(folder: &Path, extensions: &[&str]) -> Vec<PathBuf> {
 fn uninterpreted(value: &Value, found: &mut Vec<String>) {
     match value {
         Value::Opaque(object) if DataFrame::from_value(value).is_err() => {
-            found.push(object.class.to_string())
+            found.push(object.class.to_string());
         }
         Value::Dict(dict) => dict
             .entries

@@ -1,0 +1,112 @@
+use std::cell::RefCell;
+
+use candle_core::backprop::GradStore;
+use candle_core::{Tensor, TensorId};
+
+use crate::Result;
+
+thread_local! {
+    /// Where the operations of this crate leave the gradients of variables while [`backward`] runs.
+    static COLLECTED: RefCell<Option<Vec<(TensorId, Tensor)>>> = const { RefCell::new(None) };
+}
+
+/// The gradients of `loss` with respect to the variables it depends on: `loss.backward()`, but faster.
+///
+/// candle adds each gradient to a tensor of zeros that it allocates first, which for the weight of a wide layer costs
+/// more than the gradient itself. Here the operations of this crate hand the gradients of variables over directly. The
+/// result is the same.
+///
+/// ```
+/// use sc_tensor::{Device, Var, backward, ops};
+/// let w = Var::new(&[[1f32, 2.0]], &Device::Cpu)?;
+/// let x = sc_tensor::Tensor::new(&[[3f32, 4.0]], &Device::Cpu)?;
+/// let loss = ops::linear(&x, &w, None)?.sum_all()?;
+/// let grads = backward(&loss)?;
+/// assert_eq!(grads.get(&w).unwrap().to_vec2::<f32>()?, [[3.0, 4.0]]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// If an operation on the way has no gradient, or candle refuses for want of memory.
+pub fn backward(loss: &Tensor) -> Result<GradStore> {
+    // Taken back when dropped, so that an error or a panic leaves nothing behind for the next call.
+    struct Session;
+    impl Drop for Session {
+        fn drop(&mut self) {
+            COLLECTED.with_borrow_mut(|c| *c = None);
+        }
+    }
+    COLLECTED.with_borrow_mut(|c| *c = Some(Vec::new()));
+    let session = Session;
+    let mut grads = loss.backward()?;
+    let collected = COLLECTED.with_borrow_mut(Option::take).unwrap_or_default();
+    drop(session);
+    for (id, grad) in collected {
+        let sum = match grads.get_id(id) {
+            Some(there) => (there + grad)?.detach(),
+            None => grad,
+        };
+        grads.insert_id(id, sum);
+    }
+    Ok(grads)
+}
+
+/// Keeps the gradient of a variable for [`backward`]; gives it back if that isn't running, or if `arg` is no variable.
+pub(crate) fn collect(arg: &Tensor, grad: Tensor) -> Option<Tensor> {
+    if !arg.is_variable() {
+        return Some(grad);
+    }
+    COLLECTED.with_borrow_mut(|collected| match collected {
+        Some(list) => {
+            list.push((arg.id(), grad));
+            None
+        }
+        None => Some(grad),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{numbers, random};
+    use crate::{DType, Var, ops};
+
+    #[test]
+    fn gradients_are_those_of_candle() {
+        let var = |name, dims: &[usize]| {
+            Var::from_tensor(&random(name, -1.0, 1.0, dims, DType::F64)).unwrap()
+        };
+        let (x, w, b) = (var("x", &[5, 4]), var("w", &[4, 4]), var("b", &[4]));
+        // `w` is used twice by this crate and once by candle.
+        let h = ops::softplus(&ops::linear(&x, &w, Some(&b)).unwrap()).unwrap();
+        let y = ops::linear(&h, &w, None).unwrap();
+        let loss =
+            (y.sqr().unwrap().sum_all().unwrap() + w.exp().unwrap().sum_all().unwrap()).unwrap();
+        let (ours, candles) = (backward(&loss).unwrap(), loss.backward().unwrap());
+        for v in [&x, &w, &b] {
+            let (a, b) = (ours.get(v).unwrap(), candles.get(v).unwrap());
+            assert!(!a.track_op());
+            for (a, b) in numbers(a).iter().zip(numbers(b)) {
+                assert!((a - b).abs() < 1e-12 * b.abs().max(1.0));
+            }
+        }
+    }
+
+    #[test]
+    fn a_failure_leaves_nothing_behind() {
+        let w = Var::new(&[[1f64]], &crate::Device::Cpu).unwrap();
+        let y = ops::linear(&w, &w, None).unwrap();
+        // candle has no gradient for this.
+        let bad = y.reshape((1, 1, 1)).unwrap().conv_transpose1d(
+            &w.reshape((1, 1, 1)).unwrap(),
+            0,
+            0,
+            1,
+            1,
+            1,
+        );
+        assert!(backward(&bad.unwrap()).is_err());
+        let grads = y.backward().unwrap();
+        assert_eq!(numbers(grads.get(&w).unwrap()), [2.0]);
+    }
+}
