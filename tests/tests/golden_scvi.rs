@@ -329,6 +329,9 @@ fn exports_as_is(p: &sc_model::Param) -> bool {
 #[test]
 fn losses_gradients_and_steps_in_double_precision() {
     for_each_model(|case| {
+        if !case.expected.has("train/idx") {
+            return;
+        }
         let rows = case.expected.indices("train/idx");
         let batch = case.cells().minibatch(&rows, case.double.config().log_variational).unwrap();
         train(case, "train", &case.double, &batch, 1e-9, 1e-5);
@@ -338,6 +341,9 @@ fn losses_gradients_and_steps_in_double_precision() {
 #[test]
 fn losses_gradients_and_steps_in_single_precision() {
     for_each_model(|case| {
+        if !case.expected.has("train/idx") {
+            return;
+        }
         let rows = case.expected.indices("train/idx");
         let batch = case.cells().minibatch(&rows, case.single.config().log_variational).unwrap();
         train(case, "train", &case.single, &batch, 2e-5, 1e-3);

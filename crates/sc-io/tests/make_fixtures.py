@@ -56,8 +56,9 @@ def modern(path):
         order = list(f["obs"].attrs["column-order"])
         f["obs"].attrs["column-order"] = np.array(order + ["note"], dtype=object)
         ad.io.write_elem(f["obs"], "note", pd.array(["x", None, "z"], dtype="string"))
-        del f["obs/_index"]
-        ad.io.write_elem(f["obs"], "_index", pd.array(["c1", "c2", "c3"], dtype="string"))
+        for frame in ("obs", "obsm/frame"):
+            del f[frame]["_index"]
+            ad.io.write_elem(f[frame], "_index", pd.array(["c1", "c2", "c3"], dtype="string"))
 
 
 def strings(group, name, values):

@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+#[cfg(not(unix))]
+use std::io::Read;
 use std::ops::Range;
-use std::sync::Mutex;
 
 use hdf5::Dataset;
 use hdf5::dataset::Layout;
@@ -101,7 +101,7 @@ impl H5 {
 }
 
 /// Undoes the filters of a chunk, last one first. `full` is the size of a whole chunk.
-fn undo(
+pub(super) fn undo(
     filters: &[Filter],
     mask: u32,
     mut bytes: Vec<u8>,
@@ -115,13 +115,13 @@ fn undo(
         bytes = match filter {
             Filter::Deflate(_) => {
                 let mut plain = Vec::with_capacity(full);
-                flate2::read::ZlibDecoder::new(&bytes[..])
-                    .take(full as u64)
-                    .read_to_end(&mut plain)
+                flate2::Decompress::new(true)
+                    .decompress_vec(&bytes, &mut plain, flate2::FlushDecompress::Finish)
                     .map_err(|e| e.to_string())?;
                 plain
             }
-            Filter::Shuffle => unshuffle(&bytes, width),
+            Filter::Shuffle if width > 1 => unshuffle(&bytes, width),
+            Filter::Shuffle => bytes,
             Filter::Fletcher32 => {
                 bytes.truncate(bytes.len().saturating_sub(4));
                 bytes
@@ -146,7 +146,7 @@ fn unshuffle(bytes: &[u8], width: usize) -> Vec<u8> {
 
 /// The file itself, beside libhdf5's view of it.
 pub(crate) struct RawFile {
-    file: Mutex<File>,
+    file: File,
     length: u64,
     base: u64,
 }
@@ -154,13 +154,32 @@ pub(crate) struct RawFile {
 impl RawFile {
     pub(crate) fn open(h5: &H5) -> Result<Self> {
         Ok(Self {
-            file: Mutex::new(File::open(&h5.path).map_err(Error::io(&h5.path))?),
+            file: File::open(&h5.path).map_err(Error::io(&h5.path))?,
             length: h5.length,
             base: h5.file.userblock(),
         })
     }
 
-    fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>, String> {
+    /// All threads read at once.
+    #[cfg(unix)]
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> std::io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(&self.file, bytes, offset)
+    }
+
+    /// One thread reads at a time, because seeking and reading are two steps.
+    #[cfg(not(unix))]
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> std::io::Result<()> {
+        use std::io::{Seek, SeekFrom};
+        static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+        let _turn = TURN
+            .lock()
+            .map_err(|e| std::io::Error::other(e.to_string()))?;
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(offset))?;
+        file.read_exact(bytes)
+    }
+
+    pub(super) fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>, String> {
         let end = offset
             .checked_add(self.base)
             .and_then(|o| o.checked_add(length as u64));
@@ -170,9 +189,7 @@ impl RawFile {
             ));
         }
         let mut bytes = vec![0u8; length];
-        let mut file = self.file.lock().map_err(|e| e.to_string())?;
-        file.seek(SeekFrom::Start(offset + self.base))
-            .and_then(|_| file.read_exact(&mut bytes))
+        self.read_at(&mut bytes, offset + self.base)
             .map_err(|e| e.to_string())?;
         Ok(bytes)
     }

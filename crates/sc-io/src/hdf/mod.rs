@@ -2,6 +2,7 @@
 
 mod bytes;
 mod numbers;
+mod parallel;
 pub(crate) mod records;
 mod strings;
 

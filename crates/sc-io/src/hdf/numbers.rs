@@ -21,7 +21,10 @@ impl H5 {
                 .into_iter()
                 .map(|b| f32::from(u8::from(b != 0)))
                 .collect()),
-            _ => self.raw(from),
+            _ => match self.parallel(from)? {
+                Some(values) => Ok(values),
+                None => self.raw(from),
+            },
         }
     }
 
@@ -55,11 +58,13 @@ impl H5 {
         const SLAB: usize = 1 << 20;
         match self.number_kind(from)? {
             // The collect reuses the memory.
-            Kind::Int(1 | 2 | 4, true) => Ok(self
-                .raw::<i32>(from)?
-                .into_iter()
-                .map(|i| i as u32)
-                .collect()),
+            Kind::Int(1 | 2 | 4, true) => {
+                let values: Vec<i32> = match self.parallel(from)? {
+                    Some(values) => values,
+                    None => self.raw(from)?,
+                };
+                Ok(values.into_iter().map(|i| i as u32).collect())
+            }
             Kind::Int(1 | 2 | 4, false) => self.raw(from),
             Kind::Int(..) => {
                 let n = self.length_1d(from)?;

@@ -153,7 +153,7 @@ impl<M: Trainable<D>, D: ?Sized> Loop<'_, M, D> {
         };
         let loss = self.model.loss(self.data, rows, &step)?;
         let value = scalar(&loss)?;
-        let grads = loss.loss.backward()?;
+        let grads = sc_tensor::backward(&loss.loss)?;
         if !value.is_finite() {
             return Err(Error::Diverged {
                 loss: value,

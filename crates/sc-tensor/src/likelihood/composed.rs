@@ -73,7 +73,10 @@ fn means(mean: &Mean<'_>, n: usize) -> Result<(Tensor, Tensor)> {
             let log = positive.where_cond(&log, &(zero + f64::NEG_INFINITY)?)?;
             Ok((mu.clone(), log))
         }
-        Mean::Softmax { logits, log_library } => {
+        Mean::Softmax {
+            logits,
+            log_library,
+        } => {
             let max = logits.max_keepdim(D::Minus1)?.detach();
             let shifted = logits.broadcast_sub(&max)?;
             let log_sum = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
@@ -81,7 +84,10 @@ fn means(mean: &Mean<'_>, n: usize) -> Result<(Tensor, Tensor)> {
             let log = shifted.broadcast_sub(&log_sum)?.broadcast_add(&library)?;
             Ok((log.exp()?, log))
         }
-        Mean::Softplus { logits, log_library } => {
+        Mean::Softplus {
+            logits,
+            log_library,
+        } => {
             let library = log_library.reshape((n, 1))?;
             let activation = softplus(logits)?;
             let mu = activation.broadcast_mul(&library.exp()?)?;

@@ -38,7 +38,11 @@ impl<T: Float, const GRAD: bool> Kernel for Dense<'_, T, GRAD> {
             MeanKind::Softmax => scaled(block, values, scale),
             MeanKind::Softplus => softplus::<T, GRAD, FMA>(block, values, scale),
         }
-        let eps = if self.family == Family::Normal { T::ZERO } else { T::EPS };
+        let eps = if self.family == Family::Normal {
+            T::ZERO
+        } else {
+            T::EPS
+        };
         if self.theta_is_log {
             dispersion::<T, FMA>(&mut block.theta, &mut block.inverse, eps, n);
         }
@@ -76,7 +80,11 @@ fn softplus<T: Float, const GRAD: bool, const FMA: bool>(b: &mut Block<T>, value
         let value = l.softplus::<FMA>();
         if GRAD {
             let ratio = l.sigmoid::<FMA>() / value;
-            b.chain[i] = if l < T::SOFTPLUS_IS_EXP { T::ONE } else { ratio };
+            b.chain[i] = if l < T::SOFTPLUS_IS_EXP {
+                T::ONE
+            } else {
+                ratio
+            };
         }
         b.mu[i] = value * scale;
     }
@@ -93,7 +101,11 @@ pub(super) fn dispersion<T: Float, const FMA: bool>(
     eps: T,
     n: usize,
 ) {
-    let least = T::of(if T::DTYPE == candle_core::DType::F32 { 1e-36 } else { 1e-290 });
+    let least = T::of(if T::DTYPE == candle_core::DType::F32 {
+        1e-36
+    } else {
+        1e-290
+    });
     let most = T::of(1e30);
     for (t, r) in theta[..n].iter_mut().zip(&mut inverse[..n]) {
         let e = t.exp_lane::<FMA>();

@@ -191,13 +191,15 @@ fn combine<T: Float>(problem: &Problem, partials: &[Partial<T>]) -> Vec<T> {
         }
     }
     out.par_chunks_mut(g).zip(&parts).for_each(|(out, parts)| {
-        out.par_chunks_mut(COLUMNS).enumerate().for_each(|(k, out)| {
-            for part in parts {
-                for (o, &v) in out.iter_mut().zip(&part[k * COLUMNS..]) {
-                    *o += v;
+        out.par_chunks_mut(COLUMNS)
+            .enumerate()
+            .for_each(|(k, out)| {
+                for part in parts {
+                    for (o, &v) in out.iter_mut().zip(&part[k * COLUMNS..]) {
+                        *o += v;
+                    }
                 }
-            }
-        });
+            });
     });
     out
 }
@@ -211,11 +213,21 @@ fn theta_table<T: Float>(problem: &Problem, numbers: &Numbers<'_, T>) -> Option<
     }
     let mut theta = log_theta.to_vec();
     let mut inverse = vec![T::ZERO; theta.len()];
-    let eps = if problem.family == Family::Normal { T::ZERO } else { T::EPS };
+    let eps = if problem.family == Family::Normal {
+        T::ZERO
+    } else {
+        T::EPS
+    };
     theta
         .par_chunks_mut(CHUNK)
         .zip(inverse.par_chunks_mut(CHUNK))
-        .for_each(|(theta, inverse)| dispatch(Table { theta, inverse, eps }));
+        .for_each(|(theta, inverse)| {
+            dispatch(Table {
+                theta,
+                inverse,
+                eps,
+            })
+        });
     Some((theta, inverse))
 }
 

@@ -106,7 +106,8 @@ fn connect<T: Float>(problem: Problem, tracked: &[(Port, &Tensor)]) -> Result<Te
     for (port, _) in tracked {
         wanted.add(*port);
     }
-    let (log_prob, gradients) = problem.with_numbers(|x| evaluate::<T>(&problem, x, wanted, None))?;
+    let (log_prob, gradients) =
+        problem.with_numbers(|x| evaluate::<T>(&problem, x, wanted, None))?;
     let n = problem.n;
     let state = Arc::new(State {
         problem,
@@ -157,7 +158,10 @@ impl<T: Float> State<T> {
     /// The gradient of a port, computed again if an earlier `backward` has taken it or if the sums need `weights`.
     fn gradient(&self, port: Port, weights: Option<&[T]>) -> Result<Vec<T>> {
         if weights.is_none() {
-            let mut waiting = self.gradients.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut waiting = self
+                .gradients
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             if let Some(taken) = waiting.take(port) {
                 return Ok(taken);
             }
@@ -186,7 +190,8 @@ impl<T: Float> CustomOp1 for PortOp<T> {
     fn bwd(&self, arg: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let weights = grad.detach().to_vec1::<T>()?;
         let problem = &self.state.problem;
-        let summed = self.port == Port::LogTheta && !matches!(problem.rows, DispersionRows::PerCell);
+        let summed =
+            self.port == Port::LogTheta && !matches!(problem.rows, DispersionRows::PerCell);
         let gradient = if summed {
             // The sum over cells was made with weights of 1, which is right up to a factor if all are equal, as for a
             // mean over cells.
@@ -201,7 +206,11 @@ impl<T: Float> CustomOp1 for PortOp<T> {
             }
         } else {
             let mut gradient = self.state.gradient(self.port, None)?;
-            let width = if self.port == Port::LogLibrary { 1 } else { problem.g };
+            let width = if self.port == Port::LogLibrary {
+                1
+            } else {
+                problem.g
+            };
             scale_rows(&mut gradient, width, &weights);
             gradient
         };
@@ -236,7 +245,11 @@ impl<T: Float> Kernel for Scale<'_, T> {
     fn run<const FMA: bool>(self) {
         for v in self.row.iter_mut() {
             let scaled = *v * self.factor;
-            *v = if scaled.absolute() < T::TINY { T::ZERO } else { scaled };
+            *v = if scaled.absolute() < T::TINY {
+                T::ZERO
+            } else {
+                scaled
+            };
         }
     }
 }

@@ -181,7 +181,11 @@ fn check_dispersion(
     if let DispersionRows::Index(index) = &d.rows {
         if index.len() != n && index.len() != x.n_rows() {
             let expected = format!("[{}] or [{n}]", x.n_rows());
-            return Err(shape_error("the dispersion index", &[index.len()], expected));
+            return Err(shape_error(
+                "the dispersion index",
+                &[index.len()],
+                expected,
+            ));
         }
         let len = dims.first().copied().unwrap_or(0);
         if let Some(position) = index.iter().position(|&r| r as usize >= len) {
@@ -206,7 +210,10 @@ pub(super) struct Numbers<'a, T> {
 
 impl Problem {
     /// Calls `f` with the numbers of the tensors, which must be on the CPU.
-    pub(super) fn with_numbers<T: Float, R>(&self, f: impl FnOnce(&Numbers<'_, T>) -> R) -> candle_core::Result<R> {
+    pub(super) fn with_numbers<T: Float, R>(
+        &self,
+        f: impl FnOnce(&Numbers<'_, T>) -> R,
+    ) -> candle_core::Result<R> {
         with_slice(Some(&self.mean), |mean| {
             with_slice(self.log_library.as_ref(), |log_library| {
                 with_slice(self.log_theta.as_ref(), |log_theta| {
@@ -236,11 +243,15 @@ fn with_slice<T: Float, R>(
     };
     let (guard, layout) = tensor.storage_and_layout();
     let Storage::Cpu(storage) = &*guard else {
-        return Err(candle_core::Error::msg("the fused likelihood needs tensors on the CPU"));
+        return Err(candle_core::Error::msg(
+            "the fused likelihood needs tensors on the CPU",
+        ));
     };
     let all = T::cpu_storage_as_slice(storage)?;
     match layout.contiguous_offsets() {
         Some((start, end)) => Ok(f(Some(&all[start..end]))),
-        None => Err(candle_core::Error::msg("the fused likelihood needs contiguous tensors")),
+        None => Err(candle_core::Error::msg(
+            "the fused likelihood needs contiguous tensors",
+        )),
     }
 }

@@ -70,10 +70,17 @@ pub(super) fn row<T: Float, const GRAD: bool>(
         let range = start..(start + BLOCK).min(p.g);
         let n = range.len();
         let first = seen;
-        seen += genes[first..].iter().take_while(|&&gene| (gene as usize) < range.end).count();
+        seen += genes[first..]
+            .iter()
+            .take_while(|&&gene| (gene as usize) < range.end)
+            .count();
         let stored = (&genes[first..seen], &counts[first..seen]);
         fill(plan, block, i, start, n, stored);
-        let source = if p.mean_kind == MeanKind::Softmax { &*exps } else { values };
+        let source = if p.mean_kind == MeanKind::Softmax {
+            &*exps
+        } else {
+            values
+        };
         dispatch(Dense::<T, GRAD> {
             family: p.family,
             block: &mut *block,
@@ -99,7 +106,9 @@ pub(super) fn row<T: Float, const GRAD: bool>(
             block: &mut *block,
             n,
             softplus: p.mean_kind == MeanKind::Softplus,
-            accumulate: log_theta.zip(weight).map(|(sum, w)| (&mut sum[range.clone()], w)),
+            accumulate: log_theta
+                .zip(weight)
+                .map(|(sum, w)| (&mut sum[range.clone()], w)),
             totals: &mut totals,
         });
         if GRAD {
@@ -203,7 +212,11 @@ impl<T: Float> Kernel for SoftmaxExps<'_, T> {
         let (whole, rest) = self.logits.as_chunks::<LANES>();
         for chunk in whole {
             for k in 0..LANES {
-                lanes[k] = if chunk[k] > lanes[k] { chunk[k] } else { lanes[k] };
+                lanes[k] = if chunk[k] > lanes[k] {
+                    chunk[k]
+                } else {
+                    lanes[k]
+                };
             }
         }
         for (lane, &v) in lanes.iter_mut().zip(rest) {

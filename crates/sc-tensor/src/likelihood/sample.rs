@@ -116,16 +116,18 @@ pub fn sample<R: RngCore + ?Sized>(
     let mut seed = [0; 32];
     rng.fill_bytes(&mut seed);
     let mut out = vec![0f32; n * g];
-    out.par_chunks_mut(g.max(1)).enumerate().for_each(|(i, out)| {
-        let mut rng = ChaCha8Rng::from_seed(seed);
-        rng.set_stream(i as u64);
-        for (j, x) in out.iter_mut().enumerate() {
-            let k = i * g + j;
-            let theta = theta.as_ref().map_or(1.0, |t| f64::from(t[k]));
-            let logit = dropout.as_ref().map_or(0.0, |t| f64::from(t[k]));
-            let pi = 1.0 / (1.0 + (-logit).exp());
-            *x = sample_one(family, f64::from(mu[k]), theta, pi, &mut rng);
-        }
-    });
+    out.par_chunks_mut(g.max(1))
+        .enumerate()
+        .for_each(|(i, out)| {
+            let mut rng = ChaCha8Rng::from_seed(seed);
+            rng.set_stream(i as u64);
+            for (j, x) in out.iter_mut().enumerate() {
+                let k = i * g + j;
+                let theta = theta.as_ref().map_or(1.0, |t| f64::from(t[k]));
+                let logit = dropout.as_ref().map_or(0.0, |t| f64::from(t[k]));
+                let pi = 1.0 / (1.0 + (-logit).exp());
+                *x = sample_one(family, f64::from(mu[k]), theta, pi, &mut rng);
+            }
+        });
     Ok(Tensor::from_vec(out, (n, g), &Device::Cpu)?)
 }

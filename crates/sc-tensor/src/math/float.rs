@@ -97,7 +97,11 @@ macro_rules! shared_methods {
 
         #[inline(always)]
         fn fma<const FMA: bool>(self, b: $t, c: $t) -> $t {
-            if FMA { self.mul_add(b, c) } else { self * b + c }
+            if FMA {
+                self.mul_add(b, c)
+            } else {
+                self * b + c
+            }
         }
 
         /// e^x = 2^n e^r with |r| <= ln(2)/2 and a polynomial for (e^r - 1 - r) / r^2.
@@ -122,7 +126,11 @@ macro_rules! shared_methods {
             let x = self;
             let y = x.ln_normal::<FMA>();
             let y = if x == $t::INFINITY { x } else { y };
-            let y = if x < $t::MIN_POSITIVE { $t::NEG_INFINITY } else { y };
+            let y = if x < $t::MIN_POSITIVE {
+                $t::NEG_INFINITY
+            } else {
+                y
+            };
             // Also true for a NaN.
             if !(x >= 0.0) { $t::NAN } else { y }
         }

@@ -76,10 +76,7 @@ fn lgamma_tail<const FMA: bool>(inverse: f64) -> f64 {
 #[inline(always)]
 fn digamma_tail<const FMA: bool>(inverse: f64) -> f64 {
     let square = inverse * inverse;
-    square.fma::<FMA>(
-        polynomial::<FMA, _>(square, &DIGAMMA_SERIES),
-        0.5 * inverse,
-    )
+    square.fma::<FMA>(polynomial::<FMA, _>(square, &DIGAMMA_SERIES), 0.5 * inverse)
 }
 
 #[inline(always)]

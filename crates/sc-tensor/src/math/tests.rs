@@ -117,7 +117,10 @@ fn special_values<T: Float>() {
         (digamma, nan, nan),
     ] {
         let got = special(f, x);
-        assert!(got == y || got.is_nan() && y.is_nan(), "{x} -> {got}, not {y}");
+        assert!(
+            got == y || got.is_nan() && y.is_nan(),
+            "{x} -> {got}, not {y}"
+        );
     }
     assert!(special(ln_1p::<f32>, 3e38) > 88.0 && special(ln_1p::<f64>, 1e308) > 709.0);
 }
@@ -161,10 +164,18 @@ fn differences_do_not_cancel() {
             let steps = 0..x as usize;
             let product: f64 = steps.clone().map(|i| (t + i as f64).ln()).sum();
             let slope: f64 = steps.map(|i| 1.0 / (t + i as f64)).sum();
-            assert!((l - product).abs() <= 1e-13 * (1.0 + product.abs()), "{x} {t}");
-            assert!((d - slope).abs() <= 3e-13 * slope + 1e-14, "{x} {t} {d} {slope}");
+            assert!(
+                (l - product).abs() <= 1e-13 * (1.0 + product.abs()),
+                "{x} {t}"
+            );
+            assert!(
+                (d - slope).abs() <= 3e-13 * slope + 1e-14,
+                "{x} {t} {d} {slope}"
+            );
         }
     }
     let (l, d) = lgamma_difference(0.5, 1.0);
-    assert!((l - lgamma_of(1.5)).abs() < 1e-14 && (d - digamma_of(1.5) + digamma_of(1.0)).abs() < 1e-14);
+    assert!(
+        (l - lgamma_of(1.5)).abs() < 1e-14 && (d - digamma_of(1.5) + digamma_of(1.0)).abs() < 1e-14
+    );
 }

@@ -4,8 +4,8 @@ use rayon::prelude::*;
 
 use super::composed;
 use super::reduce::sum_rows_kernel;
-use super::sparse_input::{BLOCK, SparseInput};
-use crate::kernel::{self, Arg, Kernel, Real, View, by_dtype};
+use super::sparse_input::{BLOCK, SparseInput, Stored};
+use crate::kernel::{self, Arg, Kernel, View, by_dtype};
 use crate::simd::GatherAxpy;
 use crate::{Error, Result};
 
@@ -81,7 +81,7 @@ impl Kernel for CsrLinear {
     }
 
     fn forward(&self, args: &[Arg<'_>]) -> candle_core::Result<(CpuStorage, Shape)> {
-        fn run<T: Real>(
+        fn run<T: Stored>(
             op: &CsrLinear,
             args: &[Arg<'_>],
         ) -> candle_core::Result<(CpuStorage, Shape)> {
@@ -142,7 +142,7 @@ impl CsrLinear {
 
 /// Rows in parallel; within a share of rows block by block of genes, so that a block of the weight is read from memory
 /// once for all of them.
-fn forward<T: Real>(
+fn forward<T: Stored>(
     x: &SparseInput,
     w_t: &[T],
     o: usize,
@@ -154,7 +154,7 @@ fn forward<T: Real>(
     if o == 0 {
         return y;
     }
-    let (indices, values) = (x.csr().indices(), x.values());
+    let (indices, values) = (x.csr().indices(), T::stored(x));
     let arch = Arch::new();
     let share = |first: usize, y: &mut [T]| {
         if let Some(bias) = bias {
@@ -168,7 +168,7 @@ fn forward<T: Real>(
                 let values = &values[entries.clone()];
                 arch.dispatch(GatherAxpy {
                     out,
-                    values: |e: usize| T::of_f32(values[e]),
+                    values: |e: usize| values[e],
                     ids: indices[entries].iter().map(|&c| c as usize),
                     rows: w_t,
                 });
@@ -198,7 +198,7 @@ fn forward<T: Real>(
 }
 
 /// Blocks of genes in parallel; each row of the gradient is written once, its cells added in ascending order.
-fn weight_gradient<T: Real>(
+fn weight_gradient<T: Stored>(
     x: &SparseInput,
     w_t: &Tensor,
     extra: Option<&Tensor>,
@@ -261,7 +261,7 @@ struct Columns<T> {
     values: Vec<T>,
 }
 
-impl<T: Real> Columns<T> {
+impl<T: Stored> Columns<T> {
     fn new() -> Self {
         Self {
             starts: Vec::new(),
@@ -272,7 +272,7 @@ impl<T: Real> Columns<T> {
 
     /// Transposes block `k` by counting; cells stay in ascending order.
     fn load(&mut self, x: &SparseInput, k: usize) {
-        let (indices, values) = (x.csr().indices(), x.values());
+        let (indices, values) = (x.csr().indices(), T::stored(x));
         let first = k * BLOCK;
         // One place further than needed: `next[c + 1]` ends up as the start of column `c + 1`.
         self.starts.clear();
@@ -293,7 +293,7 @@ impl<T: Real> Columns<T> {
             for (&c, &v) in indices[entries.clone()].iter().zip(&values[entries]) {
                 let next = &mut self.starts[c as usize - first + 1];
                 self.cells[*next] = i as u32;
-                self.values[*next] = T::of_f32(v);
+                self.values[*next] = v;
                 *next += 1;
             }
         }

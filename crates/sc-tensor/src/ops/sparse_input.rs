@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use sc_data::Csr;
 
 use crate::Result;
+use crate::kernel::Real;
 
 /// Genes per block: the part of a weight that is worked on at a time stays in the second-level cache.
 pub(super) const BLOCK: usize = 256;
@@ -34,6 +35,8 @@ struct Inner {
     transform: Transform,
     /// The transformed values; `None` means those of `csr`.
     values: Option<Vec<f32>>,
+    /// The same in double precision, once somebody computes in it.
+    wide: OnceLock<Vec<f64>>,
     /// Where each block of genes starts in each row, `[N, blocks + 1]`.
     starts: OnceLock<Vec<usize>>,
 }
@@ -50,6 +53,7 @@ impl SparseInput {
                 csr,
                 transform,
                 values,
+                wide: OnceLock::new(),
                 starts: OnceLock::new(),
             }),
         }
@@ -83,6 +87,17 @@ impl SparseInput {
             .unwrap_or_else(|| self.inner.csr.data())
     }
 
+    /// The transformed values in double precision: transformed after widening, not before.
+    fn wide(&self) -> &[f64] {
+        self.inner.wide.get_or_init(|| {
+            let counts = self.csr().data().iter().map(|&v| f64::from(v));
+            match self.transform() {
+                Transform::Identity => counts.collect(),
+                Transform::Log1p => counts.map(f64::ln_1p).collect(),
+            }
+        })
+    }
+
     /// Number of rows (cells).
     pub fn n_rows(&self) -> usize {
         self.inner.csr.n_rows()
@@ -98,16 +113,24 @@ impl SparseInput {
     /// # Errors
     /// If candle refuses.
     pub fn to_dense(&self, dtype: DType, device: &Device) -> Result<Tensor> {
+        let shape = (self.n_rows(), self.n_cols());
+        Ok(if dtype == DType::F64 {
+            Tensor::from_vec(self.dense(self.wide()), shape, device)?
+        } else {
+            Tensor::from_vec(self.dense(self.values()), shape, device)?.to_dtype(dtype)?
+        })
+    }
+
+    fn dense<T: Copy + Default>(&self, values: &[T]) -> Vec<T> {
         let width = self.n_cols();
-        let mut dense = vec![0f32; self.n_rows() * width];
-        let entries = self.csr().indices().iter().zip(self.values());
-        let mut entries = entries.map(|(&c, &v)| (c as usize, v));
+        let mut dense = vec![T::default(); self.n_rows() * width];
+        let mut entries = self.csr().indices().iter().zip(values);
         for (i, w) in self.csr().indptr().windows(2).enumerate() {
-            for (column, value) in entries.by_ref().take(w[1] - w[0]) {
-                dense[i * width + column] = value;
+            for (&column, &value) in entries.by_ref().take(w[1] - w[0]) {
+                dense[i * width + column as usize] = value;
             }
         }
-        Ok(Tensor::from_vec(dense, (self.n_rows(), width), device)?.to_dtype(dtype)?)
+        dense
     }
 
     /// Number of blocks of [`BLOCK`] genes.
@@ -142,6 +165,24 @@ impl SparseInput {
             rows.enumerate().for_each(fill);
         }
         starts
+    }
+}
+
+/// The stored values in the precision of the computation.
+pub(super) trait Stored: Real {
+    /// Those of `x`.
+    fn stored(x: &SparseInput) -> &[Self];
+}
+
+impl Stored for f32 {
+    fn stored(x: &SparseInput) -> &[Self] {
+        x.values()
+    }
+}
+
+impl Stored for f64 {
+    fn stored(x: &SparseInput) -> &[Self] {
+        x.wide()
     }
 }
 

@@ -4,13 +4,19 @@ use super::*;
 use crate::likelihood::sample;
 
 fn bits(case: &Case, threads: usize) -> (Vec<u64>, Vec<u64>) {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .unwrap();
     pool.install(|| {
         let weights: Vec<f64> = (0..case.n).map(|i| 1.0 + i as f64 / 7.0).collect();
         let mut all = Vec::new();
         for weights in [&weights, &vec![0.5; case.n]] {
             let (ll, grads) = case.run::<f32>(true, weights);
-            all.push((ll, grads.into_iter().flatten().flatten().collect::<Vec<f64>>()));
+            all.push((
+                ll,
+                grads.into_iter().flatten().flatten().collect::<Vec<f64>>(),
+            ));
         }
         let bits = |v: &[f64]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         let grads: Vec<u64> = all.iter().flat_map(|a| bits(&a.1)).collect();
@@ -31,14 +37,26 @@ fn one_thread_or_many_give_the_same_bits() {
 
 #[test]
 fn backward_twice() {
-    let case = Case::new(Family::ZeroInflatedNegativeBinomial, 1, DispersionRows::Shared, 1, 20, 8);
+    let case = Case::new(
+        Family::ZeroInflatedNegativeBinomial,
+        1,
+        DispersionRows::Shared,
+        1,
+        20,
+        8,
+    );
     let vars = case.tensors::<f64>();
     let t: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
     let loss = case.log_prob(&t, true).unwrap().mean_all().unwrap();
     let (first, second) = (loss.backward().unwrap(), loss.backward().unwrap());
     for v in &vars {
         let numbers = |g: &candle_core::backprop::GradStore| {
-            g.get(v).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap()
+            g.get(v)
+                .unwrap()
+                .flatten_all()
+                .unwrap()
+                .to_vec1::<f64>()
+                .unwrap()
         };
         assert_eq!(numbers(&first), numbers(&second));
     }
@@ -46,13 +64,32 @@ fn backward_twice() {
 
 #[test]
 fn only_what_is_tracked_gets_a_gradient() {
-    let case = Case::new(Family::ZeroInflatedNegativeBinomial, 1, DispersionRows::Shared, 1, 20, 8);
+    let case = Case::new(
+        Family::ZeroInflatedNegativeBinomial,
+        1,
+        DispersionRows::Shared,
+        1,
+        20,
+        8,
+    );
     let vars = case.tensors::<f32>();
     for only in 0..4 {
         let t: Vec<Tensor> = (0..4)
-            .map(|k| if k == only { vars[k].as_tensor().clone() } else { vars[k].as_detached_tensor() })
+            .map(|k| {
+                if k == only {
+                    vars[k].as_tensor().clone()
+                } else {
+                    vars[k].as_detached_tensor()
+                }
+            })
             .collect();
-        let grads = case.log_prob(&t, true).unwrap().sum_all().unwrap().backward().unwrap();
+        let grads = case
+            .log_prob(&t, true)
+            .unwrap()
+            .sum_all()
+            .unwrap()
+            .backward()
+            .unwrap();
         for (k, v) in vars.iter().enumerate() {
             assert_eq!(grads.get(v).is_some(), k == only);
         }
@@ -63,13 +100,27 @@ fn only_what_is_tracked_gets_a_gradient() {
 
 #[test]
 fn views_and_empty_batches() {
-    let case = Case::new(Family::NegativeBinomial, 1, DispersionRows::Shared, 1, 20, 8);
-    let mut t: Vec<Tensor> = case.tensors::<f64>().iter().map(|v| v.as_detached_tensor()).collect();
+    let case = Case::new(
+        Family::NegativeBinomial,
+        1,
+        DispersionRows::Shared,
+        1,
+        20,
+        8,
+    );
+    let mut t: Vec<Tensor> = case
+        .tensors::<f64>()
+        .iter()
+        .map(|v| v.as_detached_tensor())
+        .collect();
     let whole = case.log_prob(&t, true).unwrap().to_vec1::<f64>().unwrap();
     t[0] = t[0].t().unwrap().contiguous().unwrap().t().unwrap();
     t[1] = t[1].squeeze(0).unwrap();
     t[3] = t[3].unsqueeze(1).unwrap();
-    assert_eq!(case.log_prob(&t, true).unwrap().to_vec1::<f64>().unwrap(), whole);
+    assert_eq!(
+        case.log_prob(&t, true).unwrap().to_vec1::<f64>().unwrap(),
+        whole
+    );
 
     let empty = Arc::new(Csr::zeros(0, 5));
     let mu = Tensor::zeros((0, 5), crate::DType::F32, &Device::Cpu).unwrap();
@@ -98,24 +149,55 @@ fn what_does_not_fit_is_refused() {
         (nb, &mu, Some(&short_index), None),
         (nb, &mu, Some(&shared), Some(&mu)),
         (Family::Poisson, &mu, Some(&shared), None),
-        (Family::ZeroInflatedNegativeBinomial, &mu, Some(&shared), None),
-        (Family::ZeroInflatedNegativeBinomial, &mu, Some(&shared), Some(&wide)),
+        (
+            Family::ZeroInflatedNegativeBinomial,
+            &mu,
+            Some(&shared),
+            None,
+        ),
+        (
+            Family::ZeroInflatedNegativeBinomial,
+            &mu,
+            Some(&shared),
+            Some(&wide),
+        ),
     ] {
         let result = log_prob(family, &x, &Mean::Rate(mean), dispersion, dropout);
-        assert!(result.is_err(), "{family:?} {mean:?} {dispersion:?} {dropout:?}");
+        assert!(
+            result.is_err(),
+            "{family:?} {mean:?} {dispersion:?} {dropout:?}"
+        );
     }
 }
 
 #[test]
 fn nan_and_negative_counts_are_not_hidden() {
-    let case = Case::new(Family::ZeroInflatedNegativeBinomial, 1, DispersionRows::Shared, 1, 20, 8);
+    let case = Case::new(
+        Family::ZeroInflatedNegativeBinomial,
+        1,
+        DispersionRows::Shared,
+        1,
+        20,
+        8,
+    );
     for k in 0..4 {
-        let mut t: Vec<Tensor> = case.tensors::<f32>().iter().map(|v| v.as_detached_tensor()).collect();
+        let mut t: Vec<Tensor> = case
+            .tensors::<f32>()
+            .iter()
+            .map(|v| v.as_detached_tensor())
+            .collect();
         t[k] = (&t[k] * f64::NAN).unwrap();
         let ll = case.log_prob(&t, true).unwrap().to_vec1::<f32>().unwrap();
         assert!(ll.iter().all(|v| v.is_nan()), "{k}: {ll:?}");
     }
-    let mut case = Case::new(Family::NegativeBinomial, 1, DispersionRows::Shared, 1, 20, 8);
+    let mut case = Case::new(
+        Family::NegativeBinomial,
+        1,
+        DispersionRows::Shared,
+        1,
+        20,
+        8,
+    );
     case.x = Arc::new(case.x.map(|v| -v));
     let (ll, _) = case.run::<f32>(true, &[1.0; 3]);
     assert!(!ll[0].is_nan() && ll[1].is_nan() && ll[2].is_nan());
@@ -148,7 +230,13 @@ fn samples_have_the_right_moments() {
         assert_ne!(x, draw(2));
         let m = x.iter().map(|&v| f64::from(v)).sum::<f64>() / n as f64;
         let v = x.iter().map(|&v| (f64::from(v) - m).powi(2)).sum::<f64>() / n as f64;
-        assert!((m - mean).abs() < 5.0 * (variance / n as f64).sqrt(), "{family:?} {m} {mean}");
-        assert!((v / variance - 1.0).abs() < 0.1, "{family:?} {v} {variance}");
+        assert!(
+            (m - mean).abs() < 5.0 * (variance / n as f64).sqrt(),
+            "{family:?} {m} {mean}"
+        );
+        assert!(
+            (v / variance - 1.0).abs() < 0.1,
+            "{family:?} {v} {variance}"
+        );
     }
 }

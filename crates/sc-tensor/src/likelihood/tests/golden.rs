@@ -11,22 +11,41 @@ fn check(found: &[f64], exact: &[f64], allowed: impl Fn(usize) -> f64, what: &st
     assert_eq!(found.len(), exact.len());
     for (k, (&a, &b)) in found.iter().zip(exact).enumerate() {
         let same = a == b || a.is_nan() && b.is_nan();
-        assert!(same || (a - b).abs() <= allowed(k), "{what}[{k}]: {a} is not {b} +- {:e}", allowed(k));
+        assert!(
+            same || (a - b).abs() <= allowed(k),
+            "{what}[{k}]: {a} is not {b} +- {:e}",
+            allowed(k)
+        );
     }
 }
 
 /// One gene per cell, given rates; log-probability and gradients by mu, theta, dropout logit.
-fn fused(family: Family, x: &[f64], mu: &[f64], theta: &[f64], logits: Option<&[f64]>) -> [Vec<f64>; 4] {
+fn fused(
+    family: Family,
+    x: &[f64],
+    mu: &[f64],
+    theta: &[f64],
+    logits: Option<&[f64]>,
+) -> [Vec<f64>; 4] {
     let n = x.len();
     let column = |v: &[f64]| Var::from_vec(v.to_vec(), (n, 1), &Device::Cpu).unwrap();
     let x = x.iter().map(|&v| v as f32).collect();
-    let x = Arc::new(Csr::from_dense(&ndarray::Array2::from_shape_vec((n, 1), x).unwrap()));
+    let x = Arc::new(Csr::from_dense(
+        &ndarray::Array2::from_shape_vec((n, 1), x).unwrap(),
+    ));
     let log: Vec<f64> = theta.iter().map(|t| t.ln()).collect();
     let (mu, log_theta) = (column(mu), column(&log));
     let p = logits.map(column);
     let dispersion = Dispersion::per_cell(&log_theta);
     let dispersion = family.has_dispersion().then_some(&dispersion);
-    let ll = log_prob(family, &x, &Mean::Rate(&mu), dispersion, p.as_ref().map(Var::as_tensor)).unwrap();
+    let ll = log_prob(
+        family,
+        &x,
+        &Mean::Rate(&mu),
+        dispersion,
+        p.as_ref().map(Var::as_tensor),
+    )
+    .unwrap();
     let grads = ll.sum_all().unwrap().backward().unwrap();
     let numbers = |v: &Var| match grads.get(v) {
         Some(g) => g.flatten_all().unwrap().to_vec1::<f64>().unwrap(),
@@ -34,7 +53,12 @@ fn fused(family: Family, x: &[f64], mu: &[f64], theta: &[f64], logits: Option<&[
     };
     let by_log_theta = numbers(&log_theta);
     let by_theta = by_log_theta.iter().zip(theta).map(|(g, t)| g / t).collect();
-    [ll.to_vec1().unwrap(), numbers(&mu), by_theta, p.map_or(vec![], |p| numbers(&p))]
+    [
+        ll.to_vec1().unwrap(),
+        numbers(&mu),
+        by_theta,
+        p.map_or(vec![], |p| numbers(&p)),
+    ]
 }
 
 #[test]
@@ -46,13 +70,28 @@ fn negative_binomial() {
         .map(|k| log_prob_of(Family::NegativeBinomial, x[k], mu[k], theta[k], 0.0))
         .collect();
     let scale = at("abs_term_sum");
-    check(&one, at("exact_with_eps"), |k| 4e-15 * (scale[k] + 1.0), "log_prob_of");
+    check(
+        &one,
+        at("exact_with_eps"),
+        |k| 4e-15 * (scale[k] + 1.0),
+        "log_prob_of",
+    );
     let [ll, by_mu, by_theta, _] = fused(Family::NegativeBinomial, x, mu, theta, None);
-    check(&ll, at("exact_with_eps"), |k| 4e-15 * (scale[k] + 1.0), "log_prob");
+    check(
+        &ll,
+        at("exact_with_eps"),
+        |k| 4e-15 * (scale[k] + 1.0),
+        "log_prob",
+    );
     let scale = at("abs_term_sum_d_mu");
     check(&by_mu, at("exact_d_mu"), |k| 4e-15 * scale[k], "d_mu");
     let scale = at("abs_term_sum_d_theta");
-    check(&by_theta, at("exact_d_theta"), |k| 4e-15 * scale[k], "d_theta");
+    check(
+        &by_theta,
+        at("exact_d_theta"),
+        |k| 4e-15 * scale[k],
+        "d_theta",
+    );
 }
 
 #[test]
@@ -62,17 +101,34 @@ fn zero_inflated() {
     let (x, mu, theta, p) = (at("x"), at("mu"), at("theta"), at("zi_logits"));
     let family = Family::ZeroInflatedNegativeBinomial;
     let scale = at("abs_term_sum");
-    let one: Vec<f64> =
-        (0..x.len()).map(|k| log_prob_of(family, x[k], mu[k], theta[k], p[k])).collect();
+    let one: Vec<f64> = (0..x.len())
+        .map(|k| log_prob_of(family, x[k], mu[k], theta[k], p[k]))
+        .collect();
     let [ll, by_mu, by_theta, by_p] = fused(family, x, mu, theta, Some(p));
     for found in [&one, &ll] {
-        check(found, at("exact_with_eps_true_softplus"), |k| 4e-15 * (scale[k] + 1.0), "log_prob");
+        check(
+            found,
+            at("exact_with_eps_true_softplus"),
+            |k| 4e-15 * (scale[k] + 1.0),
+            "log_prob",
+        );
         // PyTorch's softplus is the identity above 20.
-        check(found, at("log_prob"), |k| 4e-15 * (scale[k] + 1.0) + 2.1e-9, "log_prob of torch");
+        check(
+            found,
+            at("log_prob"),
+            |k| 4e-15 * (scale[k] + 1.0) + 2.1e-9,
+            "log_prob of torch",
+        );
     }
-    for (found, name) in [(by_mu, "d_mu"), (by_theta, "d_theta"), (by_p, "d_zi_logits")] {
+    for (found, name) in [
+        (by_mu, "d_mu"),
+        (by_theta, "d_theta"),
+        (by_p, "d_zi_logits"),
+    ] {
         let exact = at(name);
-        check(&found, exact, |k| 1e-8 * (1.0 + exact[k].abs()), name);
+        // PyTorch's own A carries the rounding of its terms, which are huge for a large theta.
+        let allowed = |k: usize| (1e-8 + 4e-16 * scale[k]) * (1.0 + exact[k].abs());
+        check(&found, exact, allowed, name);
     }
 }
 
@@ -82,20 +138,36 @@ fn poisson_and_normal() {
     let at = |name: &str| z[name].as_slice();
     let (x, rate) = (at("poisson/x"), at("poisson/rate"));
     let exact = at("poisson/log_prob");
-    let [ll, by_rate, ..] = fused(Family::Poisson, x, rate, &[], None);
-    let size = |k: usize| 4e-15 * (x[k] * rate[k].max(1e-300).ln().abs() + rate[k] + math::lgamma_of(x[k] + 1.0).abs() + 1.0);
+    let [ll, by_rate, ..] = fused(Family::Poisson, x, rate, &vec![1.0; x.len()], None);
+    let size = |k: usize| {
+        4e-15
+            * (x[k] * rate[k].max(1e-300).ln().abs()
+                + rate[k]
+                + math::lgamma_of(x[k] + 1.0).abs()
+                + 1.0)
+    };
     check(&ll, exact, size, "poisson");
     let exact = at("poisson/d_rate");
     // 0/0 in PyTorch, where the derivative is -1.
-    let exact: Vec<f64> = exact.iter().map(|v| if v.is_nan() { -1.0 } else { *v }).collect();
-    check(&by_rate, &exact, |k| 1e-14 * (1.0 + exact[k].abs()), "poisson d_rate");
-    let one: Vec<f64> =
-        (0..x.len()).map(|k| log_prob_of(Family::Poisson, x[k], rate[k], 0.0, 0.0)).collect();
+    let exact: Vec<f64> = exact
+        .iter()
+        .map(|v| if v.is_nan() { -1.0 } else { *v })
+        .collect();
+    check(
+        &by_rate,
+        &exact,
+        |k| 1e-14 * (1.0 + exact[k].abs()),
+        "poisson d_rate",
+    );
+    let one: Vec<f64> = (0..x.len())
+        .map(|k| log_prob_of(Family::Poisson, x[k], rate[k], 0.0, 0.0))
+        .collect();
     check(&one, at("poisson/log_prob"), size, "poisson one");
 
     let (x, loc, scale) = (at("normal/x"), at("normal/loc"), at("normal/scale"));
-    let one: Vec<f64> =
-        (0..x.len()).map(|k| log_prob_of(Family::Normal, x[k], loc[k], scale[k], 0.0)).collect();
+    let one: Vec<f64> = (0..x.len())
+        .map(|k| log_prob_of(Family::Normal, x[k], loc[k], scale[k], 0.0))
+        .collect();
     let exact = at("normal/log_prob");
     check(&one, exact, |k| 1e-13 * (1.0 + exact[k].abs()), "normal");
 }
@@ -103,10 +175,16 @@ fn poisson_and_normal() {
 #[test]
 fn divergences() {
     let Some(z) = npz::read(FILE) else { return };
-    let t = |name: &str| Tensor::from_vec(z[name].clone(), (z[name].len(), 1), &Device::Cpu).unwrap();
+    let t =
+        |name: &str| Tensor::from_vec(z[name].clone(), (z[name].len(), 1), &Device::Cpu).unwrap();
     let kl = kl_standard_normal(&t("kl_std/m"), &t("kl_std/v")).unwrap();
     let exact = &z["kl_std/kl"];
-    check(&kl.to_vec1().unwrap(), exact, |k| 1e-12 * (1.0 + exact[k].abs()), "kl_std");
+    check(
+        &kl.to_vec1().unwrap(),
+        exact,
+        |k| 1e-12 * (1.0 + exact[k].abs()),
+        "kl_std",
+    );
     let kl = kl_normal(
         &t("kl_normal/m_q"),
         &t("kl_normal/v_q"),
@@ -114,7 +192,12 @@ fn divergences() {
         &t("kl_normal/v_p"),
     );
     let exact = &z["kl_normal/kl"];
-    check(&kl.unwrap().to_vec1().unwrap(), exact, |k| 1e-12 * (1.0 + exact[k].abs()), "kl_normal");
+    check(
+        &kl.unwrap().to_vec1().unwrap(),
+        exact,
+        |k| 1e-12 * (1.0 + exact[k].abs()),
+        "kl_normal",
+    );
 }
 
 #[test]
@@ -133,5 +216,10 @@ fn special_functions() {
     math::softplus(&mut found);
     let exact = &z["softplus/exact"];
     // Below the smallest normal number the result is 0.
-    check(&found, exact, |k| 1e-15 * exact[k].abs() + 2.3e-308, "softplus");
+    check(
+        &found,
+        exact,
+        |k| 1e-15 * exact[k].abs() + 2.3e-308,
+        "softplus",
+    );
 }

@@ -25,7 +25,10 @@ struct Noise(u64);
 
 impl Noise {
     fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 11) as f64 / (1u64 << 53) as f64
     }
 
@@ -72,7 +75,14 @@ fn counts(rows: usize, g: usize, noise: &mut Noise) -> Arc<Csr> {
 }
 
 impl Case {
-    fn new(family: Family, mean: usize, rows: DispersionRows, copies: usize, g: usize, seed: u64) -> Self {
+    fn new(
+        family: Family,
+        mean: usize,
+        rows: DispersionRows,
+        copies: usize,
+        g: usize,
+        seed: u64,
+    ) -> Self {
         let mut noise = Noise(seed);
         let x = counts(3, g, &mut noise);
         let n = 3 * copies;
@@ -104,7 +114,10 @@ impl Case {
         };
         vec![
             var(&self.logits, &[self.n, self.g]),
-            var(&self.log_theta, &[self.log_theta.len() / self.g.max(1), self.g]),
+            var(
+                &self.log_theta,
+                &[self.log_theta.len() / self.g.max(1), self.g],
+            ),
             var(&self.dropout, &[self.n, self.g]),
             var(&self.log_library, &[self.n]),
         ]
@@ -134,11 +147,20 @@ impl Case {
 
     /// Which of the tensors the likelihood depends on.
     fn used(&self) -> [bool; 4] {
-        [true, self.family.has_dispersion(), self.family.has_dropout(), self.mean != 0]
+        [
+            true,
+            self.family.has_dispersion(),
+            self.family.has_dropout(),
+            self.mean != 0,
+        ]
     }
 
     /// Log-probabilities and gradients of their weighted sum, as `f64`.
-    fn run<T: crate::math::Float>(&self, fused: bool, weights: &[f64]) -> (Vec<f64>, Vec<Option<Vec<f64>>>) {
+    fn run<T: crate::math::Float>(
+        &self,
+        fused: bool,
+        weights: &[f64],
+    ) -> (Vec<f64>, Vec<Option<Vec<f64>>>) {
         let vars = self.tensors::<T>();
         let t: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
         let ll = self.log_prob(&t, fused).unwrap();
@@ -158,6 +180,9 @@ fn assert_close(a: &[f64], b: &[f64], relative: f64, absolute: f64, what: &str) 
     assert_eq!(a.len(), b.len(), "{what}");
     for (k, (&a, &b)) in a.iter().zip(b).enumerate() {
         let allowed = absolute + relative * b.abs();
-        assert!((a - b).abs() <= allowed, "{what} [{k}]: {a} is not {b} +- {allowed:e}");
+        assert!(
+            (a - b).abs() <= allowed,
+            "{what} [{k}]: {a} is not {b} +- {allowed:e}"
+        );
     }
 }
