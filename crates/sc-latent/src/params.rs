@@ -106,6 +106,11 @@ impl Scvi {
         ScviParams::new(ScviConfig::default(), cells.registry().clone())
     }
 
+    /// Settings that are there already, for these cells.
+    pub fn with_config(cells: &Cells<'_>, config: ScviConfig) -> ScviParams {
+        ScviParams::new(config, cells.registry().clone())
+    }
+
     /// LinearSCVI's default settings for these cells: its decoder is one linear map, whose weights are
     /// [loadings](Scvi::loadings) of genes (Svensson et al. 2020).
     pub fn linear_params(cells: &Cells<'_>) -> ScviParams {

@@ -56,7 +56,7 @@ fn dense_counts(problem: &Problem, like: &Tensor) -> Result<Tensor> {
             out[gene as usize] = count;
         }
     }
-    let copies = if rows == 0 { 0 } else { problem.n / rows };
+    let copies = problem.n.checked_div(rows).unwrap_or(0);
     Tensor::from_vec(dense, (1, rows, g), like.device())?
         .to_dtype(like.dtype())?
         .broadcast_as((copies, rows, g))?

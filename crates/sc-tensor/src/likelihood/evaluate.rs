@@ -226,7 +226,7 @@ fn theta_table<T: Float>(problem: &Problem, numbers: &Numbers<'_, T>) -> Option<
                 theta,
                 inverse,
                 eps,
-            })
+            });
         });
     Some((theta, inverse))
 }

@@ -35,5 +35,5 @@ pub fn zero_inflated_variance(
     let square = mu.sqr()?;
     // mu (mu + theta + pi mu theta) / theta = mu + mu^2 / theta + pi mu^2
     let spread = ((mu + square.broadcast_div(theta)?)? + square.broadcast_mul(&pi)?)?;
-    Ok(zero_inflated_mean(&spread, dropout_logits)?)
+    zero_inflated_mean(&spread, dropout_logits)
 }

@@ -271,7 +271,7 @@ impl<T: Float, const GRAD: bool> Kernel for Finish<'_, T, GRAD> {
         self.totals[1] += sum(&b.by_mean[..n]);
         if self.softplus {
             for i in 0..n {
-                b.by_mean[i] = b.by_mean[i] * b.chain[i];
+                b.by_mean[i] *= b.chain[i];
             }
         }
         if let Some((out, weight)) = self.accumulate {

@@ -3,7 +3,7 @@
 use super::block::{BLOCK, Entries};
 use super::family::Family;
 use super::row::sum;
-use crate::math::{Float, Kernel, Lane, differences, select};
+use crate::math::{Float, Kernel, LANES, Lane, differences, select};
 
 /// Which formula suits the counts of a list of [`Entries`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,9 +47,16 @@ impl<T: Float, const GRAD: bool> Kernel for Stored<'_, T, GRAD> {
     }
 }
 
+/// A whole number of vectors: left-over entries would be computed one by one. What stands behind the last entry is left
+/// from an earlier block; its results are not used.
+#[inline(always)]
+fn padded(len: usize) -> usize {
+    len.next_multiple_of(LANES).min(BLOCK)
+}
+
 #[inline(always)]
 fn poisson<T: Float, const GRAD: bool>(e: &mut Entries<T>, chain: bool) {
-    for i in 0..e.len.min(BLOCK) {
+    for i in 0..padded(e.len) {
         let (x, mu) = (e.x[i].wide(), e.mu[i].wide());
         e.log_prob[i] = x * e.log_mu[i] - mu - e.log_factorial[i];
         if GRAD {
@@ -66,7 +73,7 @@ fn rising<T: Float, const K: usize, const GRAD: bool, const FMA: bool>(
     e: &mut Entries<T>,
     chain: bool,
 ) {
-    for i in 0..e.len.min(BLOCK) {
+    for i in 0..padded(e.len) {
         let (x, theta) = (e.x[i].wide(), e.theta[i].wide());
         let mu = e.mu[i].wide() + <f64 as Lane>::EPS;
         let sum = theta + mu;
@@ -93,7 +100,7 @@ fn rising<T: Float, const K: usize, const GRAD: bool, const FMA: bool>(
 
 #[inline(always)]
 fn general<T: Float, const GRAD: bool, const FMA: bool>(e: &mut Entries<T>, chain: bool) {
-    for i in 0..e.len.min(BLOCK) {
+    for i in 0..padded(e.len) {
         let (x, theta) = (e.x[i].wide(), e.theta[i].wide());
         let mu = e.mu[i].wide() + <f64 as Lane>::EPS;
         let sum = theta + mu;
@@ -128,11 +135,11 @@ fn finish_gradient<T: Float>(
 /// Adds ln(1 - dropout probability) = -softplus(p).
 #[inline(always)]
 fn not_dropped<T: Float, const GRAD: bool, const FMA: bool>(e: &mut Entries<T>) {
-    for i in 0..e.len.min(BLOCK) {
+    for i in 0..padded(e.len) {
         let p = e.logit[i];
         let exp = (-p.absolute()).exp_lane::<FMA>();
         let positive = select(p > T::ZERO, p, T::ZERO);
-        e.log_prob[i] = e.log_prob[i] - (positive + exp.ln_1p_normal::<FMA>()).wide();
+        e.log_prob[i] -= (positive + exp.ln_1p_normal::<FMA>()).wide();
         if GRAD {
             let inverse = T::ONE / (T::ONE + exp);
             e.by_logit[i] = -inverse * select(p >= T::ZERO, T::ONE, exp);

@@ -1,6 +1,6 @@
 //! What a kernel may do with one number.
 
-use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
+use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
 /// The element types of the vectorised functions and the likelihoods: `f32` and `f64`, nothing else.
 pub trait Float: Lane + candle_core::WithDType {}
@@ -20,6 +20,8 @@ pub trait Lane:
     + Div<Output = Self>
     + Neg<Output = Self>
     + AddAssign
+    + MulAssign
+    + SubAssign
     + 'static
 {
     const ZERO: Self;
@@ -131,8 +133,8 @@ macro_rules! shared_methods {
             } else {
                 y
             };
-            // Also true for a NaN.
-            if !(x >= 0.0) { $t::NAN } else { y }
+            let y = if x < 0.0 { $t::NAN } else { y };
+            if x.is_nan() { x } else { y }
         }
 
         #[inline(always)]
@@ -152,8 +154,8 @@ macro_rules! shared_methods {
             let y = if huge { y + HUGE_LN } else { y };
             let y = if x == $t::INFINITY { x } else { y };
             let y = if x == -1.0 { $t::NEG_INFINITY } else { y };
-            // Also true for a NaN.
-            if !(x >= -1.0) { $t::NAN } else { y }
+            let y = if x < -1.0 { $t::NAN } else { y };
+            if x.is_nan() { x } else { y }
         }
 
         /// With u = 1 + x = 2^k m, the reduced argument m - 1 is computed as 2^-k x + (2^-k - 1), rounded once: what

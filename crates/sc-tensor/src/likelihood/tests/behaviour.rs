@@ -94,7 +94,7 @@ fn only_what_is_tracked_gets_a_gradient() {
             assert_eq!(grads.get(v).is_some(), k == only);
         }
     }
-    let t: Vec<Tensor> = vars.iter().map(|v| v.as_detached_tensor()).collect();
+    let t: Vec<Tensor> = vars.iter().map(Var::as_detached_tensor).collect();
     assert!(!case.log_prob(&t, true).unwrap().track_op());
 }
 
@@ -111,7 +111,7 @@ fn views_and_empty_batches() {
     let mut t: Vec<Tensor> = case
         .tensors::<f64>()
         .iter()
-        .map(|v| v.as_detached_tensor())
+        .map(Var::as_detached_tensor)
         .collect();
     let whole = case.log_prob(&t, true).unwrap().to_vec1::<f64>().unwrap();
     t[0] = t[0].t().unwrap().contiguous().unwrap().t().unwrap();
@@ -184,7 +184,7 @@ fn nan_and_negative_counts_are_not_hidden() {
         let mut t: Vec<Tensor> = case
             .tensors::<f32>()
             .iter()
-            .map(|v| v.as_detached_tensor())
+            .map(Var::as_detached_tensor)
             .collect();
         t[k] = (&t[k] * f64::NAN).unwrap();
         let ll = case.log_prob(&t, true).unwrap().to_vec1::<f32>().unwrap();

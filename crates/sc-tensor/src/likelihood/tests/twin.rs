@@ -90,7 +90,7 @@ fn gradients_are_finite_differences() {
                 let t: Vec<Tensor> = case
                     .tensors::<f64>()
                     .iter()
-                    .map(|v| v.as_detached_tensor())
+                    .map(Var::as_detached_tensor)
                     .collect();
                 let used: Vec<usize> = (0..4).filter(|&k| case.used()[k]).collect();
                 let inputs: Vec<Tensor> = used.iter().map(|&k| t[k].clone()).collect();

@@ -1,0 +1,102 @@
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use sc_io::{Inspection, MatrixInfo, TableInfo};
+
+use crate::common::{human_bytes, print, print_json};
+use crate::error::Result;
+use crate::progress::Spinner;
+
+const EXAMPLES: &str = "\
+Examples:
+  sc inspect cells.h5ad
+  sc inspect filtered_feature_bc_matrix.h5
+  sc inspect cells.h5ad --json | jq '.obs.columns[].name'";
+
+/// Say what a file holds, without reading its matrices
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// .h5ad, Cell Ranger .h5, or a folder with matrix.mtx
+    file: PathBuf,
+    /// Print one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let found = {
+        let _spinner = Spinner::new(format!("reading {}", args.file.display()));
+        sc_io::inspect(&args.file)?
+    };
+    if args.json { print_json(&found) } else { print(describe(&found).trim_end()) }
+}
+
+/// Writing to a `String` cannot fail.
+fn line(out: &mut String, name: &str, text: &str) {
+    let _ = writeln!(out, "{name:<9} {text}");
+}
+
+fn describe(found: &Inspection) -> String {
+    let mut out = String::new();
+    line(&mut out, "file", &format!("{} ({})", found.path.display(), human_bytes(found.file_bytes)));
+    line(&mut out, "format", &format!("{}, {}", found.format, found.encoding));
+    line(&mut out, "shape", &format!("{} cells x {} features", found.n_obs, found.n_vars));
+    line(&mut out, "memory", &format!("about {} for all matrices", human_bytes(found.memory_bytes())));
+    if let Some(x) = &found.x {
+        line(&mut out, "X", &matrix(x));
+    }
+    for (name, m) in &found.layers {
+        line(&mut out, "layer", &format!("{name}: {}", matrix(m)));
+    }
+    if let Some(m) = &found.raw {
+        line(&mut out, "raw", &format!("{} x {}, {}", m.shape.0, m.shape.1, matrix(m)));
+    }
+    table(&mut out, "obs", &found.obs);
+    table(&mut out, "var", &found.var);
+    for (name, all) in
+        [("obsm", &found.obsm), ("varm", &found.varm), ("obsp", &found.obsp), ("varp", &found.varp)]
+    {
+        for (key, what) in all {
+            line(&mut out, name, &format!("{key}: {what}"));
+        }
+    }
+    if !found.uns.is_empty() {
+        line(&mut out, "uns", &found.uns.join(", "));
+    }
+    for text in &found.notes {
+        line(&mut out, "note", text);
+    }
+    out
+}
+
+fn matrix(m: &MatrixInfo) -> String {
+    let mut text = format!("{} {}", m.storage, m.dtype);
+    if m.storage != "dense" {
+        let _ = write!(text, ", {} stored ({:.1} %)", m.n_stored, 100.0 * m.density);
+    }
+    if !m.filters.is_empty() {
+        let _ = write!(text, ", {}", m.filters.join(" + "));
+    }
+    text
+}
+
+fn table(out: &mut String, name: &str, table: &TableInfo) {
+    let mut names = table.index.join(", ");
+    if table.n_rows > table.index.len() {
+        names.push_str(", ...");
+    }
+    line(out, name, &format!("{} rows: {names}", table.n_rows));
+    for column in &table.columns {
+        let mut text = format!("  {}: {}", column.name, column.kind);
+        if let Some(n) = column.n_categories {
+            let _ = write!(text, ", {n} categories");
+        }
+        if !column.examples.is_empty() {
+            let _ = write!(text, " ({}", column.examples.join(", "));
+            let all = column.n_categories.unwrap_or(table.n_rows);
+            text.push_str(if all > column.examples.len() { ", ...)" } else { ")" });
+        }
+        line(out, "", &text);
+    }
+}

@@ -1,0 +1,158 @@
+//! Progress on standard error, for what takes longer than two seconds. Nothing shows when that is not a terminal.
+
+use std::ops::Range;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use sc_data::{Csr, RowSource};
+
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Shows that something of unknown length goes on, until it is dropped.
+pub(crate) struct Spinner {
+    done: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Spinner {
+    pub(crate) fn new(message: String) -> Self {
+        let (done, waiting) = channel::<()>();
+        let thread = std::thread::spawn(move || {
+            // The other end is dropped when the work is done.
+            if waiting.recv_timeout(PATIENCE) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+            let bar = ProgressBar::new_spinner().with_message(message).with_elapsed(PATIENCE);
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
+                bar.set_style(style);
+            }
+            while waiting.recv_timeout(Duration::from_millis(100)) == Err(RecvTimeoutError::Timeout) {
+                bar.tick();
+            }
+            bar.finish_and_clear();
+        });
+        Self { done: Some(done), thread: Some(thread) }
+    }
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        drop(self.done.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Rows of another source, which moves a bar as they are read: every command reads each cell once.
+pub(crate) struct Watched<'a> {
+    source: Box<dyn RowSource + 'a>,
+    watch: Watch,
+}
+
+/// Tells a [`Watched`] source what its rows are read for.
+#[derive(Clone)]
+pub(crate) struct Watch(Arc<Mutex<State>>);
+
+struct State {
+    bar: ProgressBar,
+    message: String,
+    rows: usize,
+    seen: usize,
+    since: Instant,
+}
+
+impl<'a> Watched<'a> {
+    pub(crate) fn new(source: Box<dyn RowSource + 'a>) -> Self {
+        let state = State {
+            bar: ProgressBar::hidden(),
+            message: String::new(),
+            rows: 0,
+            seen: 0,
+            since: Instant::now(),
+        };
+        Self { source, watch: Watch(Arc::new(Mutex::new(state))) }
+    }
+
+    pub(crate) fn handle(&self) -> Watch {
+        self.watch.clone()
+    }
+}
+
+impl Watch {
+    /// Begins to count towards `rows`.
+    pub(crate) fn start(&self, message: &str, rows: usize) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.bar.finish_and_clear();
+        *state = State {
+            bar: ProgressBar::hidden(),
+            message: message.to_owned(),
+            rows,
+            seen: 0,
+            since: Instant::now(),
+        };
+    }
+
+    fn saw(&self, rows: usize) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.seen += rows;
+        if state.seen >= state.rows {
+            state.bar.finish_and_clear();
+            return;
+        }
+        if state.bar.is_hidden() && state.since.elapsed() > PATIENCE {
+            let bar = ProgressBar::with_draw_target(Some(state.rows as u64), ProgressDrawTarget::stderr())
+                .with_message(state.message.clone())
+                .with_elapsed(state.since.elapsed());
+            let template = "{msg} {wide_bar} {pos}/{len} cells, {elapsed} elapsed, {eta} left";
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style);
+            }
+            state.bar = bar;
+        }
+        state.bar.set_position(state.seen as u64);
+    }
+}
+
+impl RowSource for Watched<'_> {
+    fn n_rows(&self) -> usize {
+        self.source.n_rows()
+    }
+    fn n_cols(&self) -> usize {
+        self.source.n_cols()
+    }
+    fn read_rows(&self, rows: &[usize]) -> sc_data::Result<Csr> {
+        self.watch.saw(rows.len());
+        self.source.read_rows(rows)
+    }
+    fn read_range(&self, rows: Range<usize>) -> sc_data::Result<Csr> {
+        self.watch.saw(rows.len());
+        self.source.read_range(rows)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn watching_changes_nothing() {
+        let m = ndarray::array![[1.0f32, 0.0], [0.0, 2.0]];
+        let watched = Watched::new(Box::new(&m));
+        watched.handle().start("reading", 2);
+        assert_eq!(watched.read_rows(&[1]).unwrap().row_sums(), vec![2.0]);
+        assert_eq!(watched.read_range(0..2).unwrap().row_sums(), vec![1.0, 2.0]);
+        assert_eq!((watched.n_rows(), watched.n_cols()), (2, 2));
+    }
+
+    #[test]
+    fn a_spinner_that_is_not_needed_ends_at_once() {
+        let start = Instant::now();
+        drop(Spinner::new("nothing".into()));
+        assert!(start.elapsed() < PATIENCE);
+    }
+}

@@ -1,0 +1,47 @@
+//! How many threads there are.
+
+use crate::error::{Error, Result};
+
+/// Makes all products and kernels use `threads` threads; `None` takes all cores, or `RAYON_NUM_THREADS`.
+pub(crate) fn set_up(threads: Option<usize>) -> Result<()> {
+    set_environment(threads);
+    let Some(n) = threads else { return Ok(()) };
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(n)
+        .build_global()
+        .map_err(|e| Error::Message(format!("cannot start {n} threads: {e}")))
+}
+
+/// candle takes its numbers of threads from environment variables only, and a process can't safely change its own: it
+/// starts itself again with them, under the same process id.
+///
+/// `CANDLE_NUM_THREADS` is for element-wise operations, whose threads spin while they wait; that costs more than it
+/// gives. `RAYON_NUM_THREADS` is for matrix products.
+#[cfg(unix)]
+fn set_environment(threads: Option<usize>) {
+    use std::os::unix::process::CommandExt;
+
+    let mut wanted = Vec::new();
+    if std::env::var_os("CANDLE_NUM_THREADS").is_none() {
+        wanted.push(("CANDLE_NUM_THREADS", "1".to_owned()));
+    }
+    if let Some(n) = threads.map(|n| n.to_string())
+        && std::env::var("RAYON_NUM_THREADS").ok().as_ref() != Some(&n)
+    {
+        wanted.push(("RAYON_NUM_THREADS", n));
+    }
+    if wanted.is_empty() {
+        return;
+    }
+    if let Ok(program) = std::env::current_exe() {
+        // Only returns if it failed; then all goes on, a little slower.
+        let error = std::process::Command::new(program)
+            .args(std::env::args_os().skip(1))
+            .envs(wanted)
+            .exec();
+        tracing::debug!("cannot start again with the numbers of threads: {error}");
+    }
+}
+
+#[cfg(not(unix))]
+fn set_environment(_: Option<usize>) {}

@@ -1,0 +1,31 @@
+use clap::Subcommand;
+
+use crate::error::Result;
+use crate::train_scvi;
+
+/// Train a model
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  sc train scvi cells.h5ad --out model --batch-key donor\n\n`sc train scvi --help` has more.")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    model: Model,
+}
+
+#[derive(Debug, Subcommand)]
+enum Model {
+    Scvi(Box<train_scvi::Args>),
+}
+
+impl Args {
+    pub(crate) fn threads(&self) -> Option<usize> {
+        match &self.model {
+            Model::Scvi(a) => a.threads,
+        }
+    }
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    match &args.model {
+        Model::Scvi(a) => train_scvi::run(a),
+    }
+}

@@ -1,0 +1,248 @@
+//! `sc train scvi`: what happens.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use candle_core::Device;
+use sc_data::{AnnData, RowSource, Rows};
+use sc_latent::{Cells, Scvi};
+use sc_model::train::{Checkpoint, CsvLog, Fitted, ProgressBar, ResumeState, StopFlag, StopReason, TrainConfig};
+use serde::Serialize;
+
+use crate::common::{
+    CHECKPOINT, check_writable, human_bytes, name_rows, note, peak_rss_bytes, print_json, read, read_annotations,
+};
+use crate::error::{Error, INTERRUPTED, Result};
+use crate::progress::{Spinner, Watched};
+use crate::resume::Run;
+use crate::train_scvi::Args;
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let interrupt = Interrupt::listen()?;
+    prepare_folder(args)?;
+    let mut data = load(args)?;
+    let kept = check_counts(args, &data)?;
+    let cells = match kept {
+        Some(kept) => {
+            data.annotations.obs = data.annotations.obs.select_rows(&kept)?;
+            Cells::from_source(Rows::new(&*data.counts, kept)?, &data.annotations, &args.setup())?
+        }
+        None => Cells::from_source(&*data.counts, &data.annotations, &args.setup())?,
+    };
+    let mut model = args.params(&cells)?.init(&Device::Cpu, args.seed())?;
+    let config = args.train_config();
+    let this = Run::new(model.config(), &config, &cells, data.annotations.obs.index());
+
+    let start = Instant::now();
+    let fitted = train(args, &mut model, &cells, &config, &this, &interrupt)?;
+    if fitted.stop == StopReason::Interrupted {
+        return Err(Error::Interrupted {
+            epoch: fitted.history.epoch_seconds.len() + 1,
+            epochs: config.epochs(cells.n_cells()),
+            checkpoint: args.out.join(CHECKPOINT),
+        });
+    }
+    save(&model, &args.out)?;
+    tell(args, &cells, &fitted, start.elapsed().as_secs_f64())
+}
+
+/// Cells and genes, and their counts in memory or on disk.
+struct Data {
+    annotations: AnnData,
+    counts: Box<dyn RowSource>,
+}
+
+/// Makes the folder, and refuses to lose the state of another run.
+fn prepare_folder(args: &Args) -> Result<()> {
+    let dir = &args.out;
+    std::fs::create_dir_all(dir).map_err(Error::file(dir, "make this folder"))?;
+    check_writable(dir)?;
+    let interrupted = dir.join(CHECKPOINT).is_file();
+    if args.run.resume && !interrupted {
+        let why = if sc_model::save::is_saved_model(dir) {
+            "training is finished there"
+        } else {
+            "nothing was trained there, or it was stopped before its first checkpoint; leave --resume out"
+        };
+        return Err(Error::Message(format!("{}: there is no {CHECKPOINT} to resume from: {why}", dir.display())));
+    }
+    if interrupted && !args.run.resume {
+        if !args.run.overwrite {
+            return Err(Error::Message(format!(
+                "{} holds {CHECKPOINT} of an interrupted training: go on with it with --resume, or lose it with \
+                 --overwrite",
+                dir.display()
+            )));
+        }
+        Run::clean(dir)?;
+    }
+    Ok(())
+}
+
+/// Reads the data, and keeps only what training needs.
+fn load(args: &Args) -> Result<Data> {
+    let layer = args.columns.layer.as_deref();
+    if args.columns.backed {
+        let annotations = read_annotations(&args.data)?;
+        return Ok(Data { annotations, counts: Box::new(sc_io::h5ad::read_backed(&args.data, layer)?) });
+    }
+    let mut data = read(&args.data)?;
+    // Says which layers there are, should this one be missing.
+    data.matrix(layer)?;
+    let counts = match layer {
+        Some(layer) => data.layers.swap_remove(layer),
+        None => data.x.take(),
+    };
+    let mut annotations = AnnData::default();
+    annotations.obs = data.obs;
+    annotations.var = data.var;
+    match counts {
+        Some(counts) => Ok(Data { annotations, counts: Box::new(counts) }),
+        None => Err(Error::Message(format!("{}: has no counts", args.data.display()))),
+    }
+}
+
+/// Refuses what can't be trained on; the rows to keep if there are empty cells to be dropped.
+fn check_counts(args: &Args, data: &Data) -> Result<Option<Vec<usize>>> {
+    let counts = Watched::new(Box::new(&*data.counts));
+    let watch = counts.handle();
+    let all = Cells::from_source(counts, &data.annotations, &args.setup())
+        .map_err(|e| Error::from(e).explained())?;
+    watch.start("checking the counts", all.n_cells());
+    let empty = all.check_counts(args.likelihood().is_of_counts(), args.columns.allow_non_integer)?;
+    if empty.is_empty() {
+        return Ok(None);
+    }
+    let which = name_rows(&empty, data.annotations.obs.index());
+    if args.columns.drop_empty_cells {
+        note(&format!("left out {} cells without any counts: rows {which}", empty.len()));
+        let mut keep = vec![true; all.n_cells()];
+        empty.iter().for_each(|&i| keep[i] = false);
+        return Ok(Some((0..keep.len()).filter(|&i| keep[i]).collect()));
+    }
+    let params = args.params(&all)?;
+    if params.config().use_observed_lib_size && all.registry().setup.size_factor_key.is_none() {
+        return Err(sc_latent::Error::EmptyCells { count: empty.len(), rows: which }.into());
+    }
+    tracing::warn!("{} cells have no counts at all: rows {which}", empty.len());
+    Ok(None)
+}
+
+fn train(
+    args: &Args,
+    model: &mut Scvi,
+    cells: &Cells<'_>,
+    config: &TrainConfig,
+    this: &Run,
+    interrupt: &Interrupt,
+) -> Result<Fitted> {
+    let dir = &args.out;
+    let path = dir.join(CHECKPOINT);
+    let shown = if config.validates_after(0) { "elbo_validation" } else { "elbo_train" };
+    let mut observer = (
+        (interrupt.flag.clone(), Checkpoint::new(&path, args.run.checkpoint_every())),
+        (CsvLog::new(dir.join("history.csv")), ProgressBar::new(shown)),
+    );
+    let fitted = if args.run.resume {
+        this.check_same(dir)?;
+        let state = ResumeState::load(&path)?;
+        note(&format!("going on in epoch {}", state.epoch() + 1));
+        interrupt.training.store(true, Ordering::Relaxed);
+        model.resume(cells, config, &state, &mut observer)
+    } else {
+        this.save(dir)?;
+        interrupt.training.store(true, Ordering::Relaxed);
+        model.fit(cells, config, &mut observer)
+    };
+    interrupt.training.store(false, Ordering::Relaxed);
+    Ok(fitted?)
+}
+
+/// The model replaces the checkpoint, which stays until the model is on the disk.
+fn save(model: &Scvi, dir: &Path) -> Result<()> {
+    let _spinner = Spinner::new(format!("writing {}", dir.display()));
+    model.save(dir).map_err(|e| {
+        let e = Error::from(e);
+        if dir.join(CHECKPOINT).is_file() {
+            e.with_hint("the last checkpoint is still there: make room and run the same command with --resume")
+        } else {
+            e
+        }
+    })?;
+    Run::clean(dir)
+}
+
+#[derive(Serialize)]
+struct Summary<'a> {
+    epoch_seconds: &'a [f64],
+    elbo_train: Vec<f64>,
+    elbo_validation: Vec<f64>,
+    peak_rss_bytes: u64,
+    n_train: usize,
+    n_cells: usize,
+    n_genes: usize,
+    epochs: usize,
+    model: &'a Path,
+}
+
+fn tell(args: &Args, cells: &Cells<'_>, fitted: &Fitted, seconds: f64) -> Result<()> {
+    let history = &fitted.history;
+    let elbo_train = history.values("elbo_train");
+    let summary = Summary {
+        epochs: elbo_train.len(),
+        elbo_validation: history.values("elbo_validation"),
+        elbo_train,
+        epoch_seconds: &history.epoch_seconds,
+        peak_rss_bytes: peak_rss_bytes(),
+        n_train: fitted.split.train.len(),
+        n_cells: cells.n_cells(),
+        n_genes: cells.registry().n_genes(),
+        model: &args.out,
+    };
+    let last = |values: &[f64]| values.last().map_or("none".to_owned(), |v| format!("{v:.2}"));
+    let mut text = format!(
+        "trained {} epochs on {} of {} cells x {} genes in {seconds:.1} s; -ELBO {}",
+        summary.epochs,
+        summary.n_train,
+        summary.n_cells,
+        summary.n_genes,
+        last(&summary.elbo_train)
+    );
+    if !summary.elbo_validation.is_empty() {
+        text.push_str(&format!(", validation {}", last(&summary.elbo_validation)));
+    }
+    if fitted.stop == StopReason::EarlyStopping {
+        text.push_str("; stopped early");
+    }
+    if summary.peak_rss_bytes > 0 {
+        text.push_str(&format!("; peak memory {}", human_bytes(summary.peak_rss_bytes)));
+    }
+    note(&format!("{text}\nmodel in {}", args.out.display()));
+    if args.run.json { print_json(&summary) } else { Ok(()) }
+}
+
+/// Ctrl-C and SIGTERM.
+struct Interrupt {
+    flag: StopFlag,
+    /// Whether there is a state worth saving.
+    training: Arc<AtomicBool>,
+}
+
+impl Interrupt {
+    /// While it trains, the first signal ends it after the current minibatch; otherwise, and the second time, at once.
+    fn listen() -> Result<Self> {
+        let this = Self { flag: StopFlag::default(), training: Arc::default() };
+        let (flag, training) = (this.flag.0.clone(), this.training.clone());
+        ctrlc::set_handler(move || {
+            if !training.load(Ordering::Relaxed) || flag.swap(true, Ordering::Relaxed) {
+                note("interrupted");
+                std::process::exit(i32::from(INTERRUPTED));
+            }
+            note("stopping: writing a checkpoint (once more to stop without)");
+        })
+        .map_err(|e| Error::Message(format!("cannot listen for Ctrl-C: {e}")))?;
+        Ok(this)
+    }
+}

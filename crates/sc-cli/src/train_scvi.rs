@@ -1,0 +1,235 @@
+//! `sc train scvi`: the options. What happens is in [`crate::train_run`].
+
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use sc_latent::{
+    BatchRepresentation, Cells, Dispersion, LatentDistribution, Likelihood, Scvi, ScviValidParams, Setup,
+};
+use sc_model::EarlyStopping;
+use sc_model::train::TrainConfig;
+
+use crate::error::Result;
+use crate::options::{at_least_one, batch_representation, not_negative, share};
+use crate::train_run;
+
+const EXAMPLES: &str = "\
+Examples:
+  sc train scvi cells.h5ad --out model
+  sc train scvi cells.h5ad --out model --layer counts --batch-key donor --categorical-covariate chemistry
+  sc train scvi cells.h5ad --out model --max-epochs 100 --validate-every 1 --early-stopping
+  sc train scvi cells.h5ad --out loadings --linear --n-latent 20
+  sc train scvi huge.h5ad --out model --backed --checkpoint-minutes 10
+  sc train scvi huge.h5ad --out model --backed --checkpoint-minutes 10 --resume   # after an interruption
+
+DIR then holds model.safetensors and config.json (the model) and history.csv (the metrics of each epoch). Ctrl-C writes a
+checkpoint and ends with exit code 130; the same command with --resume goes on, and gives bit for bit the model that an
+undisturbed run gives.";
+
+/// Train scVI, or LinearSCVI with --linear
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Cells with raw counts: .h5ad, Cell Ranger .h5, or a folder with matrix.mtx
+    pub(crate) data: PathBuf,
+    /// Folder for the model; made if it isn't there
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+
+    #[command(flatten, next_help_heading = "Data")]
+    pub(crate) columns: Columns,
+    #[command(flatten, next_help_heading = "Model")]
+    model: Model,
+    #[command(flatten, next_help_heading = "Training")]
+    training: Training,
+    #[command(flatten, next_help_heading = "Run")]
+    pub(crate) run: Run,
+    /// Threads; the result does not depend on it [default: all cores]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) threads: Option<usize>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Columns {
+    /// The layer with the counts [default: X]
+    #[arg(long)]
+    pub(crate) layer: Option<String>,
+    /// Column of obs with the batch of each cell
+    #[arg(long, value_name = "COLUMN")]
+    batch_key: Option<String>,
+    /// Column of obs with the label of each cell, for --dispersion gene-label
+    #[arg(long, value_name = "COLUMN")]
+    labels_key: Option<String>,
+    /// Column of obs with categories to correct for besides the batch; may be repeated
+    #[arg(long, value_name = "COLUMN")]
+    categorical_covariate: Vec<String>,
+    /// Column of obs with numbers to correct for; may be repeated
+    #[arg(long, value_name = "COLUMN")]
+    continuous_covariate: Vec<String>,
+    /// Column of obs with size factors, to be used instead of the sum of the counts
+    #[arg(long, value_name = "COLUMN")]
+    size_factor_key: Option<String>,
+    /// Accept counts that are not integers, with a warning
+    #[arg(long)]
+    pub(crate) allow_non_integer: bool,
+    /// Leave cells without any counts out
+    #[arg(long)]
+    pub(crate) drop_empty_cells: bool,
+    /// Leave the counts in the .h5ad file and read them some cells at a time
+    #[arg(long)]
+    pub(crate) backed: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct Model {
+    /// LinearSCVI: a linear decoder, negative binomial counts, a learned library size
+    #[arg(long)]
+    linear: bool,
+    /// Dimensions of the latent space [default: 10]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    n_latent: Option<usize>,
+    /// Width of the hidden layers [default: 128]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    n_hidden: Option<usize>,
+    /// Hidden layers of encoder and decoder [default: 1]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    n_layers: Option<usize>,
+    /// Share of the encoder's hidden units that is dropped in training [default: 0.1]
+    #[arg(long, value_name = "SHARE")]
+    dropout_rate: Option<f64>,
+    /// Distribution of the counts [default: zinb, with --linear nb]
+    #[arg(long, value_parser = PossibleValuesParser::new(["zinb", "nb", "poisson", "normal"])
+        .try_map(|s| s.parse::<Likelihood>()))]
+    likelihood: Option<Likelihood>,
+    /// What the dispersion of a gene depends on [default: gene]
+    #[arg(long, value_parser = PossibleValuesParser::new(["gene", "gene-batch", "gene-label", "gene-cell"])
+        .try_map(|s| s.parse::<Dispersion>()))]
+    dispersion: Option<Dispersion>,
+    /// Distribution of the latent variable: normal, or logistic normal [default: normal]
+    #[arg(long, value_parser = PossibleValuesParser::new(["normal", "ln"])
+        .try_map(|s| s.parse::<LatentDistribution>()))]
+    latent_distribution: Option<LatentDistribution>,
+    /// Let the encoder see batch and covariates too
+    #[arg(long)]
+    encode_covariates: bool,
+    /// Learn the library size of a cell
+    #[arg(long)]
+    learn_library_size: bool,
+    /// Take the sum of a cell's counts as its library size, which is the default without --linear
+    #[arg(long, conflicts_with = "learn_library_size")]
+    observed_library_size: bool,
+    /// How the networks see the batch: one-hot, embedding or embedding:LENGTH [default: one-hot]
+    #[arg(long, value_name = "KIND", value_parser = batch_representation)]
+    batch_representation: Option<BatchRepresentation>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Training {
+    /// Passes over the cells [default: 400, fewer with more than 20,000 cells]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    max_epochs: Option<usize>,
+    /// Cells of a minibatch
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = at_least_one)]
+    batch_size: usize,
+    /// Share of the cells that train; the others validate [default: 0.9]
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    train_size: Option<f64>,
+    /// Compute the validation metrics every N epochs [default: only if early stopping needs them]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    validate_every: Option<usize>,
+    /// Stop when the validation ELBO has not improved for a while
+    #[arg(long)]
+    early_stopping: bool,
+    /// Epochs without improvement after which training stops
+    #[arg(long, value_name = "EPOCHS", default_value_t = 45, requires = "early_stopping", value_parser = at_least_one)]
+    early_stopping_patience: usize,
+    /// Learning rate
+    #[arg(long, default_value_t = 1e-3)]
+    lr: f64,
+    /// Seed of everything random: weights, split, order, dropout, draws
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Run {
+    /// Go on with training that was interrupted; the other options must be those of then (more epochs are fine)
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Start anew although DIR holds the checkpoint of an interrupted training
+    #[arg(long, conflicts_with = "resume")]
+    pub(crate) overwrite: bool,
+    /// Save a checkpoint every so many minutes; 0 after every minibatch
+    #[arg(long, value_name = "MINUTES", default_value_t = 5.0, value_parser = not_negative)]
+    checkpoint_minutes: f64,
+    #[arg(long, hide = true)]
+    checkpoint_every_step: bool,
+    /// Print one line of JSON at the end: seconds and metrics of each epoch, peak memory
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl Run {
+    pub(crate) fn checkpoint_every(&self) -> std::time::Duration {
+        let minutes = if self.checkpoint_every_step { 0.0 } else { self.checkpoint_minutes };
+        // More minutes than a `Duration` holds mean never.
+        std::time::Duration::try_from_secs_f64(60.0 * minutes).unwrap_or(std::time::Duration::MAX)
+    }
+}
+
+impl Args {
+    pub(crate) fn setup(&self) -> Setup {
+        let c = &self.columns;
+        Setup {
+            layer: c.layer.clone(),
+            batch_key: c.batch_key.clone(),
+            labels_key: c.labels_key.clone(),
+            size_factor_key: c.size_factor_key.clone(),
+            categorical_covariate_keys: c.categorical_covariate.clone(),
+            continuous_covariate_keys: c.continuous_covariate.clone(),
+        }
+    }
+
+    pub(crate) fn seed(&self) -> u64 {
+        self.training.seed
+    }
+
+    /// The likelihood, which decides what the counts may be.
+    pub(crate) fn likelihood(&self) -> Likelihood {
+        let default = if self.model.linear { Likelihood::Nb } else { Likelihood::Zinb };
+        self.model.likelihood.unwrap_or(default)
+    }
+
+    pub(crate) fn params(&self, cells: &Cells<'_>) -> Result<ScviValidParams> {
+        let m = &self.model;
+        let mut p = if m.linear { Scvi::linear_params(cells) } else { Scvi::params(cells) };
+        p = p.likelihood(self.likelihood()).encode_covariates(m.encode_covariates);
+        macro_rules! set {
+            ($($name:ident),+) => { $(if let Some(value) = m.$name { p = p.$name(value); })+ };
+        }
+        set!(n_latent, n_hidden, n_layers, dropout_rate, dispersion, latent_distribution, batch_representation);
+        if m.learn_library_size || m.observed_library_size {
+            p = p.use_observed_lib_size(m.observed_library_size);
+        }
+        Ok(p.check()?)
+    }
+
+    pub(crate) fn train_config(&self) -> TrainConfig {
+        let t = &self.training;
+        let mut config = TrainConfig::default();
+        config.max_epochs = t.max_epochs;
+        config.batch_size = t.batch_size;
+        config.split.train_size = t.train_size;
+        config.validate_every = t.validate_every;
+        config.early_stopping = t
+            .early_stopping
+            .then(|| EarlyStopping { patience: t.early_stopping_patience, ..EarlyStopping::default() });
+        config.lr = t.lr;
+        config.seed = t.seed;
+        config
+    }
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    train_run::run(args)
+}
