@@ -3,12 +3,15 @@
 
 pub mod plots;
 pub mod report;
+pub mod view;
 
 use std::path::{Path, PathBuf};
 
 /// A file of `tests/data`, wherever the example was started.
 pub fn test_data(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/data")
+        .join(name)
 }
 
 /// `target/<name>`, made if it is not there: below `CARGO_TARGET_DIR` if that is set, else in the workspace.

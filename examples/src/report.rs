@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 /// use sc_examples::report::Table;
 ///
 /// let mut table = Table::new(&["", "before", "after"]);
-/// table.row(&["ELBO", "-812.0", "-540.1"]);
-/// assert_eq!(table.to_string().lines().count(), 3);
+/// table.numbers("ELBO", &[-812.04, -540.1], 1);
+/// assert!(table.to_string().ends_with("-812.0  -540.1\n"));
 /// ```
 #[derive(Debug, Clone)]
 pub struct Table {
@@ -19,18 +19,28 @@ pub struct Table {
 impl Table {
     /// A table with these headings.
     pub fn new(headings: &[&str]) -> Self {
-        Self { rows: vec![headings.iter().map(|&h| h.to_owned()).collect()] }
+        Self {
+            rows: vec![headings.iter().map(|&h| h.to_owned()).collect()],
+        }
     }
 
-    /// Adds a row.
-    pub fn row<S: AsRef<str>>(&mut self, cells: &[S]) {
-        self.rows.push(cells.iter().map(|c| c.as_ref().to_owned()).collect());
+    /// Adds a row of numbers with so many decimals.
+    pub fn numbers(&mut self, name: &str, values: &[f64], decimals: usize) {
+        let values = values.iter().map(|v| format!("{v:.decimals$}"));
+        self.rows
+            .push(std::iter::once(name.to_owned()).chain(values).collect());
     }
 
     /// The width of each column in characters.
     fn widths(&self) -> Vec<usize> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |c: usize| self.rows.iter().filter_map(|r| r.get(c)).map(|t| t.chars().count()).max();
+        let width = |c: usize| {
+            self.rows
+                .iter()
+                .filter_map(|r| r.get(c))
+                .map(|t| t.chars().count())
+                .max()
+        };
         (0..columns).map(|c| width(c).unwrap_or(0)).collect()
     }
 }
@@ -48,7 +58,17 @@ impl std::fmt::Display for Table {
             }
             writeln!(f, "{}", line.trim_end())?;
             if i == 0 {
-                writeln!(f, "  {}", "-".repeat(widths.iter().map(|w| w + 2).sum::<usize>().saturating_sub(2)))?;
+                writeln!(
+                    f,
+                    "  {}",
+                    "-".repeat(
+                        widths
+                            .iter()
+                            .map(|w| w + 2)
+                            .sum::<usize>()
+                            .saturating_sub(2)
+                    )
+                )?;
             }
         }
         Ok(())

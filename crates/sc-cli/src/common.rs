@@ -40,7 +40,8 @@ pub(crate) fn print(text: &str) -> Result<()> {
 
 /// Prints one line of JSON.
 pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<()> {
-    let text = serde_json::to_string(value).map_err(|e| Error::Message(format!("cannot write JSON: {e}")))?;
+    let text = serde_json::to_string(value)
+        .map_err(|e| Error::Message(format!("cannot write JSON: {e}")))?;
     print(&text)
 }
 
@@ -70,18 +71,34 @@ pub(crate) fn read_annotations(path: &Path) -> Result<AnnData> {
 /// Writes an `.h5ad` file.
 pub(crate) fn write(path: &Path, data: &AnnData) -> Result<()> {
     let _spinner = Spinner::new(format!("writing {}", path.display()));
-    Ok(sc_io::h5ad::write(path, data, &sc_io::h5ad::WriteOptions::default())?)
+    Ok(sc_io::h5ad::write(
+        path,
+        data,
+        &sc_io::h5ad::WriteOptions::default(),
+    )?)
 }
 
 /// Makes sure that `path` can be written before anything long is computed.
 pub(crate) fn check_output(path: &Path) -> Result<()> {
-    if path.extension().is_none_or(|e| !e.eq_ignore_ascii_case("h5ad")) {
-        return Err(Error::Message(format!("{}: --out must end in .h5ad", path.display())));
+    if path
+        .extension()
+        .is_none_or(|e| !e.eq_ignore_ascii_case("h5ad"))
+    {
+        return Err(Error::Message(format!(
+            "{}: --out must end in .h5ad",
+            path.display()
+        )));
     }
     if path.is_dir() {
-        return Err(Error::Message(format!("{}: --out is a folder", path.display())));
+        return Err(Error::Message(format!(
+            "{}: --out is a folder",
+            path.display()
+        )));
     }
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     check_writable(folder)
 }
 
@@ -123,7 +140,11 @@ pub(crate) struct QueryCells<'a> {
 /// Fits the cells of `data` to a model. The counts are those in memory, or with `backed` those in that file.
 ///
 /// Counts that are not integers are only warned of: a trained model gives numbers for them, if poor ones.
-pub(crate) fn cells_for<'a>(model: &Scvi, data: &'a AnnData, backed: Option<&Path>) -> Result<QueryCells<'a>> {
+pub(crate) fn cells_for<'a>(
+    model: &Scvi,
+    data: &'a AnnData,
+    backed: Option<&Path>,
+) -> Result<QueryCells<'a>> {
     let registry = model.registry();
     let layer = registry.setup.layer.as_deref();
     let counts: Box<dyn RowSource + 'a> = match backed {
@@ -132,7 +153,8 @@ pub(crate) fn cells_for<'a>(model: &Scvi, data: &'a AnnData, backed: Option<&Pat
     };
     let counts = Watched::new(counts);
     let watch = counts.handle();
-    let cells = Cells::from_source_for_model(counts, data, registry).map_err(|e| Error::from(e).explained())?;
+    let cells = Cells::from_source_for_model(counts, data, registry)
+        .map_err(|e| Error::from(e).explained())?;
     watch.start("checking the counts", cells.n_cells());
     let empty = cells.check_counts(model.config().likelihood.is_of_counts(), true)?;
     watch.start("computing", cells.n_cells());
@@ -145,7 +167,11 @@ pub(crate) fn name_rows(rows: &[usize], names: &[String]) -> String {
     let mut text: Vec<String> = rows
         .iter()
         .take(SHOWN)
-        .map(|&r| names.get(r).map_or_else(|| r.to_string(), |name| format!("{r} ({name})")))
+        .map(|&r| {
+            names
+                .get(r)
+                .map_or_else(|| r.to_string(), |name| format!("{r} ({name})"))
+        })
         .collect();
     if rows.len() > SHOWN {
         text.push("...".into());
@@ -159,7 +185,13 @@ pub(crate) fn peak_rss_bytes() -> u64 {
     status
         .lines()
         .find_map(|line| line.strip_prefix("VmHWM:"))
-        .and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok())
+        .and_then(|rest| {
+            rest.trim()
+                .trim_end_matches("kB")
+                .trim()
+                .parse::<u64>()
+                .ok()
+        })
         .map_or(0, |kib| kib * 1024)
 }
 
@@ -168,7 +200,11 @@ pub(crate) fn human_bytes(bytes: u64) -> String {
     let mut value = bytes as f64;
     for unit in ["B", "kB", "MB", "GB"] {
         if value < 1000.0 {
-            return if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") };
+            return if unit == "B" {
+                format!("{bytes} B")
+            } else {
+                format!("{value:.1} {unit}")
+            };
         }
         value /= 1000.0;
     }

@@ -50,8 +50,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
     }
     drop(spinner);
-    let size = std::fs::metadata(&args.output).ok().filter(std::fs::Metadata::is_file);
+    let size = std::fs::metadata(&args.output)
+        .ok()
+        .filter(std::fs::Metadata::is_file);
     let size = size.map_or(String::new(), |m| format!(" ({})", human_bytes(m.len())));
-    note(&format!("{} cells x {} features -> {}{size}", data.n_obs(), data.n_vars(), args.output.display()));
+    note(&format!(
+        "{} cells x {} features -> {}{size}",
+        data.n_obs(),
+        data.n_vars(),
+        args.output.display()
+    ));
     Ok(())
 }

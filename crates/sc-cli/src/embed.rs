@@ -1,6 +1,8 @@
 use std::path::PathBuf;
 
-use crate::common::{Query, cells_for, check_output, load_model, note, read, read_annotations, write};
+use crate::common::{
+    Query, cells_for, check_output, load_model, note, read, read_annotations, write,
+};
 use crate::error::Result;
 
 const EXAMPLES: &str = "\
@@ -31,20 +33,31 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     check_output(&args.out)?;
     let model = load_model(&args.query.model)?;
     let path = &args.query.data;
-    let mut data = if args.backed { read_annotations(path)? } else { read(path)? };
+    let mut data = if args.backed {
+        read_annotations(path)?
+    } else {
+        read(path)?
+    };
     let latent = {
         let query = cells_for(&model, &data, args.backed.then_some(path))?;
         if !query.empty.is_empty() {
-            tracing::warn!("{} cells have no counts; their place says nothing", query.empty.len());
+            tracing::warn!(
+                "{} cells have no counts; their place says nothing",
+                query.empty.len()
+            );
         }
         model.latent(&query.cells)?
     };
     let (cells, dimensions) = latent.mean.dim();
     data.obsm.insert("X_scVI".into(), latent.mean.into());
     if args.variance {
-        data.obsm.insert("X_scVI_var".into(), latent.variance.into());
+        data.obsm
+            .insert("X_scVI_var".into(), latent.variance.into());
     }
     write(&args.out, &data)?;
-    note(&format!("{cells} cells in {dimensions} dimensions -> {}, obsm X_scVI", args.out.display()));
+    note(&format!(
+        "{cells} cells in {dimensions} dimensions -> {}, obsm X_scVI",
+        args.out.display()
+    ));
     Ok(())
 }

@@ -61,11 +61,18 @@ pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     pub(crate) fn file(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::File { path, action, source }
+        move |source| Self::File {
+            path,
+            action,
+            source,
+        }
     }
 
     pub(crate) fn with_hint(self, hint: impl Into<String>) -> Self {
-        Self::Hint { hint: hint.into(), source: Box::new(self) }
+        Self::Hint {
+            hint: hint.into(),
+            source: Box::new(self),
+        }
     }
 
     /// Adds what the libraries can't know: which command helps.

@@ -1,6 +1,8 @@
 use serde::Serialize;
 
-use crate::common::{Query, cells_for, load_model, name_rows, print, print_json, read, read_annotations};
+use crate::common::{
+    Query, cells_for, load_model, name_rows, print, print_json, read, read_annotations,
+};
 use crate::error::{Error, Result};
 
 const EXAMPLES: &str = "\
@@ -48,9 +50,14 @@ struct Scores {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let model = load_model(&args.query.model)?;
     let path = &args.query.data;
-    let data = if args.backed { read_annotations(path)? } else { read(path)? };
+    let data = if args.backed {
+        read_annotations(path)?
+    } else {
+        read(path)?
+    };
     let query = cells_for(&model, &data, args.backed.then_some(path))?;
-    let takes_sums = model.config().use_observed_lib_size && model.registry().setup.size_factor_key.is_none();
+    let takes_sums =
+        model.config().use_observed_lib_size && model.registry().setup.size_factor_key.is_none();
     if takes_sums && !query.empty.is_empty() {
         return Err(Error::Message(format!(
             "{} cells have no counts at all (rows {}), so they have no likelihood; drop them from {}",
@@ -74,7 +81,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         marginal_ll,
         n_cells: query.cells.n_cells(),
     };
-    if args.json { print_json(&scores) } else { print(&describe(&scores)) }
+    if args.json {
+        print_json(&scores)
+    } else {
+        print(&describe(&scores))
+    }
 }
 
 fn describe(s: &Scores) -> String {
@@ -83,7 +94,9 @@ fn describe(s: &Scores) -> String {
         s.elbo, s.reconstruction_error, s.kl
     );
     if let Some(ll) = s.marginal_ll {
-        text.push_str(&format!("\nmarginal likelihood   {ll:>12.4}  (log, higher is better)"));
+        text.push_str(&format!(
+            "\nmarginal likelihood   {ll:>12.4}  (log, higher is better)"
+        ));
     }
     text.push_str(&format!("\nmeans over {} cells, in nats", s.n_cells));
     text

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use sc_data::{AnnData, Table};
 use sc_latent::{Expression, LibrarySize, Scvi};
 
-use crate::common::{Query, cells_for, check_output, load_model, note, read, read_annotations, write};
+use crate::common::{
+    Query, cells_for, check_output, load_model, note, read, read_annotations, write,
+};
 use crate::error::{Error, Result};
 use crate::options::library_size;
 
@@ -50,32 +52,53 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     check_output(&args.out)?;
     let model = load_model(&args.query.model)?;
-    let genes = args.genes.as_deref().map(|g| selected(&model, g)).transpose()?;
+    let genes = args
+        .genes
+        .as_deref()
+        .map(|g| selected(&model, g))
+        .transpose()?;
     let mut options = Expression::default();
     options.library_size = args.library_size;
     options.transform_batch.clone_from(&args.transform_batch);
     options.genes.clone_from(&genes);
-    options.n_samples = if args.posterior_mean { 0 } else { args.n_samples };
+    options.n_samples = if args.posterior_mean {
+        0
+    } else {
+        args.n_samples
+    };
     options.seed = args.seed;
     for batch in &options.transform_batch {
         model.registry().batch_code(batch)?;
     }
 
     let path = &args.query.data;
-    let data = if args.backed { read_annotations(path)? } else { read(path)? };
+    let data = if args.backed {
+        read_annotations(path)?
+    } else {
+        read(path)?
+    };
     let values = {
         let query = cells_for(&model, &data, args.backed.then_some(path))?;
         model.normalized_expression(&query.cells, &options)?
     };
     let names = &model.registry().genes;
     let names: Vec<&str> = match &genes {
-        Some(genes) => genes.iter().filter_map(|&g| names.get(g)).map(String::as_str).collect(),
+        Some(genes) => genes
+            .iter()
+            .filter_map(|&g| names.get(g))
+            .map(String::as_str)
+            .collect(),
         None => names.iter().map(String::as_str).collect(),
     };
     let var = rows_named(&data.var, &names)?;
     let out = AnnData::new(values, data.obs, var)?;
     write(&args.out, &out)?;
-    note(&format!("{} cells x {} genes -> {}, X", out.n_obs(), out.n_vars(), args.out.display()));
+    note(&format!(
+        "{} cells x {} genes -> {}, X",
+        out.n_obs(),
+        out.n_vars(),
+        args.out.display()
+    ));
     Ok(())
 }
 
@@ -88,21 +111,37 @@ fn selected(model: &Scvi, text: &str) -> Result<Vec<usize>> {
         text.replace(',', "\n")
     };
     let mut seen = HashSet::new();
-    let names: Vec<&str> =
-        owned.lines().map(str::trim).filter(|g| !g.is_empty() && seen.insert(*g)).collect();
+    let names: Vec<&str> = owned
+        .lines()
+        .map(str::trim)
+        .filter(|g| !g.is_empty() && seen.insert(*g))
+        .collect();
     if names.is_empty() {
         return Err(Error::Message(format!("--genes {text}: names no gene")));
     }
     model.registry().gene_indices(&names).map_err(|e| {
         let e = Error::from(e);
-        if from_file { e } else { e.with_hint(format!("\"{text}\" is no file, so it was read as a list of genes")) }
+        if from_file {
+            e
+        } else {
+            e.with_hint(format!(
+                "\"{text}\" is no file, so it was read as a list of genes"
+            ))
+        }
     })
 }
 
 /// The rows of a table by name; all are there, since the model's genes were found in the data.
 fn rows_named(table: &Table, names: &[&str]) -> Result<Table> {
-    let lookup: HashMap<&str, usize> =
-        table.index().iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
-    let rows: Vec<usize> = names.iter().filter_map(|name| lookup.get(name).copied()).collect();
+    let lookup: HashMap<&str, usize> = table
+        .index()
+        .iter()
+        .enumerate()
+        .map(|(i, name)| (name.as_str(), i))
+        .collect();
+    let rows: Vec<usize> = names
+        .iter()
+        .filter_map(|name| lookup.get(name).copied())
+        .collect();
     Ok(table.select_rows(&rows)?)
 }

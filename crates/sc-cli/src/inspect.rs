@@ -29,7 +29,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let _spinner = Spinner::new(format!("reading {}", args.file.display()));
         sc_io::inspect(&args.file)?
     };
-    if args.json { print_json(&found) } else { print(describe(&found).trim_end()) }
+    if args.json {
+        print_json(&found)
+    } else {
+        print(describe(&found).trim_end())
+    }
 }
 
 /// Writing to a `String` cannot fail.
@@ -39,10 +43,33 @@ fn line(out: &mut String, name: &str, text: &str) {
 
 fn describe(found: &Inspection) -> String {
     let mut out = String::new();
-    line(&mut out, "file", &format!("{} ({})", found.path.display(), human_bytes(found.file_bytes)));
-    line(&mut out, "format", &format!("{}, {}", found.format, found.encoding));
-    line(&mut out, "shape", &format!("{} cells x {} features", found.n_obs, found.n_vars));
-    line(&mut out, "memory", &format!("about {} for all matrices", human_bytes(found.memory_bytes())));
+    line(
+        &mut out,
+        "file",
+        &format!(
+            "{} ({})",
+            found.path.display(),
+            human_bytes(found.file_bytes)
+        ),
+    );
+    line(
+        &mut out,
+        "format",
+        &format!("{}, {}", found.format, found.encoding),
+    );
+    line(
+        &mut out,
+        "shape",
+        &format!("{} cells x {} features", found.n_obs, found.n_vars),
+    );
+    line(
+        &mut out,
+        "memory",
+        &format!(
+            "about {} for all matrices",
+            human_bytes(found.memory_bytes())
+        ),
+    );
     if let Some(x) = &found.x {
         line(&mut out, "X", &matrix(x));
     }
@@ -50,13 +77,20 @@ fn describe(found: &Inspection) -> String {
         line(&mut out, "layer", &format!("{name}: {}", matrix(m)));
     }
     if let Some(m) = &found.raw {
-        line(&mut out, "raw", &format!("{} x {}, {}", m.shape.0, m.shape.1, matrix(m)));
+        line(
+            &mut out,
+            "raw",
+            &format!("{} x {}, {}", m.shape.0, m.shape.1, matrix(m)),
+        );
     }
     table(&mut out, "obs", &found.obs);
     table(&mut out, "var", &found.var);
-    for (name, all) in
-        [("obsm", &found.obsm), ("varm", &found.varm), ("obsp", &found.obsp), ("varp", &found.varp)]
-    {
+    for (name, all) in [
+        ("obsm", &found.obsm),
+        ("varm", &found.varm),
+        ("obsp", &found.obsp),
+        ("varp", &found.varp),
+    ] {
         for (key, what) in all {
             line(&mut out, name, &format!("{key}: {what}"));
         }
@@ -95,8 +129,12 @@ fn table(out: &mut String, name: &str, table: &TableInfo) {
         if !column.examples.is_empty() {
             let _ = write!(text, " ({}", column.examples.join(", "));
             let all = column.n_categories.unwrap_or(table.n_rows);
-            text.push_str(if all > column.examples.len() { ", ...)" } else { ")" });
+            text.push_str(if all > column.examples.len() {
+                ", ...)"
+            } else {
+                ")"
+            });
         }
-        line(out, "", &text);
+        let _ = writeln!(out, "{:<8}{text}", "");
     }
 }

@@ -29,7 +29,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Deep generative models of single cells: look at files, convert them, train scVI, and use the trained model.
 #[derive(Debug, Parser)]
-#[command(name = "sc", version, about, after_help = EXAMPLES)]
+#[command(name = "sc", version, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -44,8 +44,8 @@ Examples:
   sc expression model cells.h5ad --out expression.h5ad --genes CD3E,MS4A1
   sc evaluate model cells.h5ad --json
 
-`sc COMMAND --help` explains the options of a command. Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted.
-RUST_LOG=info shows more, RUST_LOG=error less.";
+`sc COMMAND --help` explains the options of a command. RUST_LOG=info shows more of what goes on.
+Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -88,7 +88,11 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             error::report(&e);
-            ExitCode::from(if matches!(e, Error::Interrupted { .. }) { error::INTERRUPTED } else { 1 })
+            ExitCode::from(if matches!(e, Error::Interrupted { .. }) {
+                error::INTERRUPTED
+            } else {
+                1
+            })
         }
     }
 }

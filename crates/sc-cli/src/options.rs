@@ -42,7 +42,9 @@ pub(crate) fn batch_representation(text: &str) -> Result<BatchRepresentation, St
     match text.split_once(':') {
         None if text == "one-hot" => Ok(BatchRepresentation::OneHot),
         None if text == "embedding" => Ok(BatchRepresentation::Embedding { dim: EMBEDDING }),
-        Some(("embedding", dim)) => Ok(BatchRepresentation::Embedding { dim: at_least_one(dim).map_err(|_| wrong())? }),
+        Some(("embedding", dim)) => Ok(BatchRepresentation::Embedding {
+            dim: at_least_one(dim).map_err(|_| wrong())?,
+        }),
         _ => Err(wrong()),
     }
 }
@@ -61,8 +63,17 @@ mod tests {
         assert_eq!(library_size("latent"), Ok(LibrarySize::Latent));
         assert_eq!(library_size("1e4"), Ok(LibrarySize::Fixed(1e4)));
         assert!(library_size("0").is_err() && library_size("observed").is_err());
-        assert_eq!(batch_representation("embedding:3"), Ok(BatchRepresentation::Embedding { dim: 3 }));
-        assert_eq!(batch_representation("embedding"), Ok(BatchRepresentation::Embedding { dim: 5 }));
-        assert!(batch_representation("embedding:0").is_err() && batch_representation("two-hot").is_err());
+        assert_eq!(
+            batch_representation("embedding:3"),
+            Ok(BatchRepresentation::Embedding { dim: 3 })
+        );
+        assert_eq!(
+            batch_representation("embedding"),
+            Ok(BatchRepresentation::Embedding { dim: 5 })
+        );
+        assert!(
+            batch_representation("embedding:0").is_err()
+                && batch_representation("two-hot").is_err()
+        );
     }
 }

@@ -25,16 +25,22 @@ impl Spinner {
             if waiting.recv_timeout(PATIENCE) != Err(RecvTimeoutError::Timeout) {
                 return;
             }
-            let bar = ProgressBar::new_spinner().with_message(message).with_elapsed(PATIENCE);
+            let bar = ProgressBar::new_spinner()
+                .with_message(message)
+                .with_elapsed(PATIENCE);
             if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
                 bar.set_style(style);
             }
-            while waiting.recv_timeout(Duration::from_millis(100)) == Err(RecvTimeoutError::Timeout) {
+            while waiting.recv_timeout(Duration::from_millis(100)) == Err(RecvTimeoutError::Timeout)
+            {
                 bar.tick();
             }
             bar.finish_and_clear();
         });
-        Self { done: Some(done), thread: Some(thread) }
+        Self {
+            done: Some(done),
+            thread: Some(thread),
+        }
     }
 }
 
@@ -74,7 +80,10 @@ impl<'a> Watched<'a> {
             seen: 0,
             since: Instant::now(),
         };
-        Self { source, watch: Watch(Arc::new(Mutex::new(state))) }
+        Self {
+            source,
+            watch: Watch(Arc::new(Mutex::new(state))),
+        }
     }
 
     pub(crate) fn handle(&self) -> Watch {
@@ -104,9 +113,12 @@ impl Watch {
             return;
         }
         if state.bar.is_hidden() && state.since.elapsed() > PATIENCE {
-            let bar = ProgressBar::with_draw_target(Some(state.rows as u64), ProgressDrawTarget::stderr())
-                .with_message(state.message.clone())
-                .with_elapsed(state.since.elapsed());
+            let bar = ProgressBar::with_draw_target(
+                Some(state.rows as u64),
+                ProgressDrawTarget::stderr(),
+            )
+            .with_message(state.message.clone())
+            .with_elapsed(state.since.elapsed());
             let template = "{msg} {wide_bar} {pos}/{len} cells, {elapsed} elapsed, {eta} left";
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style);

@@ -27,7 +27,12 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) fn new(model: &ScviConfig, train: &TrainConfig, cells: &Cells<'_>, names: &[String]) -> Self {
+    pub(crate) fn new(
+        model: &ScviConfig,
+        train: &TrainConfig,
+        cells: &Cells<'_>,
+        names: &[String],
+    ) -> Self {
         Self {
             model: model.clone(),
             train: train.clone(),
@@ -40,14 +45,17 @@ impl Run {
     pub(crate) fn save(&self, dir: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self)
             .map_err(|e| Error::Message(format!("{FILE}: cannot be written: {e}")))?;
-        Ok(write_atomic(&dir.join(FILE), |f| f.write_all(text.as_bytes()))?)
+        Ok(write_atomic(&dir.join(FILE), |f| {
+            f.write_all(text.as_bytes())
+        })?)
     }
 
     /// Makes sure that the run in `dir` was started with the same settings and cells. More epochs are fine.
     pub(crate) fn check_same(&self, dir: &Path) -> Result<()> {
         let path = dir.join(FILE);
         let text = std::fs::read_to_string(&path).map_err(Error::file(&path, "read"))?;
-        let damaged = |e: serde_json::Error| Error::Message(format!("{}: is damaged: {e}", path.display()));
+        let damaged =
+            |e: serde_json::Error| Error::Message(format!("{}: is damaged: {e}", path.display()));
         let then: Value = serde_json::from_str(&text).map_err(damaged)?;
         let now = serde_json::to_value(self).map_err(damaged)?;
         let mut changes = Vec::new();
@@ -88,8 +96,17 @@ fn differences(at: &str, then: &Value, now: &Value, out: &mut Vec<String>) {
         let null = Value::Null;
         let added = b.keys().filter(|k| !a.contains_key(*k));
         for key in a.keys().chain(added) {
-            let path = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
-            differences(&path, a.get(key).unwrap_or(&null), b.get(key).unwrap_or(&null), out);
+            let path = if at.is_empty() {
+                key.clone()
+            } else {
+                format!("{at}.{key}")
+            };
+            differences(
+                &path,
+                a.get(key).unwrap_or(&null),
+                b.get(key).unwrap_or(&null),
+                out,
+            );
         }
         return;
     }
@@ -113,7 +130,9 @@ fn short(value: &Value) -> String {
 fn fingerprint(names: &[String]) -> u64 {
     const PRIME: u64 = 0x0000_0100_0000_01b3;
     let bytes = names.iter().flat_map(|name| name.bytes().chain([0xff]));
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(PRIME)
+    })
 }
 
 #[cfg(test)]
@@ -124,7 +143,8 @@ mod tests {
     #[test]
     fn differences_name_the_setting() {
         let then = json!({"model": {"n_latent": 10, "gone": 1}, "train": {"max_epochs": 5, "lr": 0.1}, "cells": "a"});
-        let now = json!({"model": {"n_latent": 5}, "train": {"max_epochs": 9, "lr": 0.1}, "cells": "b"});
+        let now =
+            json!({"model": {"n_latent": 5}, "train": {"max_epochs": 9, "lr": 0.1}, "cells": "b"});
         let mut found = Vec::new();
         differences("", &then, &now, &mut found);
         assert_eq!(
@@ -140,7 +160,9 @@ mod tests {
 
     #[test]
     fn the_fingerprint_depends_on_order_and_borders() {
-        let of = |names: &[&str]| fingerprint(&names.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>());
+        let of = |names: &[&str]| {
+            fingerprint(&names.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>())
+        };
         assert_eq!(of(&["a", "b"]), of(&["a", "b"]));
         assert_ne!(of(&["a", "b"]), of(&["b", "a"]));
         assert_ne!(of(&["ab", "c"]), of(&["a", "bc"]));

@@ -5,7 +5,9 @@ use crate::train_scvi;
 
 /// Train a model
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  sc train scvi cells.h5ad --out model --batch-key donor\n\n`sc train scvi --help` has more.")]
+#[command(
+    after_help = "Example:\n  sc train scvi cells.h5ad --out model --batch-key donor\n\n`sc train scvi --help` has more."
+)]
 pub(crate) struct Args {
     #[command(subcommand)]
     model: Model,
@@ -19,7 +21,7 @@ enum Model {
 impl Args {
     pub(crate) fn threads(&self) -> Option<usize> {
         match &self.model {
-            Model::Scvi(a) => a.threads,
+            Model::Scvi(a) => a.run.threads,
         }
     }
 }

@@ -6,13 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use candle_core::Device;
-use sc_data::{AnnData, RowSource, Rows};
+use sc_data::{AnnData, CountProblem, RowSource, Rows};
 use sc_latent::{Cells, Scvi};
-use sc_model::train::{Checkpoint, CsvLog, Fitted, ProgressBar, ResumeState, StopFlag, StopReason, TrainConfig};
+use sc_model::train::{
+    Checkpoint, CsvLog, Fitted, ProgressBar, ResumeState, StopFlag, StopReason, TrainConfig,
+};
 use serde::Serialize;
 
 use crate::common::{
-    CHECKPOINT, check_writable, human_bytes, name_rows, note, peak_rss_bytes, print_json, read, read_annotations,
+    CHECKPOINT, check_writable, human_bytes, name_rows, note, peak_rss_bytes, print_json, read,
+    read_annotations,
 };
 use crate::error::{Error, INTERRUPTED, Result};
 use crate::progress::{Spinner, Watched};
@@ -27,13 +30,22 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let cells = match kept {
         Some(kept) => {
             data.annotations.obs = data.annotations.obs.select_rows(&kept)?;
-            Cells::from_source(Rows::new(&*data.counts, kept)?, &data.annotations, &args.setup())?
+            Cells::from_source(
+                Rows::new(&*data.counts, kept)?,
+                &data.annotations,
+                &args.setup(),
+            )?
         }
         None => Cells::from_source(&*data.counts, &data.annotations, &args.setup())?,
     };
     let mut model = args.params(&cells)?.init(&Device::Cpu, args.seed())?;
     let config = args.train_config();
-    let this = Run::new(model.config(), &config, &cells, data.annotations.obs.index());
+    let this = Run::new(
+        model.config(),
+        &config,
+        &cells,
+        data.annotations.obs.index(),
+    );
 
     let start = Instant::now();
     let fitted = train(args, &mut model, &cells, &config, &this, &interrupt)?;
@@ -66,7 +78,10 @@ fn prepare_folder(args: &Args) -> Result<()> {
         } else {
             "nothing was trained there, or it was stopped before its first checkpoint; leave --resume out"
         };
-        return Err(Error::Message(format!("{}: there is no {CHECKPOINT} to resume from: {why}", dir.display())));
+        return Err(Error::Message(format!(
+            "{}: there is no {CHECKPOINT} to resume from: {why}",
+            dir.display()
+        )));
     }
     if interrupted && !args.run.resume {
         if !args.run.overwrite {
@@ -86,7 +101,10 @@ fn load(args: &Args) -> Result<Data> {
     let layer = args.columns.layer.as_deref();
     if args.columns.backed {
         let annotations = read_annotations(&args.data)?;
-        return Ok(Data { annotations, counts: Box::new(sc_io::h5ad::read_backed(&args.data, layer)?) });
+        return Ok(Data {
+            annotations,
+            counts: Box::new(sc_io::h5ad::read_backed(&args.data, layer)?),
+        });
     }
     let mut data = read(&args.data)?;
     // Says which layers there are, should this one be missing.
@@ -99,8 +117,14 @@ fn load(args: &Args) -> Result<Data> {
     annotations.obs = data.obs;
     annotations.var = data.var;
     match counts {
-        Some(counts) => Ok(Data { annotations, counts: Box::new(counts) }),
-        None => Err(Error::Message(format!("{}: has no counts", args.data.display()))),
+        Some(counts) => Ok(Data {
+            annotations,
+            counts: Box::new(counts),
+        }),
+        None => Err(Error::Message(format!(
+            "{}: has no counts",
+            args.data.display()
+        ))),
     }
 }
 
@@ -111,23 +135,47 @@ fn check_counts(args: &Args, data: &Data) -> Result<Option<Vec<usize>>> {
     let all = Cells::from_source(counts, &data.annotations, &args.setup())
         .map_err(|e| Error::from(e).explained())?;
     watch.start("checking the counts", all.n_cells());
-    let empty = all.check_counts(args.likelihood().is_of_counts(), args.columns.allow_non_integer)?;
+    let empty = all.check_counts(
+        args.likelihood().is_of_counts(),
+        args.columns.allow_non_integer,
+    )?;
+    if args.takes_log() && !args.likelihood().is_of_counts() {
+        refuse_negative(&all)?;
+    }
     if empty.is_empty() {
         return Ok(None);
     }
     let which = name_rows(&empty, data.annotations.obs.index());
     if args.columns.drop_empty_cells {
-        note(&format!("left out {} cells without any counts: rows {which}", empty.len()));
+        note(&format!(
+            "left out {} cells without any counts: rows {which}",
+            empty.len()
+        ));
         let mut keep = vec![true; all.n_cells()];
         empty.iter().for_each(|&i| keep[i] = false);
         return Ok(Some((0..keep.len()).filter(|&i| keep[i]).collect()));
     }
     let params = args.params(&all)?;
     if params.config().use_observed_lib_size && all.registry().setup.size_factor_key.is_none() {
-        return Err(sc_latent::Error::EmptyCells { count: empty.len(), rows: which }.into());
+        return Err(sc_latent::Error::EmptyCells {
+            count: empty.len(),
+            rows: which,
+        }
+        .into());
     }
     tracing::warn!("{} cells have no counts at all: rows {which}", empty.len());
     Ok(None)
+}
+
+/// The likelihood may be fine with negative values, but their logarithm is not.
+fn refuse_negative(cells: &Cells<'_>) -> Result<()> {
+    match sc_data::check_counts(cells.counts())?.first(CountProblem::Negative) {
+        Some((cell, gene, value)) => Err(Error::Message(format!(
+            "the data hold {value} at cell {cell}, gene {gene}, and the encoder reads ln(1 + x); let it read the \
+             values as they are with --no-log-variational"
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn train(
@@ -140,10 +188,20 @@ fn train(
 ) -> Result<Fitted> {
     let dir = &args.out;
     let path = dir.join(CHECKPOINT);
-    let shown = if config.validates_after(0) { "elbo_validation" } else { "elbo_train" };
+    let shown = if config.validates_after(0) {
+        "elbo_validation"
+    } else {
+        "elbo_train"
+    };
     let mut observer = (
-        (interrupt.flag.clone(), Checkpoint::new(&path, args.run.checkpoint_every())),
-        (CsvLog::new(dir.join("history.csv")), ProgressBar::new(shown)),
+        (
+            interrupt.flag.clone(),
+            Checkpoint::new(&path, args.run.checkpoint_every()),
+        ),
+        (
+            CsvLog::new(dir.join("history.csv")),
+            ProgressBar::new(shown),
+        ),
     );
     let fitted = if args.run.resume {
         this.check_same(dir)?;
@@ -201,7 +259,11 @@ fn tell(args: &Args, cells: &Cells<'_>, fitted: &Fitted, seconds: f64) -> Result
         n_genes: cells.registry().n_genes(),
         model: &args.out,
     };
-    let last = |values: &[f64]| values.last().map_or("none".to_owned(), |v| format!("{v:.2}"));
+    let last = |values: &[f64]| {
+        values
+            .last()
+            .map_or("none".to_owned(), |v| format!("{v:.2}"))
+    };
     let mut text = format!(
         "trained {} epochs on {} of {} cells x {} genes in {seconds:.1} s; -ELBO {}",
         summary.epochs,
@@ -217,10 +279,17 @@ fn tell(args: &Args, cells: &Cells<'_>, fitted: &Fitted, seconds: f64) -> Result
         text.push_str("; stopped early");
     }
     if summary.peak_rss_bytes > 0 {
-        text.push_str(&format!("; peak memory {}", human_bytes(summary.peak_rss_bytes)));
+        text.push_str(&format!(
+            "; peak memory {}",
+            human_bytes(summary.peak_rss_bytes)
+        ));
     }
     note(&format!("{text}\nmodel in {}", args.out.display()));
-    if args.run.json { print_json(&summary) } else { Ok(()) }
+    if args.run.json {
+        print_json(&summary)
+    } else {
+        Ok(())
+    }
 }
 
 /// Ctrl-C and SIGTERM.
@@ -233,7 +302,10 @@ struct Interrupt {
 impl Interrupt {
     /// While it trains, the first signal ends it after the current minibatch; otherwise, and the second time, at once.
     fn listen() -> Result<Self> {
-        let this = Self { flag: StopFlag::default(), training: Arc::default() };
+        let this = Self {
+            flag: StopFlag::default(),
+            training: Arc::default(),
+        };
         let (flag, training) = (this.flag.0.clone(), this.training.clone());
         ctrlc::set_handler(move || {
             if !training.load(Ordering::Relaxed) || flag.swap(true, Ordering::Relaxed) {

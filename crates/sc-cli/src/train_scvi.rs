@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use sc_latent::{
-    BatchRepresentation, Cells, Dispersion, LatentDistribution, Likelihood, Scvi, ScviValidParams, Setup,
+    BatchRepresentation, Cells, Dispersion, LatentDistribution, Likelihood, Scvi, ScviValidParams,
+    Setup,
 };
 use sc_model::EarlyStopping;
 use sc_model::train::TrainConfig;
@@ -16,15 +17,16 @@ use crate::train_run;
 const EXAMPLES: &str = "\
 Examples:
   sc train scvi cells.h5ad --out model
-  sc train scvi cells.h5ad --out model --layer counts --batch-key donor --categorical-covariate chemistry
+  sc train scvi cells.h5ad --out model --layer counts --batch-key donor
+  sc train scvi cells.h5ad --out model --batch-key donor --categorical-covariate chemistry
   sc train scvi cells.h5ad --out model --max-epochs 100 --validate-every 1 --early-stopping
   sc train scvi cells.h5ad --out loadings --linear --n-latent 20
-  sc train scvi huge.h5ad --out model --backed --checkpoint-minutes 10
-  sc train scvi huge.h5ad --out model --backed --checkpoint-minutes 10 --resume   # after an interruption
+  sc train scvi huge.h5ad --out model --backed
+  sc train scvi huge.h5ad --out model --backed --resume    # after an interruption
 
-DIR then holds model.safetensors and config.json (the model) and history.csv (the metrics of each epoch). Ctrl-C writes a
-checkpoint and ends with exit code 130; the same command with --resume goes on, and gives bit for bit the model that an
-undisturbed run gives.";
+DIR then holds the model (model.safetensors, config.json) and the metrics of each epoch
+(history.csv). Ctrl-C writes a checkpoint and ends with exit code 130; the same command with
+--resume goes on, and ends with bit for bit the weights of an undisturbed run.";
 
 /// Train scVI, or LinearSCVI with --linear
 #[derive(Debug, clap::Args)]
@@ -44,9 +46,6 @@ pub(crate) struct Args {
     training: Training,
     #[command(flatten, next_help_heading = "Run")]
     pub(crate) run: Run,
-    /// Threads; the result does not depend on it [default: all cores]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
-    pub(crate) threads: Option<usize>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -109,6 +108,9 @@ struct Model {
     #[arg(long, value_parser = PossibleValuesParser::new(["normal", "ln"])
         .try_map(|s| s.parse::<LatentDistribution>()))]
     latent_distribution: Option<LatentDistribution>,
+    /// Let the encoder read the values as they are instead of ln(1 + x), as negative ones need it
+    #[arg(long)]
+    no_log_variational: bool,
     /// Let the encoder see batch and covariates too
     #[arg(long)]
     encode_covariates: bool,
@@ -164,6 +166,9 @@ pub(crate) struct Run {
     checkpoint_minutes: f64,
     #[arg(long, hide = true)]
     checkpoint_every_step: bool,
+    /// Threads; the result does not depend on it [default: all cores]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) threads: Option<usize>,
     /// Print one line of JSON at the end: seconds and metrics of each epoch, peak memory
     #[arg(long)]
     pub(crate) json: bool,
@@ -171,7 +176,11 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn checkpoint_every(&self) -> std::time::Duration {
-        let minutes = if self.checkpoint_every_step { 0.0 } else { self.checkpoint_minutes };
+        let minutes = if self.checkpoint_every_step {
+            0.0
+        } else {
+            self.checkpoint_minutes
+        };
         // More minutes than a `Duration` holds mean never.
         std::time::Duration::try_from_secs_f64(60.0 * minutes).unwrap_or(std::time::Duration::MAX)
     }
@@ -196,18 +205,42 @@ impl Args {
 
     /// The likelihood, which decides what the counts may be.
     pub(crate) fn likelihood(&self) -> Likelihood {
-        let default = if self.model.linear { Likelihood::Nb } else { Likelihood::Zinb };
+        let default = if self.model.linear {
+            Likelihood::Nb
+        } else {
+            Likelihood::Zinb
+        };
         self.model.likelihood.unwrap_or(default)
+    }
+
+    /// Whether the encoder takes logarithms.
+    pub(crate) fn takes_log(&self) -> bool {
+        !self.model.no_log_variational
     }
 
     pub(crate) fn params(&self, cells: &Cells<'_>) -> Result<ScviValidParams> {
         let m = &self.model;
-        let mut p = if m.linear { Scvi::linear_params(cells) } else { Scvi::params(cells) };
-        p = p.likelihood(self.likelihood()).encode_covariates(m.encode_covariates);
+        let mut p = if m.linear {
+            Scvi::linear_params(cells)
+        } else {
+            Scvi::params(cells)
+        };
+        p = p
+            .likelihood(self.likelihood())
+            .encode_covariates(m.encode_covariates)
+            .log_variational(!m.no_log_variational);
         macro_rules! set {
             ($($name:ident),+) => { $(if let Some(value) = m.$name { p = p.$name(value); })+ };
         }
-        set!(n_latent, n_hidden, n_layers, dropout_rate, dispersion, latent_distribution, batch_representation);
+        set!(
+            n_latent,
+            n_hidden,
+            n_layers,
+            dropout_rate,
+            dispersion,
+            latent_distribution,
+            batch_representation
+        );
         if m.learn_library_size || m.observed_library_size {
             p = p.use_observed_lib_size(m.observed_library_size);
         }
@@ -221,9 +254,10 @@ impl Args {
         config.batch_size = t.batch_size;
         config.split.train_size = t.train_size;
         config.validate_every = t.validate_every;
-        config.early_stopping = t
-            .early_stopping
-            .then(|| EarlyStopping { patience: t.early_stopping_patience, ..EarlyStopping::default() });
+        config.early_stopping = t.early_stopping.then(|| EarlyStopping {
+            patience: t.early_stopping_patience,
+            ..EarlyStopping::default()
+        });
         config.lr = t.lr;
         config.seed = t.seed;
         config

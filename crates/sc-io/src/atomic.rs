@@ -28,6 +28,7 @@ pub fn write_file(
 }
 
 /// As [`write_file`] for libraries that open the file by name: `write` gets the name of the temporary file.
+#[cfg(feature = "hdf5")]
 pub(crate) fn write_by_name(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let temporary = temporary_beside(path)?;
     write(temporary.path())?;

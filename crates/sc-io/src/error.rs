@@ -98,6 +98,7 @@ impl Error {
         }
     }
 
+    #[cfg(feature = "hdf5")]
     pub(crate) fn hdf5(
         path: &Path,
         location: impl Into<String>,
@@ -112,6 +113,7 @@ impl Error {
 }
 
 /// The outermost and the innermost message of libhdf5's error stack: the latter says "no space left" or "filter missing".
+#[cfg(feature = "hdf5")]
 fn describe(error: &hdf5::Error) -> String {
     let hdf5::Error::HDF5(stack) = error else {
         return error.to_string();

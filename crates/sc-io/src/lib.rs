@@ -35,19 +35,26 @@
 //! strangers.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+#[cfg(feature = "hdf5")]
 mod any;
 pub mod atomic;
 mod error;
+#[cfg(feature = "hdf5")]
 pub mod h5ad;
+#[cfg(feature = "hdf5")]
 mod hdf;
+#[cfg(feature = "hdf5")]
 mod inspect;
 pub mod mtx;
 pub mod names;
 pub mod pytorch;
+#[cfg(feature = "hdf5")]
 pub mod tenx;
 
+#[cfg(feature = "hdf5")]
 pub use any::{Format, format_of, read, write};
 pub use error::{Error, Result};
+#[cfg(feature = "hdf5")]
 pub use inspect::{ColumnInfo, Inspection, MatrixInfo, TableInfo, inspect};
 
 #[cfg(doctest)]

@@ -104,6 +104,7 @@ pub(crate) fn prefixes(folder: &Path) -> Result<Vec<String>> {
 }
 
 /// The declared shape and number of entries of a folder's matrix: features, cells, entries, type of number.
+#[cfg(feature = "hdf5")]
 pub(crate) fn header(folder: &Path, prefix: &str) -> Result<(usize, usize, usize, String)> {
     parse::header_of(&find(folder, prefix, &["matrix.mtx"])?)
 }

@@ -62,6 +62,7 @@ impl Lines<'_> {
 }
 
 /// Features, cells, entries and type of number as declared.
+#[cfg(feature = "hdf5")]
 pub(super) fn header_of(path: &Path) -> Result<(usize, usize, usize, String)> {
     let (h, _) = start(path)?;
     let field = match h.field {

@@ -1,4 +1,5 @@
 use candle_core::{CpuStorage, DType, Storage, Tensor};
+use pulp::Arch;
 use rayon::prelude::*;
 
 use super::OptimizerKind;
@@ -67,21 +68,21 @@ pub(super) fn update<T: Real>(p: &mut [T], g: &[T], moments: [&mut [T]; 2], c: &
         OptimizerKind::Adam { betas, eps, weight_decay } => {
             let a = Adam::new(c, betas, eps);
             let l2 = T::of(weight_decay);
-            chunks(p, g, m, v, |p, g, m, v| adam(p, g, m, v, &a, l2, T::of(1.0)));
+            chunks(p, g, m, v, #[inline(always)] |p, g, m, v| adam(p, g, m, v, &a, l2, T::of(1.0)));
         }
         OptimizerKind::AdamW { betas, eps, weight_decay } => {
             let a = Adam::new(c, betas, eps);
             let keep = T::of(1.0 - c.lr * weight_decay);
-            chunks(p, g, m, v, |p, g, m, v| adam(p, g, m, v, &a, T::of(0.0), keep));
+            chunks(p, g, m, v, #[inline(always)] |p, g, m, v| adam(p, g, m, v, &a, T::of(0.0), keep));
         }
         OptimizerKind::RmsProp { alpha, eps, momentum, weight_decay } => {
             let k = [alpha, 1.0 - alpha, eps, momentum, weight_decay, c.lr, c.grad_scale].map(T::of);
-            chunks(p, g, m, v, |p, g, m, v| rms_prop(p, g, m, v, k));
+            chunks(p, g, m, v, #[inline(always)] |p, g, m, v| rms_prop(p, g, m, v, k));
         }
         OptimizerKind::Sgd { momentum, nesterov, weight_decay } => {
             let k = [momentum, weight_decay, c.lr, c.grad_scale].map(T::of);
             let first = c.step == 1;
-            chunks(p, g, m, v, |p, g, m, _| sgd(p, g, m, k, nesterov, first));
+            chunks(p, g, m, v, #[inline(always)] |p, g, m, _| sgd(p, g, m, k, nesterov, first));
         }
     }
 }
@@ -104,14 +105,14 @@ fn chunks<T: Real>(
     p.par_chunks_mut(CHUNK)
         .zip(g.par_chunks(CHUNK))
         .zip(m_parts.into_par_iter().zip(v_parts))
-        .for_each(|((p, g), (m, v))| f(p, g, m, v));
+        .for_each(|((p, g), (m, v))| Arch::new().dispatch(|| f(p, g, m, v)));
 }
 
 fn split<'a, T>(mut s: &'a mut [T], ranges: &[Option<std::ops::Range<usize>>]) -> Vec<&'a mut [T]> {
     ranges
         .iter()
         .map(|r| {
-            let (head, tail) = std::mem::take(&mut s).split_at_mut(r.as_ref().map_or(0, |r| r.len()));
+            let (head, tail) = std::mem::take(&mut s).split_at_mut(r.as_ref().map_or(0, std::ops::Range::len));
             s = tail;
             head
         })

@@ -1,0 +1,371 @@
+//! Every mistake gets a message that says what is wrong and what would work, and loses nothing.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod common;
+
+use common::{Place, says, small, training};
+use ndarray::Array2;
+use sc_data::{AnnData, Categorical, Column, Matrix, Table};
+
+/// The small data with other counts.
+fn with_counts(change: impl Fn(&mut Array2<f32>)) -> Place {
+    let mut data = small();
+    let mut x = data.x.as_ref().unwrap().to_dense();
+    change(&mut x);
+    data.x = Some(Matrix::from(x));
+    Place::with(&data)
+}
+
+#[test]
+fn damaged_and_foreign_files() {
+    let place = Place::new();
+    let whole = std::fs::read(place.path("cells.h5ad")).unwrap();
+    std::fs::write(place.path("half.h5ad"), &whole[..whole.len() / 2]).unwrap();
+    std::fs::write(place.path("text.h5ad"), "gene,cell\n1,2\n").unwrap();
+    std::fs::write(place.path("empty.h5ad"), "").unwrap();
+    std::fs::create_dir(place.path("nothing")).unwrap();
+    for name in [
+        "half.h5ad",
+        "text.h5ad",
+        "empty.h5ad",
+        "nothing",
+        "missing.h5ad",
+    ] {
+        for command in [
+            "inspect FILE",
+            "convert FILE out.h5ad",
+            "train scvi FILE --out model",
+        ] {
+            let message = place.error(&command.replace("FILE", name));
+            says(&message, &[name]);
+        }
+    }
+    assert!(!place.path("out.h5ad").exists());
+    says(
+        &place.error("convert cells.h5ad cells.loom"),
+        &["loom", ".h5ad"],
+    );
+    says(
+        &place.error("train scvi nothing --out model --backed"),
+        &["nothing"],
+    );
+}
+
+#[test]
+fn missing_columns_and_layers() {
+    let place = Place::new();
+    let train =
+        |options: &str| place.error(&format!("train scvi cells.h5ad --out model {options}"));
+    says(
+        &train("--batch-key donor"),
+        &["no column \"donor\"", "batch", "cell.type"],
+    );
+    says(
+        &train("--labels-key donor"),
+        &["no column \"donor\"", "cell.type"],
+    );
+    says(
+        &train("--categorical-covariate donor"),
+        &["no column \"donor\"", "cell.type"],
+    );
+    says(
+        &train("--continuous-covariate donor"),
+        &["no column \"donor\"", "cell.type"],
+    );
+    says(
+        &train("--size-factor-key donor"),
+        &["no column \"donor\"", "cell.type"],
+    );
+    says(&train("--batch-key n.umi"), &["n.umi", "numbers", "labels"]);
+    says(
+        &train("--continuous-covariate batch"),
+        &["batch", "categories", "numbers"],
+    );
+    says(
+        &train("--size-factor-key bg.300.loading"),
+        &["bg.300.loading", "positive"],
+    );
+    says(&train("--layer counts"), &["layer \"counts\""]);
+    says(&train("--layer counts --backed"), &["layers"]);
+
+    let mut data = small();
+    let x = data.x.take().unwrap();
+    data.layers.insert("raw_counts".into(), x);
+    let place = Place::with(&data);
+    says(
+        &place.error("train scvi cells.h5ad --out model"),
+        &["\"X\"", "raw_counts"],
+    );
+    says(
+        &place.error("train scvi cells.h5ad --out model --layer counts"),
+        &["counts", "raw_counts"],
+    );
+    place.train("model", "--max-epochs 1 --layer raw_counts");
+    place.ok("embed model cells.h5ad --out out.h5ad");
+}
+
+#[test]
+fn missing_values() {
+    let mut data = small();
+    let batch = data
+        .obs
+        .get("batch")
+        .unwrap()
+        .to_categorical("batch")
+        .unwrap();
+    let mut codes = batch.codes().to_vec();
+    codes[17] = None;
+    codes[40] = None;
+    let batch = Categorical::new(codes, batch.categories().to_vec(), false).unwrap();
+    data.obs
+        .insert("batch", Column::Categorical(batch))
+        .unwrap();
+    let mut numbers = vec![1.0; data.n_obs()];
+    numbers[3] = f64::NAN;
+    data.obs.insert("age", Column::Float(numbers)).unwrap();
+    let place = Place::with(&data);
+    says(
+        &place.error(&training("model", "")),
+        &["\"batch\"", "2 missing", "17"],
+    );
+    let train = "train scvi cells.h5ad --out model --max-epochs 1";
+    says(
+        &place.error(&format!("{train} --continuous-covariate age")),
+        &["\"age\"", "1 missing", "3"],
+    );
+}
+
+#[test]
+fn what_is_no_counts() {
+    let negative = with_counts(|x| x[[4, 2]] = -1.0);
+    says(
+        &negative.error(&training("model", "")),
+        &["-1", "cell 4", "gene 2", "negative", "normal"],
+    );
+    says(
+        &negative.error(&training("model", "--likelihood normal")),
+        &["-1", "cell 4", "--no-log-variational"],
+    );
+    negative.train(
+        "normal",
+        "--likelihood normal --no-log-variational --observed-library-size --max-epochs 1",
+    );
+
+    let normalised = with_counts(|x| x.mapv_inplace(f32::ln_1p));
+    let gene = small().var.index()[0].clone();
+    says(
+        &normalised.error(&training("model", "")),
+        &["0.6931", "cell 0", &gene, "--allow-non-integer", "--layer"],
+    );
+    let output = normalised.sc(&training("model", "--max-epochs 1 --allow-non-integer"));
+    assert!(output.status.success());
+    says(
+        &String::from_utf8_lossy(&output.stderr),
+        &["WARN", "not all integers"],
+    );
+
+    let nan = with_counts(|x| x[[7, 1]] = f32::NAN);
+    says(
+        &nan.error(&training("model", "--allow-non-integer")),
+        &["NaN", "cell 7"],
+    );
+    says(
+        &nan.error(&training("model", "--likelihood normal")),
+        &["NaN", "cell 7"],
+    );
+}
+
+#[test]
+fn empty_cells() {
+    let place = with_counts(|x| [8, 20].iter().for_each(|&i| x.row_mut(i).fill(0.0)));
+    let name = small().obs.index()[8].clone();
+    says(
+        &place.error(&training("model", "")),
+        &["2 cells", &format!("8 ({name})"), "--drop-empty-cells"],
+    );
+    let output = place.sc(&training(
+        "model",
+        "--max-epochs 1 --drop-empty-cells --json",
+    ));
+    assert!(output.status.success());
+    says(
+        &String::from_utf8_lossy(&output.stdout),
+        &["\"n_cells\":298"],
+    );
+    says(
+        &place.error("evaluate model cells.h5ad"),
+        &["2 cells", &format!("8 ({name})"), "drop"],
+    );
+    place.ok("embed model cells.h5ad --out out.h5ad");
+    // Dropping them is the same as never having had them.
+    let keep: Vec<usize> = (0..small().n_obs())
+        .filter(|i| ![8, 20].contains(i))
+        .collect();
+    let without = Place::with(&small().select_obs(&keep).unwrap());
+    without.train("model", "--max-epochs 1");
+    assert_eq!(place.weights("model"), without.weights("model"));
+    // A learned library size has no trouble with them.
+    place.train("learned", "--max-epochs 1 --learn-library-size");
+}
+
+#[test]
+fn genes_that_do_not_fit() {
+    let place = Place::new();
+    place.train("model", "--max-epochs 1");
+    let data = small();
+    let lost = data.var.index()[3].clone();
+    let others: Vec<usize> = (0..data.n_vars()).filter(|&g| g != 3).collect();
+    place.put("fewer.h5ad", &data.select_vars(&others).unwrap());
+    for command in [
+        "embed model fewer.h5ad --out out.h5ad",
+        "evaluate model fewer.h5ad",
+    ] {
+        says(
+            &place.error(command),
+            &["1 of the model's 120 genes", &lost],
+        );
+    }
+    says(
+        &place.error("expression model cells.h5ad --out out.h5ad --genes Nanog"),
+        &["Nanog", "no file"],
+    );
+    says(
+        &place.error("expression model cells.h5ad --out out.h5ad --transform-batch Z"),
+        &["no batch \"Z\"", "Murray_b01"],
+    );
+
+    let mut twice = small();
+    let mut names = twice.var.index().to_vec();
+    names[1] = names[0].clone();
+    twice.var = Table::new(names.clone());
+    place.put("cells.h5ad", &twice);
+    says(
+        &place.error(&training("other", "")),
+        &["twice", &names[0], "--unique-genes"],
+    );
+    place.ok("convert cells.h5ad cells.h5ad --unique-genes");
+    place.train("other", "--max-epochs 1");
+}
+
+#[test]
+fn batches_that_the_model_does_not_know() {
+    let place = Place::new();
+    place.train("model", "--max-epochs 1");
+    let mut data = small();
+    data.obs
+        .insert("batch", Column::Str(vec!["elsewhere".into(); data.n_obs()]))
+        .unwrap();
+    place.put("other.h5ad", &data);
+    says(
+        &place.error("embed model other.h5ad --out out.h5ad"),
+        &["elsewhere", "Murray_b01"],
+    );
+    data.obs.remove("batch");
+    place.put("other.h5ad", &data);
+    says(
+        &place.error("embed model other.h5ad --out out.h5ad"),
+        &["no column \"batch\"", "cell.type"],
+    );
+    assert!(!place.path("out.h5ad").exists());
+}
+
+#[test]
+fn damaged_models() {
+    let place = Place::new();
+    place.train("model", "--max-epochs 1");
+    let embed = "embed model cells.h5ad --out out.h5ad";
+    let file = place.path("model/model.safetensors");
+    let whole = std::fs::read(&file).unwrap();
+    for length in [whole.len() - 5, whole.len() / 2, 100, 3, 0] {
+        std::fs::write(&file, &whole[..length]).unwrap();
+        says(&place.error(embed), &["model.safetensors", "truncated"]);
+    }
+    std::fs::remove_file(&file).unwrap();
+    says(&place.error(embed), &["model.safetensors", "model.pt"]);
+    std::fs::write(place.path("model/model.pt"), &whole[..200]).unwrap();
+    says(&place.error(embed), &["model.pt"]);
+    says(
+        &place.error("embed elsewhere cells.h5ad --out out.h5ad"),
+        &["elsewhere", "no such folder"],
+    );
+    // The settings are also inside the weights, which alone are read.
+    std::fs::write(&file, &whole).unwrap();
+    std::fs::remove_file(place.path("model/config.json")).unwrap();
+    place.ok(embed);
+}
+
+#[test]
+fn places_that_cannot_be_written() {
+    let place = Place::new();
+    std::fs::write(place.path("taken"), "a file").unwrap();
+    says(&place.error(&training("taken", "")), &["taken"]);
+    says(&place.error(&training("taken/model", "")), &["taken/model"]);
+    place.train("model", "--max-epochs 1");
+    says(
+        &place.error("embed model cells.h5ad --out nowhere/out.h5ad"),
+        &["nowhere"],
+    );
+    says(
+        &place.error("embed model cells.h5ad --out out.loom"),
+        &[".h5ad"],
+    );
+    std::fs::create_dir(place.path("folder.h5ad")).unwrap();
+    says(
+        &place.error("expression model cells.h5ad --out folder.h5ad"),
+        &["folder"],
+    );
+    assert_eq!(place.text("taken"), "a file");
+}
+
+#[test]
+fn impossible_settings() {
+    let place = Place::new();
+    says(
+        &place.error(&training("model", "--dropout-rate 1")),
+        &["dropout_rate", "less than 1"],
+    );
+    says(
+        &place.error(&training("model", "--lr 0")),
+        &["lr", "positive"],
+    );
+    says(
+        &place.error(&training("model", "--linear --dispersion gene-cell")),
+        &["dispersion", "linear"],
+    );
+    says(&place.error(&training("model", "--resume")), &["--resume"]);
+    for usage in [
+        "--likelihood gamma",
+        "--n-latent 0",
+        "--train-size 2",
+        "--batch-representation two-hot",
+    ] {
+        let output = place.sc(&format!("train scvi cells.h5ad --out model {usage}"));
+        assert_eq!(output.status.code(), Some(2), "{usage}");
+    }
+    let output = place.sc("train scvi cells.h5ad --out model --likelihood gamma");
+    says(
+        &String::from_utf8_lossy(&output.stderr),
+        &["zinb", "poisson"],
+    );
+}
+
+/// Training that runs away ends with an error that says where, and no model.
+#[test]
+fn divergence() {
+    let place = with_counts(|x| x[[0, 0]] = 3e38);
+    let message = place.error(&training(
+        "model",
+        "--max-epochs 20 --lr 1000000 --likelihood normal",
+    ));
+    says(&message, &["diverged", "epoch"]);
+    assert!(!place.path("model/model.safetensors").exists());
+}
+
+#[test]
+fn one_cell_is_not_enough_to_be_quiet_about() {
+    let data: AnnData = small().select_obs(&[0]).unwrap();
+    let place = Place::with(&data);
+    let output = place.sc(&training("model", "--max-epochs 1"));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!text.contains("panicked"), "{text}");
+}
