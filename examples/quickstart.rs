@@ -28,7 +28,7 @@ use sc_preprocess::{HvgFlavor, highly_variable_genes, log1p, normalize_total, pc
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Everything random follows from it: a second run prints the same numbers, whatever the number of threads.
+/// Everything random follows from it: a second run finds the same numbers, whatever the number of threads.
 const SEED: u64 = 0;
 /// Genes that say something about these cells; the other 8,000 cost time and add noise.
 const GENES: usize = 2_000;

@@ -27,3 +27,8 @@ pub fn output_dir(name: &str) -> std::io::Result<PathBuf> {
     std::fs::create_dir_all(&dir)?;
     dir.canonicalize()
 }
+
+/// The code of the workspace's README must compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -221,15 +221,27 @@ fn train(
 /// The model replaces the checkpoint, which stays until the model is on the disk.
 fn save(model: &Scvi, dir: &Path) -> Result<()> {
     let _spinner = Spinner::new(format!("writing {}", dir.display()));
-    model.save(dir).map_err(|e| {
-        let e = Error::from(e);
-        if dir.join(CHECKPOINT).is_file() {
-            e.with_hint("the last checkpoint is still there: make room and run the same command with --resume")
-        } else {
-            e
-        }
-    })?;
-    Run::clean(dir)
+    match model.save(dir) {
+        Ok(()) => Run::clean(dir),
+        Err(e) => Err(Error::from(e).with_hint(rescue(model, dir))),
+    }
+}
+
+/// The disk is full, say: hours of training must not be lost for it. What the user can do.
+fn rescue(model: &Scvi, dir: &Path) -> String {
+    let elsewhere = tempfile::Builder::new().prefix("sc-model-").tempdir();
+    if let Ok(folder) = elsewhere
+        && model.save(folder.path()).is_ok()
+    {
+        return format!(
+            "the model was saved to {} instead; move it",
+            folder.keep().display()
+        );
+    }
+    if dir.join(CHECKPOINT).is_file() {
+        return "the last checkpoint is still there: make room and run the same command with --resume".into();
+    }
+    "make room and train again; there is no checkpoint yet (see --checkpoint-minutes)".into()
 }
 
 #[derive(Serialize)]
