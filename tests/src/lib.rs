@@ -39,9 +39,3 @@ pub fn worst(found: &[f64], expected: &[f64], scale: impl Fn(f64) -> f64) -> f64
 pub fn worst_relative(found: &[f64], expected: &[f64]) -> f64 {
     worst(found, expected, |e| e.abs().max(1e-30))
 }
-
-/// Relative to the largest number.
-pub fn worst_of_max(found: &[f64], expected: &[f64]) -> f64 {
-    let max = expected.iter().fold(0.0f64, |m, e| m.max(e.abs()));
-    worst(found, expected, |_| max.max(1e-30))
-}

@@ -8,7 +8,7 @@ use sc_data::AnnData;
 use sc_latent::{Cells, Decoder, Expression, LibrarySize, Likelihood, Minibatch, Noise, Parity, Scvi};
 use sc_model::{Mode, Optimizer, OptimizerKind};
 use sc_tensor::rng::Rng;
-use sc_tests::{Npz, shared, worst, worst_of_max, worst_relative};
+use sc_tests::{Npz, shared, worst, worst_relative};
 
 /// Names of the model folder, the data and the expected numbers.
 fn small(name: &str) -> (String, &'static str, String) {
@@ -213,7 +213,7 @@ fn double_precision() {
             near("kl_divergence_l", kl, 1e-9);
         }
         near("loss_kl_weight_1", &terms.loss(1.0).unwrap(), 1e-9);
-        if let Some(code) = case.json.get("transform_batch_code").and_then(|c| c.as_u64()) {
+        if let Some(code) = case.json.get("transform_batch_code").and_then(serde_json::Value::as_u64) {
             let transformed = model.decode(&batch, &Noise::none(), Some(code as u32)).unwrap();
             near("scale_transform_batch", &transformed.scale().unwrap(), 1e-9);
         }

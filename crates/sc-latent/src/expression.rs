@@ -168,7 +168,8 @@ impl Scvi {
         let columns = self.columns(options.genes.as_deref())?;
         let batches_to = self.batch_codes(&options.transform_batch)?;
         let rng = Rng::new(options.seed);
-        let mut out = Array2::zeros((cells.n_cells(), columns.as_ref().map_or(self.registry.n_genes(), |c| c.elem_count())));
+        let n_genes = columns.as_ref().map_or(self.registry.n_genes(), Tensor::elem_count);
+        let mut out = Array2::zeros((cells.n_cells(), n_genes));
         let mut start = 0;
         for rows in batches(cells.n_cells()) {
             let batch = cells.minibatch(&rows, self.config.log_variational)?;

@@ -256,7 +256,7 @@ impl Trainable<Cells<'_>> for Scvi {
     }
 
     fn loss(&self, cells: &Cells<'_>, rows: &[usize], step: &Step<'_>) -> sc_model::Result<Loss> {
-        let batch = cells.minibatch(rows, self.config.log_variational).map_err(Error::from)?;
+        let batch = cells.minibatch(rows, self.config.log_variational)?;
         let noise = Noise::draw(self, rows.len(), |name| step.stream(name))?;
         let terms = self.elbo_terms(&batch, &noise, &step.mode)?;
         let sums = terms.sums()?;

@@ -74,6 +74,7 @@ impl Encoder {
 }
 
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "a model has one")]
 enum DecoderNet {
     Nonlinear { layers: FcLayers, scale: Linear, dispersion: Linear, dropout: Linear },
     Linear { factors: FcLayers, dropout: FcLayers },
