@@ -19,7 +19,7 @@ use sc_examples::report::Table;
 use sc_examples::view::{View, mixing_by_chance};
 use sc_examples::{output_dir, test_data};
 use sc_io::h5ad::WriteOptions;
-use sc_latent::{CellElbo, Cells, Likelihood, Scvi, Setup};
+use sc_latent::{Cells, Likelihood, Scvi, Setup};
 use sc_model::KlWarmup;
 use sc_model::train::{ProgressBar, TrainConfig};
 use sc_preprocess::{HvgFlavor, highly_variable_genes, log1p, normalize_total, pca};
@@ -91,7 +91,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let fitted = model.fit(&cells, &config, &mut ProgressBar::new("elbo_validation"))?;
     let after = model.elbo(&cells, Some(SEED))?;
     model.save(out.join("model"))?;
-    let seconds: f64 = fitted.history.epoch_seconds.iter().sum();
+    let seconds: f64 = fitted.epoch_seconds.iter().sum();
     println!("trained {EPOCHS} epochs in {seconds:.1} s");
 
     // 6. The place of each cell in both spaces, and what follows from it.
@@ -107,7 +107,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ("training", &split.train),
         ("validation", &split.validation),
     ] {
-        let values = [mean_elbo(&before, rows), mean_elbo(&after, rows)];
+        let values = [before.select(rows)?.elbo(), after.select(rows)?.elbo()];
         elbo.numbers(&format!("{} {name} cells", rows.len()), &values, 1);
     }
     println!("\n{elbo}");
@@ -153,10 +153,4 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("plots, model and cells are in {}", out.display());
     println!("{:.1} s in all", started.elapsed().as_secs_f64());
     Ok(())
-}
-
-/// The mean of some cells: minus what describing them costs, in nats.
-fn mean_elbo(elbo: &CellElbo, rows: &[usize]) -> f64 {
-    let cost = |&i: &usize| elbo.reconstruction[i] + elbo.kl[i];
-    -rows.iter().map(cost).sum::<f64>() / rows.len() as f64
 }

@@ -95,11 +95,8 @@ fn the_bound_after_training_is_that_of_scvi_tools() {
                 SplitConfig { given: Some((split.train.clone(), split.validation.clone())), ..SplitConfig::default() };
             model.fit(&cells, &config, &mut ()).unwrap();
             let bound = model.elbo(&cells, Some(seed)).unwrap();
-            let mean = |rows: &[usize]| {
-                -rows.iter().map(|&r| bound.reconstruction[r] + bound.kl[r]).sum::<f64>() / rows.len() as f64
-            };
-            validation.push(mean(&split.validation));
-            train.push(mean(&split.train));
+            validation.push(bound.select(&split.validation).unwrap().elbo());
+            train.push(bound.select(&split.train).unwrap().elbo());
         }
         eprintln!("{}: validation {validation:.2?}, train {train:.2?}", target.model);
         target.train.check(&format!("{} train", target.model), &train);

@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     config.split.train_size = Some(1.0);
     let fitted = model.fit(&cells, &config, &mut ())?;
     let steps = cells.n_cells().div_ceil(config.batch_size) as f64;
-    for (seconds, elbo) in fitted.history.epoch_seconds.iter().zip(fitted.history.values("elbo_train")) {
+    for (seconds, elbo) in fitted.epoch_seconds.iter().zip(fitted.history.values("elbo_train")) {
         println!("{:.2} ms a step, -ELBO {elbo:.2}", seconds / steps * 1e3);
     }
     Ok(())

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 use sc_data::{AnnData, RowSource};
 use sc_io::Format;
-use sc_latent::{Cells, Scvi};
+use sc_latent::{Cells, NonInteger, Scvi};
 
 use crate::error::{Error, Result};
-use crate::progress::{Spinner, Watched};
+use crate::progress::{Spinner, Watch, Watched};
 
 /// The file that training leaves when it is interrupted.
 pub(crate) const CHECKPOINT: &str = "checkpoint.safetensors";
@@ -53,7 +53,16 @@ pub(crate) fn note(text: &str) {
 /// Reads a whole file or folder.
 pub(crate) fn read(path: &Path) -> Result<AnnData> {
     let _spinner = Spinner::new(format!("reading {}", path.display()));
-    Ok(sc_io::read(path)?)
+    sc_io::read(path).map_err(|e| {
+        let several =
+            matches!(&e, sc_io::Error::Content { found, .. } if found.starts_with("the genomes"));
+        let e = Error::from(e);
+        if several {
+            e.with_hint("`sc convert IN OUT.h5ad --genome NAME` takes one of them")
+        } else {
+            e
+        }
+    })
 }
 
 /// Reads everything but the matrices of an `.h5ad` file.
@@ -135,6 +144,8 @@ pub(crate) struct QueryCells<'a> {
     pub(crate) cells: Cells<'a>,
     /// The rows without any counts.
     pub(crate) empty: Vec<usize>,
+    /// Shows progress: begin anew before each pass over the cells after the first.
+    pub(crate) watch: Watch,
 }
 
 /// Fits the cells of `data` to a model. The counts are those in memory, or with `backed` those in that file.
@@ -156,9 +167,13 @@ pub(crate) fn cells_for<'a>(
     let cells = Cells::from_source_for_model(counts, data, registry)
         .map_err(|e| Error::from(e).explained())?;
     watch.start("checking the counts", cells.n_cells());
-    let empty = cells.check_counts(model.config().likelihood.is_of_counts(), true)?;
+    let empty = cells.check_counts(model.config(), NonInteger::Warn)?;
     watch.start("computing", cells.n_cells());
-    Ok(QueryCells { cells, empty })
+    Ok(QueryCells {
+        cells,
+        empty,
+        watch,
+    })
 }
 
 /// Some rows with their names, for messages: `3 (AAACC-1), 17 (AAAGG-1), ...`.

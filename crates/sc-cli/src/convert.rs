@@ -1,9 +1,10 @@
 use std::path::PathBuf;
 
-use sc_io::{h5ad, mtx, names};
+use sc_data::AnnData;
+use sc_io::{Format, h5ad, mtx, names, tenx};
 
 use crate::common::{human_bytes, note, read};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::progress::Spinner;
 
 const EXAMPLES: &str = "\
@@ -29,10 +30,16 @@ pub(crate) struct Args {
     /// Append -1, -2, ... to gene names that occur again
     #[arg(long)]
     unique_genes: bool,
+    /// Only the genes of this genome, of a Cell Ranger .h5 with several
+    #[arg(long, value_name = "NAME")]
+    genome: Option<String>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let mut data = read(&args.input)?;
+    let mut data = match &args.genome {
+        Some(genome) => read_genome(args, genome)?,
+        None => read(&args.input)?,
+    };
     if args.unique_genes {
         data.var = names::make_unique(&data.var)?;
     }
@@ -61,4 +68,19 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         args.output.display()
     ));
     Ok(())
+}
+
+fn read_genome(args: &Args, genome: &str) -> Result<AnnData> {
+    let format = sc_io::format_of(&args.input)?;
+    if format != Format::TenxH5 {
+        return Err(Error::Message(format!(
+            "{}: --genome is for Cell Ranger's .h5 files, and this is a {format}",
+            args.input.display()
+        )));
+    }
+    let _spinner = Spinner::new(format!("reading {}", args.input.display()));
+    Ok(tenx::read_h5_with(
+        &args.input,
+        &tenx::ReadOptions::default().genome(genome),
+    )?)
 }

@@ -69,6 +69,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let each = model.elbo(&query.cells, (!args.posterior_mean).then_some(args.seed))?;
     let marginal_ll = match args.marginal_ll {
         Some(draws) => {
+            query
+                .watch
+                .start("importance sampling", query.cells.n_cells());
             let each = model.marginal_ll(&query.cells, draws, args.seed)?;
             Some(each.iter().sum::<f64>() / each.len().max(1) as f64)
         }

@@ -53,7 +53,7 @@ impl Drop for Spinner {
     }
 }
 
-/// Rows of another source, which moves a bar as they are read: every command reads each cell once.
+/// Rows of another source, which moves a bar as they are read.
 pub(crate) struct Watched<'a> {
     source: Box<dyn RowSource + 'a>,
     watch: Watch,

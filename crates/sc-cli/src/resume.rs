@@ -21,6 +21,7 @@ pub(crate) struct Run {
     model: ScviConfig,
     train: TrainConfig,
     registry: Registry,
+    epochs: usize,
     n_cells: usize,
     /// Of the names of the cells.
     cells: String,
@@ -37,6 +38,7 @@ impl Run {
             model: model.clone(),
             train: train.clone(),
             registry: cells.registry().clone(),
+            epochs: train.epochs(cells.n_cells()),
             n_cells: cells.n_cells(),
             cells: format!("{:016x}", fingerprint(names)),
         }
@@ -60,6 +62,14 @@ impl Run {
         let now = serde_json::to_value(self).map_err(damaged)?;
         let mut changes = Vec::new();
         differences("", &then, &now, &mut changes);
+        // The checkpoint may be beyond the last of fewer epochs.
+        let epochs_then = then.get("epochs").and_then(Value::as_u64).unwrap_or(0);
+        if (self.epochs as u64) < epochs_then {
+            changes.push(format!(
+                "epochs: {epochs_then} then, {} now; there may only be more",
+                self.epochs
+            ));
+        }
         if changes.is_empty() {
             return Ok(());
         }
@@ -89,7 +99,7 @@ impl Run {
 
 /// Lists the leaves at which two values differ, but for the number of epochs.
 fn differences(at: &str, then: &Value, now: &Value, out: &mut Vec<String>) {
-    if then == now || at == "train.max_epochs" {
+    if then == now || at == "train.max_epochs" || at == "epochs" {
         return;
     }
     if let (Value::Object(a), Value::Object(b)) = (then, now) {

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use candle_core::Device;
-use sc_data::{AnnData, CountProblem, RowSource, Rows};
-use sc_latent::{Cells, Scvi};
+use sc_data::{AnnData, RowSource, Rows};
+use sc_latent::{Cells, NonInteger, Scvi};
 use sc_model::train::{
     Checkpoint, CsvLog, Fitted, ProgressBar, ResumeState, StopFlag, StopReason, TrainConfig,
 };
@@ -51,7 +51,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let fitted = train(args, &mut model, &cells, &config, &this, &interrupt)?;
     if fitted.stop == StopReason::Interrupted {
         return Err(Error::Interrupted {
-            epoch: fitted.history.epoch_seconds.len() + 1,
+            epoch: fitted.history.get("elbo_train").len() + 1,
             epochs: config.epochs(cells.n_cells()),
             checkpoint: args.out.join(CHECKPOINT),
         });
@@ -135,13 +135,12 @@ fn check_counts(args: &Args, data: &Data) -> Result<Option<Vec<usize>>> {
     let all = Cells::from_source(counts, &data.annotations, &args.setup())
         .map_err(|e| Error::from(e).explained())?;
     watch.start("checking the counts", all.n_cells());
-    let empty = all.check_counts(
-        args.likelihood().is_of_counts(),
-        args.columns.allow_non_integer,
-    )?;
-    if args.takes_log() && !args.likelihood().is_of_counts() {
-        refuse_negative(&all)?;
-    }
+    let params = args.params(&all)?;
+    let non_integer = match args.columns.allow_non_integer {
+        true => NonInteger::Warn,
+        false => NonInteger::Refuse,
+    };
+    let empty = all.check_counts(params.config(), non_integer)?;
     if empty.is_empty() {
         return Ok(None);
     }
@@ -155,7 +154,6 @@ fn check_counts(args: &Args, data: &Data) -> Result<Option<Vec<usize>>> {
         empty.iter().for_each(|&i| keep[i] = false);
         return Ok(Some((0..keep.len()).filter(|&i| keep[i]).collect()));
     }
-    let params = args.params(&all)?;
     if params.config().use_observed_lib_size && all.registry().setup.size_factor_key.is_none() {
         return Err(sc_latent::Error::EmptyCells {
             count: empty.len(),
@@ -165,17 +163,6 @@ fn check_counts(args: &Args, data: &Data) -> Result<Option<Vec<usize>>> {
     }
     tracing::warn!("{} cells have no counts at all: rows {which}", empty.len());
     Ok(None)
-}
-
-/// The likelihood may be fine with negative values, but their logarithm is not.
-fn refuse_negative(cells: &Cells<'_>) -> Result<()> {
-    match sc_data::check_counts(cells.counts())?.first(CountProblem::Negative) {
-        Some((cell, gene, value)) => Err(Error::Message(format!(
-            "the data hold {value} at cell {cell}, gene {gene}, and the encoder reads ln(1 + x); let it read the \
-             values as they are with --no-log-variational"
-        ))),
-        None => Ok(()),
-    }
 }
 
 fn train(
@@ -264,7 +251,7 @@ fn tell(args: &Args, cells: &Cells<'_>, fitted: &Fitted, seconds: f64) -> Result
         epochs: elbo_train.len(),
         elbo_validation: history.values("elbo_validation"),
         elbo_train,
-        epoch_seconds: &history.epoch_seconds,
+        epoch_seconds: &fitted.epoch_seconds,
         peak_rss_bytes: peak_rss_bytes(),
         n_train: fitted.split.train.len(),
         n_cells: cells.n_cells(),

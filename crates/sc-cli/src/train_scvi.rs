@@ -203,21 +203,6 @@ impl Args {
         self.training.seed
     }
 
-    /// The likelihood, which decides what the counts may be.
-    pub(crate) fn likelihood(&self) -> Likelihood {
-        let default = if self.model.linear {
-            Likelihood::Nb
-        } else {
-            Likelihood::Zinb
-        };
-        self.model.likelihood.unwrap_or(default)
-    }
-
-    /// Whether the encoder takes logarithms.
-    pub(crate) fn takes_log(&self) -> bool {
-        !self.model.no_log_variational
-    }
-
     pub(crate) fn params(&self, cells: &Cells<'_>) -> Result<ScviValidParams> {
         let m = &self.model;
         let mut p = if m.linear {
@@ -225,14 +210,13 @@ impl Args {
         } else {
             Scvi::params(cells)
         };
-        p = p
-            .likelihood(self.likelihood())
-            .encode_covariates(m.encode_covariates)
+        p = p.encode_covariates(m.encode_covariates)
             .log_variational(!m.no_log_variational);
         macro_rules! set {
             ($($name:ident),+) => { $(if let Some(value) = m.$name { p = p.$name(value); })+ };
         }
         set!(
+            likelihood,
             n_latent,
             n_hidden,
             n_layers,

@@ -79,6 +79,10 @@ fn killed_and_resumed() {
         ],
     );
 
+    let fewer = more.replace("--max-epochs 40", "--max-epochs 39");
+    let fewer = place.error(&training("killed", &format!("{fewer} --resume")));
+    says(&fewer, &["epochs: 40 then, 39 now"]);
+
     place.train("killed", &format!("{more} --resume"));
     assert_eq!(place.weights("whole"), place.weights("killed"));
     assert_eq!(

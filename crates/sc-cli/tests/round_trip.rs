@@ -1,5 +1,11 @@
 //! Train, embed, expression, evaluate, inspect, convert.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    missing_docs
+)]
 
 mod common;
 
@@ -229,6 +235,10 @@ fn files_are_inspected_and_converted() {
     let [before, after] = ["cells.h5ad", "back.h5ad"].map(|n| sc_io::read(place.path(n)).unwrap());
     assert_eq!(after.x.unwrap().to_csr(), before.x.unwrap().to_csr());
     assert_eq!(after.obs.index(), before.obs.index());
+    common::says(
+        &place.error("convert cells.h5ad out.h5ad --genome hg19"),
+        &["--genome", "h5ad"],
+    );
     // A folder trains as well.
     place.ok("train scvi folder --out model --max-epochs 1 --n-hidden 8");
     assert!(place.path("model/model.safetensors").is_file());
@@ -248,27 +258,29 @@ fn a_closed_pipe_is_fine() {
     assert!(child.wait().unwrap().success());
 }
 
-/// Every model of the reference set opens through the command line as well.
+/// Models that scvi-tools saved, and their data.
 #[test]
 fn folders_of_scvi_tools_work() {
     let Some(shared) = std::env::var_os("SC_SHARED").map(std::path::PathBuf::from) else {
+        eprintln!("skipped: SC_SHARED is not set");
         return;
     };
     let golden = shared.join("golden/scvi");
     let place = Place::empty();
-    let (model, data) = (
-        golden.join("models/kang_default"),
-        golden.join("data/kang.h5ad"),
-    );
-    place.ok(&format!(
-        "embed {} {} --out out.h5ad",
-        model.display(),
-        data.display()
-    ));
-    let scores = json(&place.ok(&format!(
-        "evaluate {} {} --json",
-        model.display(),
-        data.display()
-    )));
-    assert!(scores["elbo"].as_f64().unwrap() < 0.0);
+    for (model, data) in [
+        ("kang_default", "kang"),
+        ("kang_embed", "kang"),
+        ("kang_nb_cov", "kang"),
+        ("worm_learnlib", "worm_ref"),
+        ("worm_ref_ln", "worm_ref"),
+    ] {
+        let model = golden.join("models").join(model);
+        let data = golden.join("data").join(format!("{data}.h5ad"));
+        let both = format!("{} {}", model.display(), data.display());
+        place.ok(&format!("embed {both} --out out.h5ad"));
+        let scores = json(&place.ok(&format!("evaluate {both} --json")));
+        assert!(scores["elbo"].as_f64().unwrap() < 0.0);
+    }
+    let other = format!("{} x.h5ad", golden.join("models/kang_scanvi").display());
+    common::says(&place.error(&format!("evaluate {other}")), &["SCANVI"]);
 }

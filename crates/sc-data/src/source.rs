@@ -128,6 +128,16 @@ impl<'a> Rows<'a> {
     }
 }
 
+impl Rows<'_> {
+    /// Rows of the source that follow each other, if these do.
+    fn consecutive(&self, rows: &Range<usize>) -> Option<Range<usize>> {
+        let inner = self.rows.get(rows.clone())?;
+        let first = *inner.first()?;
+        let follow = inner.iter().enumerate().all(|(k, &r)| r == first + k);
+        follow.then(|| first..first + inner.len())
+    }
+}
+
 impl RowSource for Rows<'_> {
     fn n_rows(&self) -> usize {
         self.rows.len()
@@ -147,6 +157,12 @@ impl RowSource for Rows<'_> {
             })
             .collect::<Result<Vec<_>>>()?;
         self.source.read_rows(&rows)
+    }
+    fn read_range(&self, rows: Range<usize>) -> Result<Csr> {
+        match self.consecutive(&rows) {
+            Some(inner) => self.source.read_range(inner),
+            None => self.read_rows(&rows.collect::<Vec<_>>()),
+        }
     }
 }
 
@@ -287,6 +303,10 @@ mod tests {
             sub.read_rows(&[1, 0, 0]).unwrap().row_sums(),
             vec![2.0, 3.0, 3.0]
         );
+        assert_eq!(sub.read_range(0..2).unwrap().row_sums(), vec![3.0, 2.0]);
+        let run = Rows::new(&m, vec![1, 2]).unwrap();
+        assert_eq!(run.read_range(0..2).unwrap().row_sums(), vec![2.0, 3.0]);
+        assert!(run.read_range(1..3).is_err());
         assert!(sub.read_rows(&[2]).is_err());
         assert!(Rows::new(&m, vec![3]).is_err());
     }

@@ -6,7 +6,7 @@ use sc_data::{AnnData, Columns, CountProblem, Csr, RowSource, check_counts};
 use sc_tensor::ops::SparseInput;
 
 use crate::registry::NO_CATEGORY;
-use crate::{Error, Registry, Result, Setup};
+use crate::{Error, Registry, Result, ScviConfig, Setup};
 
 /// Cells as scVI reads them: counts, and for each cell the codes of its batch, label and covariates.
 ///
@@ -19,6 +19,16 @@ pub struct Cells<'a> {
     categorical: Vec<Vec<u32>>,
     continuous: Array2<f32>,
     size_factor: Option<Vec<f32>>,
+}
+
+/// What to do with counts that are no integers where the likelihood is one of integers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NonInteger {
+    /// Refuse them.
+    #[default]
+    Refuse,
+    /// Take them, with a warning that names the first.
+    Warn,
 }
 
 /// Some cells, ready for the networks.
@@ -190,12 +200,12 @@ impl<'a> Cells<'a> {
         })
     }
 
-    /// Reads all counts once and refuses what the likelihood can't be of. Non-integers pass with a warning if
-    /// `allow_non_integer`.
+    /// Reads all counts once and refuses what a model with these settings can't be trained on. Gives the rows without any
+    /// counts, which a model with an observed library size can't be trained on either.
     ///
     /// # Errors
     /// [`Error::NotCounts`] names the first offender.
-    pub fn check_counts(&self, is_count_likelihood: bool, allow_non_integer: bool) -> Result<Vec<usize>> {
+    pub fn check_counts(&self, config: &ScviConfig, non_integer: NonInteger) -> Result<Vec<usize>> {
         let report = check_counts(&*self.counts)?;
         let refuse = |problem, advice| match report.first(problem) {
             Some((cell, gene, value)) => Err(Error::NotCounts {
@@ -209,23 +219,27 @@ impl<'a> Cells<'a> {
             None => Ok(()),
         };
         refuse(CountProblem::NonFinite, "every value must be a number")?;
-        if is_count_likelihood {
+        if config.likelihood.is_of_counts() {
             refuse(
                 CountProblem::Negative,
                 "counts are never negative; is this scaled data? Choose the layer with raw counts (--layer), or the \
-                 likelihood \"normal\"",
+                 likelihood \"normal\" without the logarithm (--no-log-variational)",
             )?;
-            if allow_non_integer {
-                if let Some((cell, gene, value)) = report.first(CountProblem::NonInteger) {
+            match (non_integer, report.first(CountProblem::NonInteger)) {
+                (NonInteger::Warn, Some((cell, gene, value))) => {
                     tracing::warn!(cell, gene, value, "the counts are not all integers; training goes on as asked");
                 }
-            } else {
-                refuse(
+                _ => refuse(
                     CountProblem::NonInteger,
                     "the likelihood is one of integers; is this normalised data? Choose the layer with raw counts \
                      (--layer), or allow it (--allow-non-integer)",
-                )?;
+                )?,
             }
+        } else if config.log_variational {
+            refuse(
+                CountProblem::Negative,
+                "the encoder reads ln(1 + x); let it read the values as they are (--no-log-variational)",
+            )?;
         }
         Ok(report.empty_rows)
     }

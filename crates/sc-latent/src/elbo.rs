@@ -90,6 +90,19 @@ impl CellElbo {
         -(self.reconstruction_error() + self.kl_divergence())
     }
 
+    /// Some of the cells, e.g. those that validated.
+    ///
+    /// # Errors
+    /// If a cell does not exist.
+    pub fn select(&self, cells: &[usize]) -> Result<Self> {
+        let len = self.reconstruction.len();
+        if let Some(&index) = cells.iter().find(|&&c| c >= len) {
+            return Err(sc_data::Error::OutOfRange { what: "cell", index, len }.into());
+        }
+        let pick = |v: &[f64]| cells.iter().map(|&c| v[c]).collect();
+        Ok(Self { reconstruction: pick(&self.reconstruction), kl: pick(&self.kl) })
+    }
+
     /// The mean of `-log p(x | z)`, lower is better: scvi-tools' `get_reconstruction_error`.
     pub fn reconstruction_error(&self) -> f64 {
         mean(&self.reconstruction)

@@ -227,7 +227,7 @@ impl Scvi {
                 let decoded = self.decode_as(&batch, &noise, None, 1)?;
                 let columns = columns.as_ref();
                 let (mu, theta) = (select(&decoded.rate()?, columns)?, select(&decoded.theta()?, columns)?);
-                let dropout = decoded.dropout_logits.as_ref().map(|t| select(t, columns)).transpose()?;
+                let dropout = decoded.dropout_tensor()?.map(|t| select(&t, columns)).transpose()?;
                 let mut stream = rng.stream("predictive/counts").at(&at);
                 let family = self.config.likelihood.family();
                 let drawn = likelihood::sample(family, &mu, Some(&theta), dropout.as_ref(), &mut stream)?;

@@ -60,7 +60,7 @@ mod registry;
 mod traits;
 mod upstream;
 
-pub use cells::{Cells, Minibatch};
+pub use cells::{Cells, Minibatch, NonInteger};
 pub use config::{
     BatchRepresentation, Decoder, Dispersion, LatentDistribution, Likelihood, NormIn, ScviConfig, VarActivation,
 };

@@ -7,7 +7,7 @@ use sc_tensor::likelihood::DispersionRows;
 use sc_tensor::ops;
 
 use crate::config::{BatchRepresentation, Decoder, Dispersion, Likelihood, VarActivation};
-use crate::decoded::Decoded;
+use crate::decoded::{Decoded, Logits};
 use crate::{LatentDistribution, Minibatch, Registry, Result, ScviConfig};
 
 /// `q(z | x) = Normal(mean, sqrt(var))`, or the same for the log library size.
@@ -241,9 +241,9 @@ impl Nets {
                 let h = layers.forward(Input::Dense(&input), one_hots.as_ref(), mode)?;
                 let per_cell = self.config.dispersion == Dispersion::GeneCell;
                 (
-                    scale.forward(&h, mode)?,
+                    Logits::of_layer(scale, &h, mode)?,
                     per_cell.then(|| dispersion.forward(&h, mode)).transpose()?,
-                    zinb.then(|| dropout.forward(&h, mode)).transpose()?,
+                    zinb.then(|| Logits::of_layer(dropout, &h, mode)).transpose()?,
                 )
             }
             DecoderNet::Linear { factors, dropout } => {
@@ -252,13 +252,16 @@ impl Nets {
                 // Its batch norm follows the data even where the likelihood ignores its output.
                 let needed = zinb || mode.is_training();
                 let dropped = needed.then(|| dropout.forward(x, one_hots.as_ref(), mode)).transpose()?;
-                (logits, None, dropped.filter(|_| zinb))
+                (Logits::Made(logits), None, dropped.filter(|_| zinb).map(Logits::Made))
             }
         };
         let (log_theta, rows) = match (&self.log_theta, cell_dispersion) {
             (_, Some(r)) => (r, DispersionRows::PerCell),
             (Some(p), None) => (p.get(mode).clone(), self.dispersion_rows(conditions)),
-            (None, None) => (logits.zeros_like()?, DispersionRows::PerCell),
+            (None, None) => {
+                let (dtype, device) = self.place();
+                (Tensor::zeros(logits.dims()?, dtype, &device)?, DispersionRows::PerCell)
+            }
         };
         Ok(Decoded {
             family: self.config.likelihood.family(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use candle_core::Device;
 use ndarray::Array2;
 use sc_data::{AnnData, Categorical, Column, Csr, Table};
-use sc_latent::{Cells, Error, Likelihood, Scvi, Setup};
+use sc_latent::{Cells, Error, Likelihood, NonInteger, Scvi, ScviConfig, Setup};
 use sc_model::train::{
     Checkpoint, Control, History, Observer, ResumeState, Snapshot, StepEvent, StopReason, TrainConfig,
 };
@@ -155,17 +155,23 @@ fn a_saved_model_is_the_same_model() {
 #[test]
 fn numbers_that_are_no_counts_are_named() {
     let mut x = data(40, 8).x.unwrap().to_dense();
-    let check = |x: &Array2<f32>, allow: bool| Cells::plain(x).check_counts(true, allow);
-    assert!(check(&x, false).unwrap().is_empty());
+    let check = |x: &Array2<f32>, non_integer| Cells::plain(x).check_counts(&ScviConfig::default(), non_integer);
+    assert!(check(&x, NonInteger::Refuse).unwrap().is_empty());
     x[(7, 3)] = 2.5;
-    let message = check(&x, false).unwrap_err().to_string();
+    let message = check(&x, NonInteger::Refuse).unwrap_err().to_string();
     assert!(message.contains("2.5") && message.contains("cell 7") && message.contains("gene 3"), "{message}");
-    check(&x, true).unwrap();
+    check(&x, NonInteger::Warn).unwrap();
     x[(8, 1)] = -1.0;
-    assert!(matches!(check(&x, true), Err(Error::NotCounts { cell: 8, gene: 1, .. })));
-    Cells::plain(&x).check_counts(false, false).unwrap();
+    assert!(matches!(check(&x, NonInteger::Warn), Err(Error::NotCounts { cell: 8, gene: 1, .. })));
+    // A normal likelihood takes them, but the logarithm does not.
+    let mut normal = ScviConfig::default();
+    normal.likelihood = Likelihood::Normal;
+    let message = Cells::plain(&x).check_counts(&normal, NonInteger::Refuse).unwrap_err().to_string();
+    assert!(message.contains("cell 8") && message.contains("no-log-variational"), "{message}");
+    normal.log_variational = false;
+    Cells::plain(&x).check_counts(&normal, NonInteger::Refuse).unwrap();
     x[(9, 0)] = f32::NAN;
-    assert!(matches!(Cells::plain(&x).check_counts(false, false), Err(Error::NotCounts { cell: 9, .. })));
+    assert!(matches!(Cells::plain(&x).check_counts(&normal, NonInteger::Refuse), Err(Error::NotCounts { cell: 9, .. })));
 }
 
 #[test]
@@ -173,7 +179,7 @@ fn empty_cells_and_nan_stop_training_with_their_place() {
     let mut x = data(60, 8).x.unwrap().to_dense();
     x.row_mut(5).fill(0.0);
     let cells = Cells::plain(&x);
-    assert_eq!(cells.check_counts(true, false).unwrap(), vec![5]);
+    assert_eq!(cells.check_counts(&ScviConfig::default(), NonInteger::Refuse).unwrap(), vec![5]);
     let message = model(&cells).fit(&cells, &config(1), &mut ()).unwrap_err().to_string();
     assert!(message.contains("1 cells") && message.contains("rows 5"), "{message}");
     // A learned library size does not mind.

@@ -1,9 +1,9 @@
 use std::cell::RefCell;
 
 use candle_core::backprop::GradStore;
-use candle_core::{Tensor, TensorId};
+use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor, TensorId};
 
-use crate::Result;
+use crate::{Result, pool};
 
 thread_local! {
     /// Where the operations of this crate leave the gradients of variables while [`backward`] runs.
@@ -49,6 +49,53 @@ pub fn backward(loss: &Tensor) -> Result<GradStore> {
         grads.insert_id(id, sum);
     }
     Ok(grads)
+}
+
+/// Gives the memory of gradients back, to be used again by the next [`backward`]: a training loop saves the time in which
+/// the system would hand out fresh memory for the gradient of each wide layer.
+///
+/// This takes the numbers out of the tensors. A clone of a gradient that is still held elsewhere is an empty tensor
+/// afterwards, and whatever is done with it fails; so call this only where nobody else was given one, and copy
+/// ([`Tensor::copy`]) what should stay.
+///
+/// ```
+/// use sc_tensor::{Device, Var, backward, ops, recycle};
+/// let w = Var::zeros((300, 300), sc_tensor::DType::F32, &Device::Cpu)?;
+/// let x = sc_tensor::Tensor::ones((2, 300), sc_tensor::DType::F32, &Device::Cpu)?;
+/// for _ in 0..2 {
+///     let grads = backward(&ops::linear(&x, &w, None)?.sum_all()?)?;
+///     // ... a step of an optimiser ...
+///     recycle(grads);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn recycle(grads: GradStore) {
+    for id in grads.get_ids() {
+        if let Some(grad) = grads.get_id(*id)
+            && grad.device().is_cpu()
+            && grad.elem_count() >= pool::SMALLEST
+        {
+            // A tensor that refuses stays as it is.
+            grad.inplace_op1(&TakeOut).ok();
+        }
+    }
+}
+
+struct TakeOut;
+
+impl InplaceOp1 for TakeOut {
+    fn name(&self) -> &'static str {
+        "recycle"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, _: &Layout) -> candle_core::Result<()> {
+        match storage {
+            CpuStorage::F32(v) => pool::give(std::mem::take(v)),
+            CpuStorage::F64(v) => pool::give(std::mem::take(v)),
+            _ => {}
+        }
+        Ok(())
+    }
 }
 
 /// Keeps the gradient of a variable for [`backward`]; gives it back if that isn't running, or if `arg` is no variable.

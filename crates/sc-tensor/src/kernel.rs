@@ -62,10 +62,6 @@ impl<'a> Arg<'a> {
         self.storage.dtype()
     }
 
-    pub(crate) fn storage(&self) -> (&'a CpuStorage, &'a Layout) {
-        (self.storage, self.layout)
-    }
-
     pub(crate) fn slice<T: Real>(&self) -> Result<&'a [T]> {
         contiguous(self.storage, self.layout)
     }

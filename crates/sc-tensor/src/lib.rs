@@ -11,7 +11,7 @@
 //! | [`likelihood`] | fused log-likelihoods of counts and their gradients |
 //! | [`math`] | vectorised exp, log, lgamma, digamma on slices |
 //! | [`numpy`] | numpy's legacy `RandomState`, to repeat the splits that Python programs made |
-//! | [`backward()`] | candle's `backward` without the copies |
+//! | [`backward()`], [`recycle()`] | candle's `backward` without the copies, and its memory used again |
 //! | [`gradcheck`](mod@gradcheck) | compares a gradient with finite differences |
 //!
 //! Everything gives the same bits on one thread and on many.
@@ -42,14 +42,16 @@ pub mod gradcheck;
 mod kernel;
 pub mod likelihood;
 pub mod math;
+mod matmul;
 pub mod numpy;
 pub mod ops;
+mod pool;
 pub mod rng;
 mod simd;
 #[cfg(test)]
 mod testing;
 
-pub use backward::backward;
+pub use backward::{backward, recycle};
 pub use candle_core;
 pub use candle_core::backprop::GradStore;
 pub use candle_core::{D, DType, Device, Module, Shape, Tensor, Var};

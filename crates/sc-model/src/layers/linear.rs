@@ -40,6 +40,11 @@ impl Linear {
     pub fn weight(&self) -> &Param {
         &self.weight
     }
+
+    /// The bias, `[n_out]`, if there is one.
+    pub fn bias(&self) -> Option<&Param> {
+        self.bias.as_ref()
+    }
 }
 
 /// `y = x Wᵀ + b` for sparse `x`: the first layer of an encoder. The weight is kept input-major, so that each stored

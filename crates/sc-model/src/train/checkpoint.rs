@@ -50,6 +50,9 @@ pub(super) struct Progress {
     pub(super) stop: StopState,
     pub(super) train_sums: Sums,
     pub(super) history: History,
+    /// Not saved: the same run gives the same files.
+    #[serde(skip)]
+    pub(super) epoch_seconds: Vec<f64>,
 }
 
 impl Progress {
@@ -63,6 +66,7 @@ impl Progress {
             stop: StopState::default(),
             train_sums: Sums::default(),
             history: History::default(),
+            epoch_seconds: Vec::new(),
         }
     }
 }
@@ -147,6 +151,14 @@ impl ResumeState {
                     serde_json::to_string(&self.config).unwrap_or_default(),
                     serde_json::to_string(config).unwrap_or_default()
                 ),
+            });
+        }
+        let epochs = config.epochs(n_cells);
+        if self.progress.epoch > epochs || (self.progress.epoch == epochs && self.progress.step_in_epoch > 0) {
+            return Err(Error::InvalidSetting {
+                name: "max_epochs",
+                value: epochs.to_string(),
+                reason: format!("{} is already in epoch {}", self.path.display(), self.progress.epoch + 1),
             });
         }
         let s = &self.progress.split;

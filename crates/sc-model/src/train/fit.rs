@@ -18,6 +18,8 @@ pub struct Fitted {
     pub split: Split,
     /// Why it ended.
     pub stop: StopReason,
+    /// Seconds that each epoch took, without validation; since the last [`resume`], if there was one.
+    pub epoch_seconds: Vec<f64>,
 }
 
 /// Trains a model from where its weights are.
@@ -101,7 +103,7 @@ impl<M: Trainable<D>, D: ?Sized> Loop<'_, M, D> {
             }
         }
         observer.on_end(stop, &self.progress.history, &self.saver())?;
-        Ok(Fitted { history: self.progress.history, split: self.progress.split, stop })
+        Ok(Fitted { history: self.progress.history, split: self.progress.split, stop, epoch_seconds: self.progress.epoch_seconds })
     }
 
     fn saver(&self) -> Saver<'_> {
@@ -139,7 +141,7 @@ impl<M: Trainable<D>, D: ?Sized> Loop<'_, M, D> {
                 return Ok(Control::Stop);
             }
         }
-        self.progress.history.epoch_seconds.push(start.elapsed().as_secs_f64());
+        self.progress.epoch_seconds.push(start.elapsed().as_secs_f64());
         Ok(Control::Continue)
     }
 
@@ -164,6 +166,7 @@ impl<M: Trainable<D>, D: ?Sized> Loop<'_, M, D> {
             });
         }
         self.optimizer.step(self.model.params(), &grads, self.progress.lr.lr, self.config.max_grad_norm)?;
+        sc_tensor::recycle(grads);
         self.progress.step += 1;
         self.progress.train_sums.add(&loss, value);
         Ok(value)

@@ -10,9 +10,6 @@ use crate::Result;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct History {
     metrics: IndexMap<String, Vec<(usize, f64)>>,
-    /// Seconds that each epoch of training took, without validation. Not part of what a seed reproduces.
-    #[serde(default)]
-    pub epoch_seconds: Vec<f64>,
 }
 
 impl History {

@@ -55,8 +55,13 @@ impl Observer for ProgressBar {
         Ok(Control::Continue)
     }
 
-    fn on_end(&mut self, _: StopReason, _: &History, _: &dyn Snapshot) -> Result<()> {
-        self.bar.finish();
+    fn on_end(&mut self, reason: StopReason, _: &History, _: &dyn Snapshot) -> Result<()> {
+        if reason == StopReason::Finished {
+            self.bar.finish();
+        } else {
+            // Stay where training ended.
+            self.bar.abandon();
+        }
         Ok(())
     }
 }

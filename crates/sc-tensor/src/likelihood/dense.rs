@@ -166,8 +166,11 @@ fn zero_inflated<T: Float, const GRAD: bool, const FMA: bool>(
         let sum = p + q;
         let e_sum = (-sum.absolute()).exp_lane::<FMA>();
         let e_p = (-p.absolute()).exp_lane::<FMA>();
-        let (one_sum, one_p) = (T::ONE + e_sum, T::ONE + e_p);
-        let both = T::ONE / (one_sum * one_p);
+        // One division for three denominators.
+        let (one_sum, one_p, one_r) = (T::ONE + e_sum, T::ONE + e_p, T::ONE + r);
+        let product = one_sum * one_p;
+        let all = T::ONE / (product * one_r);
+        let (both, inv_r) = (all * one_r, all * product);
         let (inv_sum, inv_p) = (both * one_p, both * one_sum);
         let larger = if sum > T::ZERO { p } else { -q };
         let base = if p >= T::ZERO { T::ZERO } else { larger };
@@ -175,7 +178,7 @@ fn zero_inflated<T: Float, const GRAD: bool, const FMA: bool>(
         if GRAD {
             let counted = inv_sum * if sum >= T::ZERO { e_sum } else { T::ONE };
             let not_dropped = inv_p * if p >= T::ZERO { e_p } else { T::ONE };
-            let share = counted * (theta * inverse) / (T::ONE + r);
+            let share = counted * (theta * inverse) * inv_r;
             b.by_mean[i] = -share * if chain { mu } else { T::ONE };
             b.by_log_theta[i] = share * (theta * r) - counted * q;
             b.by_logit[i] = not_dropped - counted;

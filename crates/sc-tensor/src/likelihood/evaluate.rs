@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::dense::dispersion;
 use super::family::{DispersionRows, Family};
 use super::problem::{Numbers, Problem};
-use super::row::{Plan, RowGradients, Scratch, row};
+use super::row::{Plan, Row, RowScratch, row};
 use crate::math::{Float, Kernel, dispatch};
 
 /// Which gradients to compute.
@@ -15,6 +15,8 @@ pub(super) struct Wanted {
     pub(super) log_library: bool,
     pub(super) log_theta: bool,
     pub(super) dropout: bool,
+    pub(super) mean_bias: bool,
+    pub(super) dropout_bias: bool,
 }
 
 impl Wanted {
@@ -30,6 +32,25 @@ pub(super) struct Gradients<T> {
     pub(super) log_library: Option<Vec<T>>,
     pub(super) log_theta: Option<Vec<T>>,
     pub(super) dropout: Option<Vec<T>>,
+    /// Sums over cells of `mean` and `dropout`, `[G]`.
+    pub(super) mean_bias: Option<Vec<T>>,
+    pub(super) dropout_bias: Option<Vec<T>>,
+}
+
+/// Buffers of `[N, G]` that hold the mean and the dropout logits, to be overwritten by the gradients.
+#[derive(Debug)]
+pub(super) struct Held<T> {
+    pub(super) mean: Option<Vec<T>>,
+    pub(super) dropout: Option<Vec<T>>,
+}
+
+impl<T> Default for Held<T> {
+    fn default() -> Self {
+        Self {
+            mean: None,
+            dropout: None,
+        }
+    }
 }
 
 /// The cells of one task, and where their results go.
@@ -43,12 +64,22 @@ struct Task<'a, T> {
     dropout: Option<&'a mut [T]>,
 }
 
+/// The memory that one thread works in.
+struct Scratch<T> {
+    /// A row of the mean and of the dropout logits, if they have no other place.
+    mean: Vec<T>,
+    dropout: Vec<T>,
+    inner: RowScratch<T>,
+}
+
 /// Sums of the gradients by shared rows of `log_theta` over the cells of one task.
 struct Partial<T> {
     /// The rows of `log_theta` that occur in the task.
     rows: Vec<usize>,
     /// G numbers for each of them.
     sums: Vec<T>,
+    mean_bias: Option<Vec<T>>,
+    dropout_bias: Option<Vec<T>>,
 }
 
 /// Log-probabilities of all cells and the gradients wanted. `weights` (one per cell, otherwise all 1) enter the sums over
@@ -56,6 +87,7 @@ struct Partial<T> {
 pub(super) fn evaluate<T: Float>(
     problem: &Problem,
     numbers: &Numbers<'_, T>,
+    held: Held<T>,
     wanted: Wanted,
     weights: Option<&[T]>,
 ) -> (Vec<T>, Gradients<T>) {
@@ -64,10 +96,12 @@ pub(super) fn evaluate<T: Float>(
     let per_cell = matches!(problem.rows, DispersionRows::PerCell);
     let mut log_prob = vec![T::ZERO; n];
     let mut grads = Gradients {
-        mean: buffer(wanted.mean, n * g),
+        mean: held.mean.or_else(|| buffer(wanted.mean, n * g)),
         log_library: buffer(wanted.log_library, n),
         log_theta: buffer(wanted.log_theta && per_cell, n * g),
-        dropout: buffer(wanted.dropout, n * g),
+        dropout: held.dropout.or_else(|| buffer(wanted.dropout, n * g)),
+        mean_bias: None,
+        dropout_bias: None,
     };
     let plan = Plan {
         problem,
@@ -79,19 +113,38 @@ pub(super) fn evaluate<T: Float>(
     let partials: Vec<Partial<T>> = tasks
         .into_par_iter()
         .map_init(
-            || Scratch::new(problem),
+            || Scratch {
+                mean: Vec::new(),
+                dropout: Vec::new(),
+                inner: RowScratch::new(problem),
+            },
             |scratch, task| {
+                let mut partial = Partial {
+                    rows: Vec::new(),
+                    sums: Vec::new(),
+                    mean_bias: buffer(wanted.mean_bias, g),
+                    dropout_bias: buffer(wanted.dropout_bias, g),
+                };
                 if wanted.any() {
-                    run::<T, true>(&plan, scratch, task, sums, weights)
+                    run::<T, true>(&plan, scratch, task, &mut partial, sums, weights);
                 } else {
-                    run::<T, false>(&plan, scratch, task, false, None)
+                    run::<T, false>(&plan, scratch, task, &mut partial, false, None);
                 }
+                partial
             },
         )
         .collect();
     if sums {
         grads.log_theta = Some(combine(problem, &partials));
     }
+    let sum = |pick: fn(&Partial<T>) -> Option<&Vec<T>>| {
+        let parts: Vec<&[T]> = partials.iter().filter_map(pick).map(Vec::as_slice).collect();
+        let mut out = vec![T::ZERO; g];
+        add_parts(&mut out, &parts);
+        out
+    };
+    grads.mean_bias = wanted.mean_bias.then(|| sum(|p| p.mean_bias.as_ref()));
+    grads.dropout_bias = wanted.dropout_bias.then(|| sum(|p| p.dropout_bias.as_ref()));
     (log_prob, grads)
 }
 
@@ -130,55 +183,99 @@ fn run<T: Float, const GRAD: bool>(
     plan: &Plan<'_, T>,
     scratch: &mut Scratch<T>,
     mut task: Task<'_, T>,
+    partial: &mut Partial<T>,
     sums: bool,
     weights: Option<&[T]>,
-) -> Partial<T> {
-    let g = plan.problem.g;
-    let mut partial = Partial {
-        rows: Vec::new(),
-        sums: Vec::new(),
-    };
+) {
+    let (numbers, g) = (plan.numbers, plan.problem.g);
     for k in 0..task.log_prob.len() {
         let i = task.first + k;
         let range = k * g..(k + 1) * g;
+        let Partial {
+            rows,
+            sums: theta_sums,
+            mean_bias,
+            dropout_bias,
+        } = &mut *partial;
         let log_theta = if sums {
-            Some(partial.slot(plan.problem.theta_row(i), g))
+            Some(slot(rows, theta_sums, plan.problem.theta_row(i), g))
         } else {
             task.log_theta.as_deref_mut().map(|t| &mut t[range.clone()])
         };
-        let mut out = RowGradients {
-            mean: task.mean.as_deref_mut().map(|t| &mut t[range.clone()]),
-            dropout: task.dropout.as_deref_mut().map(|t| &mut t[range.clone()]),
+        let Scratch {
+            mean,
+            dropout,
+            inner,
+        } = scratch;
+        let of_row = i * g..(i + 1) * g;
+        let mut out = Row {
+            mean: place(
+                task.mean.as_deref_mut().map(|t| &mut t[range.clone()]),
+                mean,
+                numbers.mean.map(|v| &v[of_row.clone()]),
+            ),
+            dropout: plan.problem.family.has_dropout().then(|| {
+                place(
+                    task.dropout.as_deref_mut().map(|t| &mut t[range.clone()]),
+                    dropout,
+                    numbers.dropout.map(|v| &v[of_row.clone()]),
+                )
+            }),
             log_theta,
-            weight: sums.then(|| weights.map_or(T::ONE, |w| w[i])),
+            theta_is_sum: sums,
+            weight: weights.map_or(T::ONE, |w| w[i]),
+            mean_bias: mean_bias.as_deref_mut(),
+            dropout_bias: dropout_bias.as_deref_mut(),
         };
-        let (log_prob, by_log_library) = row::<T, GRAD>(plan, scratch, i, &mut out);
+        let (log_prob, by_log_library) = row::<T, GRAD>(plan, inner, i, &mut out);
         task.log_prob[k] = T::of(log_prob);
         if let Some(l) = task.log_library.as_deref_mut() {
             l[k] = T::of(by_log_library);
         }
     }
-    partial
 }
 
-impl<T: Float> Partial<T> {
-    /// The sums for row `row` of `log_theta`, which start at 0.
-    fn slot(&mut self, row: usize, g: usize) -> &mut [T] {
-        let slot = match self.rows.iter().position(|&r| r == row) {
-            Some(slot) => slot,
-            None => {
-                self.rows.push(row);
-                self.sums.resize(self.rows.len() * g, T::ZERO);
-                self.rows.len() - 1
-            }
-        };
-        &mut self.sums[slot * g..][..g]
+/// Where the numbers of a row stand that [`row`] reads and overwrites: in its own row of a buffer if there is one, else in
+/// `scratch`; copied there from `source` unless they are there already.
+fn place<'a, T: Float>(
+    own: Option<&'a mut [T]>,
+    scratch: &'a mut Vec<T>,
+    source: Option<&[T]>,
+) -> &'a mut [T] {
+    match (own, source) {
+        (Some(own), Some(source)) => {
+            own.copy_from_slice(source);
+            own
+        }
+        (Some(own), None) => own,
+        (None, source) => {
+            scratch.clear();
+            scratch.extend_from_slice(source.unwrap_or_default());
+            scratch
+        }
     }
+}
+
+/// The sums for row `row` of `log_theta`, which start at 0.
+fn slot<'a, T: Float>(
+    rows: &mut Vec<usize>,
+    sums: &'a mut Vec<T>,
+    row: usize,
+    g: usize,
+) -> &'a mut [T] {
+    let slot = match rows.iter().position(|&r| r == row) {
+        Some(slot) => slot,
+        None => {
+            rows.push(row);
+            sums.resize(rows.len() * g, T::ZERO);
+            rows.len() - 1
+        }
+    };
+    &mut sums[slot * g..][..g]
 }
 
 /// Adds up the sums of the tasks, in the order of the tasks.
 fn combine<T: Float>(problem: &Problem, partials: &[Partial<T>]) -> Vec<T> {
-    const COLUMNS: usize = 4096;
     let g = problem.g;
     let mut out = vec![T::ZERO; problem.n_theta() * g];
     if g == 0 {
@@ -190,18 +287,24 @@ fn combine<T: Float>(problem: &Problem, partials: &[Partial<T>]) -> Vec<T> {
             parts[row].push(sums);
         }
     }
-    out.par_chunks_mut(g).zip(&parts).for_each(|(out, parts)| {
-        out.par_chunks_mut(COLUMNS)
-            .enumerate()
-            .for_each(|(k, out)| {
-                for part in parts {
-                    for (o, &v) in out.iter_mut().zip(&part[k * COLUMNS..]) {
-                        *o += v;
-                    }
-                }
-            });
-    });
+    out.par_chunks_mut(g)
+        .zip(&parts)
+        .for_each(|(out, parts)| add_parts(out, parts));
     out
+}
+
+/// Adds all `parts` to `out`, one after the other.
+fn add_parts<T: Float>(out: &mut [T], parts: &[&[T]]) {
+    const COLUMNS: usize = 4096;
+    out.par_chunks_mut(COLUMNS)
+        .enumerate()
+        .for_each(|(k, out)| {
+            for part in parts {
+                for (o, &v) in out.iter_mut().zip(&part[k * COLUMNS..]) {
+                    *o += v;
+                }
+            }
+        });
 }
 
 /// theta and its inverse for all genes, unless most rows would be used only once.

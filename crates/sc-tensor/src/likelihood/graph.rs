@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use sc_data::Csr;
 
 use super::composed::log_prob_composed;
-use super::evaluate::{Gradients, Wanted, evaluate};
+use super::evaluate::{Gradients, Held, Wanted, evaluate};
 use super::family::{Dispersion, DispersionRows, Family, Mean};
 use super::problem::Problem;
 use crate::math::{Float, Kernel, dispatch};
@@ -107,7 +107,7 @@ fn connect<T: Float>(problem: Problem, tracked: &[(Port, &Tensor)]) -> Result<Te
         wanted.add(*port);
     }
     let (log_prob, gradients) =
-        problem.with_numbers(|x| evaluate::<T>(&problem, x, wanted, None))?;
+        problem.with_numbers(|x| evaluate::<T>(&problem, x, Held::default(), wanted, None))?;
     let n = problem.n;
     let state = Arc::new(State {
         problem,
@@ -170,7 +170,7 @@ impl<T: Float> State<T> {
         wanted.add(port);
         let (_, mut gradients) = self
             .problem
-            .with_numbers(|x| evaluate(&self.problem, x, wanted, weights))?;
+            .with_numbers(|x| evaluate(&self.problem, x, Held::default(), wanted, weights))?;
         Ok(gradients.take(port).unwrap_or_default())
     }
 }
@@ -219,7 +219,7 @@ impl<T: Float> CustomOp1 for PortOp<T> {
 }
 
 /// Multiplies row `i` by `weights[i]`. What becomes too small to matter becomes 0.
-fn scale_rows<T: Float>(values: &mut [T], width: usize, weights: &[T]) {
+pub(super) fn scale_rows<T: Float>(values: &mut [T], width: usize, weights: &[T]) {
     const CHUNK: usize = 1 << 14;
     if width == 0 {
         return;

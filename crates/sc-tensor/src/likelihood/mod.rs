@@ -3,6 +3,7 @@
 //! [`log_prob`] is the fused kernel: one pass over the minibatch computes the log-probability of every cell and, for the
 //! tensors that are tracked by the graph, the gradients; `backward` then only scales them by the gradient of each cell. The
 //! counts stay sparse: a zero costs its closed form, and the gamma functions are computed for stored entries only.
+//! [`log_prob_linear`] takes the last linear layers of a decoder in as well.
 //! [`log_prob_composed`] is the same made of plain tensor operations; it runs on every device, and checks the other one.
 //!
 //! # Equations
@@ -26,6 +27,8 @@ mod entry;
 mod evaluate;
 mod family;
 mod graph;
+mod head;
+mod head_graph;
 mod kl;
 mod moments;
 mod problem;
@@ -38,6 +41,7 @@ pub use composed::log_prob_composed;
 pub use entry::log_prob_of;
 pub use family::{Dispersion, DispersionRows, Family, Mean};
 pub use graph::log_prob;
+pub use head::{Layer, LinearMean, log_prob_linear};
 pub use kl::{kl_normal, kl_standard_normal};
 pub use moments::{negative_binomial_variance, zero_inflated_mean, zero_inflated_variance};
 pub use sample::{sample, sample_one};

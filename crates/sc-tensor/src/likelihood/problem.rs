@@ -28,7 +28,8 @@ pub(super) struct Problem {
     pub(super) g: usize,
     pub(super) dtype: DType,
     pub(super) mean_kind: MeanKind,
-    pub(super) mean: Tensor,
+    /// `None` where the kernel computes it.
+    pub(super) mean: Option<Tensor>,
     pub(super) log_library: Option<Tensor>,
     pub(super) log_theta: Option<Tensor>,
     pub(super) rows: DispersionRows,
@@ -44,6 +45,17 @@ fn shape_error(what: &'static str, found: &[usize], expected: impl Into<String>)
     }
 }
 
+/// The tensor out of the graph, contiguous, if it has the type that all have.
+pub(super) fn plain(t: &Tensor, dtype: DType) -> Result<Tensor> {
+    if t.dtype() != dtype {
+        return Err(Error::DType {
+            op: "log_prob, all tensors of one type",
+            found: t.dtype(),
+        });
+    }
+    Ok(t.detach().contiguous()?)
+}
+
 impl Problem {
     /// Checks shapes and types. The tensors become contiguous and leave the graph.
     pub(super) fn new(
@@ -53,8 +65,34 @@ impl Problem {
         dispersion: Option<&Dispersion<'_>>,
         dropout: Option<&Tensor>,
     ) -> Result<Self> {
+        let kind = match mean {
+            Mean::Rate(_) => MeanKind::Rate,
+            Mean::Softmax { .. } => MeanKind::Softmax,
+            Mean::Softplus { .. } => MeanKind::Softplus,
+        };
         let tensor = mean.tensor();
-        let dtype = tensor.dtype();
+        let mut problem = Self::of_dims(
+            family,
+            x,
+            (kind, tensor.dims(), tensor.dtype()),
+            mean.log_library(),
+            dispersion,
+            dropout.map(Tensor::dims),
+        )?;
+        problem.mean = Some(plain(tensor, problem.dtype)?);
+        problem.dropout = dropout.map(|t| plain(t, problem.dtype)).transpose()?;
+        Ok(problem)
+    }
+
+    /// The same, without the `[N, G]` tensors: the dimensions that they have or would have are enough.
+    pub(super) fn of_dims(
+        family: Family,
+        x: &Arc<Csr>,
+        (kind, dims, dtype): (MeanKind, &[usize], DType),
+        log_library: Option<&Tensor>,
+        dispersion: Option<&Dispersion<'_>>,
+        dropout: Option<&[usize]>,
+    ) -> Result<Self> {
         if !matches!(dtype, DType::F32 | DType::F64) {
             return Err(Error::DType {
                 op: OP,
@@ -62,7 +100,7 @@ impl Problem {
             });
         }
         let g = x.n_cols();
-        let (n, width) = match tensor.dims() {
+        let (n, width) = match dims {
             &[n, width] => (n, width),
             other => return Err(shape_error("the mean", other, format!("[N, {g}]"))),
         };
@@ -73,18 +111,9 @@ impl Problem {
         };
         if width != g || !whole {
             let expected = format!("[N, {g}] with N a multiple of {}", x.n_rows());
-            return Err(shape_error("the mean", tensor.dims(), expected));
+            return Err(shape_error("the mean", dims, expected));
         }
-        let plain = |t: &Tensor| -> Result<Tensor> {
-            if t.dtype() != dtype {
-                return Err(Error::DType {
-                    op: "log_prob, all tensors of one type",
-                    found: t.dtype(),
-                });
-            }
-            Ok(t.detach().contiguous()?)
-        };
-        let log_library = mean.log_library();
+        let plain = |t: &Tensor| plain(t, dtype);
         if let Some(l) = log_library
             && l.dims() != [n]
             && l.dims() != [n, 1]
@@ -94,13 +123,13 @@ impl Problem {
         }
         check_dispersion(family, x, n, dispersion)?;
         match dropout {
-            Some(t) if !family.has_dropout() || t.dims() != [n, g] => {
+            Some(dims) if !family.has_dropout() || dims != [n, g] => {
                 let expected = if family.has_dropout() {
                     format!("[{n}, {g}]")
                 } else {
                     format!("none: {family:?} has no dropout")
                 };
-                return Err(shape_error("dropout_logits", t.dims(), expected));
+                return Err(shape_error("dropout_logits", dims, expected));
             }
             None if family.has_dropout() => {
                 return Err(shape_error("dropout_logits", &[], format!("[{n}, {g}]")));
@@ -113,16 +142,12 @@ impl Problem {
             n,
             g,
             dtype,
-            mean_kind: match mean {
-                Mean::Rate(_) => MeanKind::Rate,
-                Mean::Softmax { .. } => MeanKind::Softmax,
-                Mean::Softplus { .. } => MeanKind::Softplus,
-            },
-            mean: plain(tensor)?,
+            mean_kind: kind,
+            mean: None,
             log_library: log_library.map(plain).transpose()?,
             log_theta: dispersion.map(|d| plain(d.log_theta)).transpose()?,
             rows: dispersion.map_or(DispersionRows::Shared, |d| d.rows.clone()),
-            dropout: dropout.map(plain).transpose()?,
+            dropout: None,
         })
     }
 
@@ -202,10 +227,15 @@ fn check_dispersion(
 
 /// The numbers of a [`Problem`].
 pub(super) struct Numbers<'a, T> {
-    pub(super) mean: &'a [T],
+    /// `None` if they stand where the gradients will be.
+    pub(super) mean: Option<&'a [T]>,
     pub(super) log_library: Option<&'a [T]>,
     pub(super) log_theta: Option<&'a [T]>,
+    /// As `mean`.
     pub(super) dropout: Option<&'a [T]>,
+    /// What is still to be added to each row of `mean` and `dropout`.
+    pub(super) mean_bias: Option<&'a [T]>,
+    pub(super) dropout_bias: Option<&'a [T]>,
 }
 
 impl Problem {
@@ -214,15 +244,17 @@ impl Problem {
         &self,
         f: impl FnOnce(&Numbers<'_, T>) -> R,
     ) -> candle_core::Result<R> {
-        with_slice(Some(&self.mean), |mean| {
+        with_slice(self.mean.as_ref(), |mean| {
             with_slice(self.log_library.as_ref(), |log_library| {
                 with_slice(self.log_theta.as_ref(), |log_theta| {
                     with_slice(self.dropout.as_ref(), |dropout| {
                         f(&Numbers {
-                            mean: mean.unwrap_or(&[]),
+                            mean,
                             log_library,
                             log_theta,
                             dropout,
+                            mean_bias: None,
+                            dropout_bias: None,
                         })
                     })
                 })

@@ -16,13 +16,13 @@ pub(super) struct Plan<'a, T> {
 }
 
 /// The memory that one thread works in.
-pub(super) struct Scratch<T> {
+pub(super) struct RowScratch<T> {
     block: Box<Block<T>>,
     lists: Box<Lists<T>>,
     exps: Vec<T>,
 }
 
-impl<T: Float> Scratch<T> {
+impl<T: Float> RowScratch<T> {
     pub(super) fn new(problem: &Problem) -> Self {
         let softmax = problem.mean_kind == MeanKind::Softmax;
         Self {
@@ -33,34 +33,46 @@ impl<T: Float> Scratch<T> {
     }
 }
 
-/// Where the gradients of one cell go, each G long.
-pub(super) struct RowGradients<'a, T> {
-    pub(super) mean: Option<&'a mut [T]>,
+/// One cell, each array G long.
+pub(super) struct Row<'a, T> {
+    /// The mean or its logits (to which the bias is still to be added), overwritten by the gradient.
+    pub(super) mean: &'a mut [T],
+    /// The dropout logits, in the same way.
     pub(super) dropout: Option<&'a mut [T]>,
+    /// Where the gradient by `log_theta` goes.
     pub(super) log_theta: Option<&'a mut [T]>,
-    /// `log_theta` is a sum over cells, to which this one is added with this weight.
-    pub(super) weight: Option<T>,
+    /// `log_theta` is a sum over cells.
+    pub(super) theta_is_sum: bool,
+    /// With which this cell enters sums over cells.
+    pub(super) weight: T,
+    /// Sums over cells of the gradients by mean and dropout logits.
+    pub(super) mean_bias: Option<&'a mut [T]>,
+    pub(super) dropout_bias: Option<&'a mut [T]>,
 }
 
 /// The log-probability of cell `i`, and its derivative by the log-library.
 pub(super) fn row<T: Float, const GRAD: bool>(
     plan: &Plan<'_, T>,
-    scratch: &mut Scratch<T>,
+    scratch: &mut RowScratch<T>,
     i: usize,
-    out: &mut RowGradients<'_, T>,
+    out: &mut Row<'_, T>,
 ) -> (f64, f64) {
     let (p, numbers) = (plan.problem, plan.numbers);
-    let values = &numbers.mean[i * p.g..][..p.g];
     let log_library = numbers.log_library.map_or(0.0, |l| l[i].wide());
-    let Scratch { block, lists, exps } = scratch;
+    let RowScratch { block, lists, exps } = scratch;
     let (mut max, mut sum) = (T::ZERO, 1.0);
     if p.mean_kind == MeanKind::Softmax {
         dispatch(SoftmaxExps {
-            logits: values,
+            logits: &mut *out.mean,
+            bias: numbers.mean_bias,
             exps: &mut *exps,
             max: &mut max,
             sum: &mut sum,
         });
+    } else if let Some(bias) = numbers.mean_bias {
+        for (m, &b) in out.mean.iter_mut().zip(bias) {
+            *m += b;
+        }
     }
     let scale = log_library.exp() / sum;
     let log_scale = log_library - max.wide() - sum.ln();
@@ -76,6 +88,15 @@ pub(super) fn row<T: Float, const GRAD: bool>(
             .count();
         let stored = (&genes[first..seen], &counts[first..seen]);
         fill(plan, block, i, start, n, stored);
+        if let Some(dropout) = out.dropout.as_deref() {
+            block.logit[..n].copy_from_slice(&dropout[range.clone()]);
+            if let Some(bias) = numbers.dropout_bias {
+                for (l, &b) in block.logit[..n].iter_mut().zip(&bias[range.clone()]) {
+                    *l += b;
+                }
+            }
+        }
+        let values = &*out.mean;
         let source = if p.mean_kind == MeanKind::Softmax {
             &*exps
         } else {
@@ -100,38 +121,33 @@ pub(super) fn row<T: Float, const GRAD: bool>(
             };
             totals[0] += lists.apply::<GRAD>(p.family, block, start, stored, chain, log_mu);
         }
-        let weight = out.weight;
-        let log_theta = out.log_theta.as_deref_mut();
+        let softmax = p.mean_kind == MeanKind::Softmax;
         dispatch(Finish::<T, GRAD> {
             block: &mut *block,
             n,
             softplus: p.mean_kind == MeanKind::Softplus,
-            accumulate: log_theta
-                .zip(weight)
-                .map(|(sum, w)| (&mut sum[range.clone()], w)),
+            theta_is_sum: out.theta_is_sum,
+            weight: out.weight,
+            mean: &mut out.mean[range.clone()],
+            dropout: out.dropout.as_deref_mut().map(|t| &mut t[range.clone()]),
+            log_theta: out.log_theta.as_deref_mut().map(|t| &mut t[range.clone()]),
+            // The gradient of a softmax is not finished yet.
+            mean_bias: (out.mean_bias.as_deref_mut().filter(|_| !softmax))
+                .map(|t| &mut t[range.clone()]),
+            dropout_bias: (out.dropout_bias.as_deref_mut()).map(|t| &mut t[range.clone()]),
             totals: &mut totals,
         });
-        if GRAD {
-            copy(out.mean.as_deref_mut(), &block.by_mean, &range);
-            copy(out.dropout.as_deref_mut(), &block.by_logit, &range);
-            if weight.is_none() {
-                copy(out.log_theta.as_deref_mut(), &block.by_log_theta, &range);
-            }
-        }
     }
-    if p.mean_kind == MeanKind::Softmax
-        && let Some(grad) = out.mean.as_deref_mut()
-    {
-        let factor = T::of(totals[1] / sum);
-        dispatch(SoftmaxGradient { exps, factor, grad });
+    if GRAD && p.mean_kind == MeanKind::Softmax {
+        dispatch(SoftmaxGradient {
+            exps,
+            factor: T::of(totals[1] / sum),
+            grad: &mut *out.mean,
+            weight: out.weight,
+            bias: out.mean_bias.as_deref_mut(),
+        });
     }
     (totals[0], totals[1])
-}
-
-fn copy<T: Float>(out: Option<&mut [T]>, from: &[T; BLOCK], range: &std::ops::Range<usize>) {
-    if let Some(out) = out {
-        out[range.clone()].copy_from_slice(&from[..range.len()]);
-    }
 }
 
 /// ln(softplus(l)), where softplus(l) = e^l (1 - e^l / 2 + ...) for small l.
@@ -170,9 +186,6 @@ fn fill<T: Float>(
             }
         }
     }
-    if let Some(dropout) = numbers.dropout {
-        block.logit[..n].copy_from_slice(&dropout[i * p.g + start..][..n]);
-    }
 }
 
 /// The sum, in `f64` from blocks of 256 on, with a fixed order whatever the instruction set.
@@ -197,9 +210,10 @@ pub(super) fn sum<T: Float>(values: &[T]) -> f64 {
     total
 }
 
-/// `exps = exp(logits - max)` and their sum.
+/// `logits += bias`, `exps = exp(logits - max)` and their sum.
 struct SoftmaxExps<'a, T> {
-    logits: &'a [T],
+    logits: &'a mut [T],
+    bias: Option<&'a [T]>,
     exps: &'a mut [T],
     max: &'a mut T,
     sum: &'a mut f64,
@@ -208,6 +222,11 @@ struct SoftmaxExps<'a, T> {
 impl<T: Float> Kernel for SoftmaxExps<'_, T> {
     #[inline(always)]
     fn run<const FMA: bool>(self) {
+        if let Some(bias) = self.bias {
+            for (l, &b) in self.logits.iter_mut().zip(bias) {
+                *l += b;
+            }
+        }
         let mut lanes = [T::NEG_INFINITY; LANES];
         let (whole, rest) = self.logits.as_chunks::<LANES>();
         for chunk in whole {
@@ -226,7 +245,7 @@ impl<T: Float> Kernel for SoftmaxExps<'_, T> {
         for lane in lanes {
             max = if lane > max { lane } else { max };
         }
-        for (e, &l) in self.exps.iter_mut().zip(self.logits) {
+        for (e, &l) in self.exps.iter_mut().zip(&*self.logits) {
             *e = (l - max).exp_lane::<FMA>();
         }
         *self.max = max;
@@ -239,6 +258,9 @@ struct SoftmaxGradient<'a, T> {
     exps: &'a [T],
     factor: T,
     grad: &'a mut [T],
+    weight: T,
+    /// Sum over cells.
+    bias: Option<&'a mut [T]>,
 }
 
 impl<T: Float> Kernel for SoftmaxGradient<'_, T> {
@@ -246,8 +268,25 @@ impl<T: Float> Kernel for SoftmaxGradient<'_, T> {
     fn run<const FMA: bool>(self) {
         let factor = -self.factor;
         for (g, &e) in self.grad.iter_mut().zip(self.exps) {
-            *g = e.fma::<FMA>(factor, *g);
+            *g = flushed(e.fma::<FMA>(factor, *g));
         }
+        if let Some(bias) = self.bias {
+            accumulate::<T, FMA>(bias, self.grad, self.weight);
+        }
+    }
+}
+
+/// What is too small to matter becomes 0: products with it would be subnormal, which is slow.
+#[inline(always)]
+fn flushed<T: Float>(v: T) -> T {
+    if v.absolute() < T::TINY { T::ZERO } else { v }
+}
+
+/// `sum += weight * values`
+#[inline(always)]
+fn accumulate<T: Float, const FMA: bool>(sum: &mut [T], values: &[T], weight: T) {
+    for (s, &v) in sum.iter_mut().zip(values) {
+        *s = v.fma::<FMA>(weight, *s);
     }
 }
 
@@ -256,7 +295,13 @@ struct Finish<'a, T, const GRAD: bool> {
     block: &'a mut Block<T>,
     n: usize,
     softplus: bool,
-    accumulate: Option<(&'a mut [T], T)>,
+    theta_is_sum: bool,
+    weight: T,
+    mean: &'a mut [T],
+    dropout: Option<&'a mut [T]>,
+    log_theta: Option<&'a mut [T]>,
+    mean_bias: Option<&'a mut [T]>,
+    dropout_bias: Option<&'a mut [T]>,
     totals: &'a mut [f64; 2],
 }
 
@@ -274,10 +319,26 @@ impl<T: Float, const GRAD: bool> Kernel for Finish<'_, T, GRAD> {
                 b.by_mean[i] *= b.chain[i];
             }
         }
-        if let Some((out, weight)) = self.accumulate {
-            for (o, &v) in out.iter_mut().zip(&b.by_log_theta[..n]) {
-                *o = v.fma::<FMA>(weight, *o);
+        for (out, &v) in self.mean.iter_mut().zip(&b.by_mean[..n]) {
+            *out = flushed(v);
+        }
+        if let Some(bias) = self.mean_bias {
+            accumulate::<T, FMA>(bias, self.mean, self.weight);
+        }
+        if let Some(out) = self.dropout {
+            for (out, &v) in out.iter_mut().zip(&b.by_logit[..n]) {
+                *out = flushed(v);
             }
+        }
+        if let Some(bias) = self.dropout_bias {
+            accumulate::<T, FMA>(bias, &b.by_logit[..n], self.weight);
+        }
+        match self.log_theta {
+            Some(sum) if self.theta_is_sum => {
+                accumulate::<T, FMA>(sum, &b.by_log_theta[..n], self.weight);
+            }
+            Some(out) => out.copy_from_slice(&b.by_log_theta[..n]),
+            None => {}
         }
     }
 }

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use super::composed;
 use super::reduce::sum_rows_kernel;
 use super::sparse_input::{BLOCK, SparseInput, Stored};
+use crate::pool;
 use crate::kernel::{self, Arg, Kernel, View, by_dtype};
 use crate::simd::GatherAxpy;
 use crate::{Error, Result};
@@ -208,7 +209,7 @@ fn weight_gradient<T: Stored>(
     let (n, g) = (x.n_rows(), x.n_cols());
     let view = View::new(grad);
     let grad = view.slice::<T>()?;
-    let mut dw = vec![T::ZERO; w_t.elem_count()];
+    let mut dw = pool::take::<T>(w_t.elem_count());
     if o == 0 {
         return kernel::tensor(dw, w_t.shape());
     }
@@ -218,6 +219,7 @@ fn weight_gradient<T: Stored>(
         columns.load(x, k);
         for (j, out) in dw.chunks_exact_mut(o).enumerate() {
             let (cells, values) = columns.get(j);
+            out.fill(T::ZERO);
             arch.dispatch(GatherAxpy {
                 out,
                 values: |e: usize| values[e],
@@ -242,6 +244,7 @@ fn weight_gradient<T: Stored>(
         let view = View::new(extra);
         let extra = view.slice::<T>()?;
         kernel::for_rows(rest, o, |e, out| {
+            out.fill(T::ZERO);
             arch.dispatch(GatherAxpy {
                 out,
                 values: |i: usize| extra[i * width + e],

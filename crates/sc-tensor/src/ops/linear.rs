@@ -1,9 +1,10 @@
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, Layout, Shape, Tensor};
+use candle_core::{CpuStorage, Shape, Tensor};
 
 use super::composed;
 use super::reduce::sum_rows_kernel;
-use crate::kernel::{self, Arg, Kernel, Real, by_dtype};
+use crate::kernel::{self, Arg, Kernel, Real, View, by_dtype};
+use crate::matmul::{Matrix, product};
+use crate::pool::Pooled;
 use crate::{Error, Result};
 
 /// A linear layer: `y = x w^T + b`.
@@ -66,16 +67,8 @@ impl Kernel for Linear {
             *last = o;
         }
         let n = dims.iter().product::<usize>() / o.max(1);
-        let ((xs, xl), (ws, wl)) = (x.storage(), w.storage());
-        let x_2d = Layout::contiguous_with_offset((n, i), xl.start_offset());
-        let mut y = xs.matmul(ws, (1, n, o, i), &x_2d, &wl.transpose(0, 1)?)?;
-        if let Some(b) = args.get(2) {
-            match &mut y {
-                CpuStorage::F32(y) => add_bias(y, b.slice()?),
-                CpuStorage::F64(y) => add_bias(y, b.slice()?),
-                _ => {}
-            }
-        }
+        let bias = args.get(2);
+        let y = by_dtype!("linear", x.dtype(), forward(x, w, bias, (n, o, i)))?;
         Ok((y, dims.into()))
     }
 
@@ -90,20 +83,61 @@ impl Kernel for Linear {
         let (o, i) = w.dims2()?;
         let n = grad.elem_count() / o.max(1);
         let g = grad.reshape((n, o))?;
-        let dx = match needs[0] {
-            true => Some(g.matmul(w)?.reshape(x.shape())?),
-            false => None,
-        };
-        let dw = match needs[1] {
-            true => Some(g.t()?.matmul(&x.reshape((n, i))?)?),
-            false => None,
-        };
+        let (dx, dw) = by_dtype!(
+            "linear",
+            g.dtype(),
+            products(&g, x, w, (n, o, i), [needs[0], needs[1]])
+        )?;
         let db = match needs.get(2) {
             Some(true) => Some(by_dtype!("linear", g.dtype(), sum_rows_kernel(&g))?),
             _ => None,
         };
         Ok(vec![dx, dw, db])
     }
+}
+
+fn forward<T: Pooled>(
+    x: &Arg<'_>,
+    w: &Arg<'_>,
+    bias: Option<&Arg<'_>>,
+    (n, o, i): (usize, usize, usize),
+) -> candle_core::Result<CpuStorage> {
+    let (x, w) = (
+        Matrix::new(x.slice::<T>()?, n, i)?,
+        Matrix::new(w.slice()?, o, i)?,
+    );
+    let mut y = product(x, w.t())?;
+    if let Some(bias) = bias {
+        add_bias(&mut y, bias.slice()?);
+    }
+    Ok(T::to_cpu_storage_owned(y))
+}
+
+/// `dx = g w` and `dw = g^T x`, those that are needed.
+fn products<T: Pooled>(
+    g: &Tensor,
+    x: &Tensor,
+    w: &Tensor,
+    (n, o, i): (usize, usize, usize),
+    needs: [bool; 2],
+) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+    let views = [g, x, w].map(View::new);
+    let grad = Matrix::new(views[0].slice::<T>()?, n, o)?;
+    let dx = match needs[0] {
+        true => {
+            let dx = product(grad, Matrix::new(views[2].slice()?, o, i)?)?;
+            Some(kernel::tensor(dx, x.shape())?)
+        }
+        false => None,
+    };
+    let dw = match needs[1] {
+        true => {
+            let dw = product(grad.t(), Matrix::new(views[1].slice()?, n, i)?)?;
+            Some(kernel::tensor(dw, w.shape())?)
+        }
+        false => None,
+    };
+    Ok((dx, dw))
 }
 
 fn add_bias<T: Real>(y: &mut [T], b: &[T]) {

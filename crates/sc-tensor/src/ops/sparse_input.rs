@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use sc_data::Csr;
 
 use crate::Result;
-use crate::kernel::Real;
+use crate::pool::Pooled;
 
 /// Genes per block: the part of a weight that is worked on at a time stays in the second-level cache.
 pub(super) const BLOCK: usize = 256;
@@ -169,7 +169,7 @@ impl SparseInput {
 }
 
 /// The stored values in the precision of the computation.
-pub(super) trait Stored: Real {
+pub(super) trait Stored: Pooled {
     /// Those of `x`.
     fn stored(x: &SparseInput) -> &[Self];
 }

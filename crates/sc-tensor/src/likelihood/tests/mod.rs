@@ -3,6 +3,7 @@
 mod behaviour;
 mod entries;
 mod golden;
+mod head;
 mod npz;
 mod twin;
 
