@@ -19,7 +19,7 @@ use sc_examples::report::Table;
 use sc_examples::view::{View, mixing_by_chance};
 use sc_examples::{output_dir, test_data};
 use sc_io::h5ad::WriteOptions;
-use sc_latent::{Cells, Likelihood, Scvi, Setup};
+use sc_latent::{Cells, Likelihood, NonInteger, Scvi, Setup};
 use sc_model::KlWarmup;
 use sc_model::train::{ProgressBar, TrainConfig};
 use sc_preprocess::{HvgFlavor, highly_variable_genes, log1p, normalize_total, pca};
@@ -71,11 +71,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         ..Setup::default()
     };
     let cells = Cells::new(&subset, &setup)?;
-    cells.check_counts(true, false)?;
     let params = Scvi::params(&cells)
         .n_latent(DIMENSIONS)
         .likelihood(Likelihood::Nb)
         .check()?;
+    cells.check_counts(params.config(), NonInteger::Refuse)?;
     let mut model = params.init(&Device::Cpu, SEED)?;
 
     // 5. Training on nine cells in ten; the tenth says how well the model knows cells that it has not seen.

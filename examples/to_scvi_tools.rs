@@ -16,6 +16,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let model = Scvi::load(&model, &Device::Cpu)?;
     model.save_scvi_tools(&out)?;
-    println!("{out}/model.pt: {} parameters", model.parameters().n_trainable());
+    println!(
+        "{out}/model.pt: {} parameters",
+        model.parameters().n_trainable()
+    );
     Ok(())
 }

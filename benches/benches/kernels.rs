@@ -19,7 +19,10 @@ const HIDDEN: usize = 128;
 const SHAPES: [(usize, f64); 2] = [(2_000, 0.35), (16_000, 0.12)];
 
 fn normal(name: &str, shape: (usize, usize)) -> Var {
-    let t = Rng::new(0).stream(name).normal(shape, DType::F32, &Device::Cpu).unwrap();
+    let t = Rng::new(0)
+        .stream(name)
+        .normal(shape, DType::F32, &Device::Cpu)
+        .unwrap();
     Var::from_tensor(&(t * 0.1).unwrap()).unwrap()
 }
 
@@ -28,7 +31,11 @@ fn minibatch(genes: usize, stored: f64) -> Arc<Csr> {
 }
 
 fn library(x: &Csr) -> Tensor {
-    let logs: Vec<f32> = x.row_sums().iter().map(|s| s.max(1.0).ln() as f32).collect();
+    let logs: Vec<f32> = x
+        .row_sums()
+        .iter()
+        .map(|s| s.max(1.0).ln() as f32)
+        .collect();
     Tensor::from_vec(logs, x.n_rows(), &Device::Cpu).unwrap()
 }
 
@@ -41,7 +48,13 @@ fn sparse_layer(c: &mut Criterion) {
         group.bench_function(BenchmarkId::from_parameter(genes), |b| {
             b.iter(|| {
                 let input = ops::SparseInput::log1p(x.clone());
-                backward(&ops::csr_linear(&input, &w, None, None).unwrap().sum_all().unwrap()).unwrap()
+                backward(
+                    &ops::csr_linear(&input, &w, None, None)
+                        .unwrap()
+                        .sum_all()
+                        .unwrap(),
+                )
+                .unwrap()
             });
         });
     }
@@ -71,12 +84,18 @@ fn likelihoods(c: &mut Criterion) {
         for (genes, stored) in SHAPES {
             let x = minibatch(genes, stored);
             let log_library = library(&x);
-            let (logits, dropout) = (normal("scale", (CELLS, genes)), normal("dropout", (CELLS, genes)));
+            let (logits, dropout) = (
+                normal("scale", (CELLS, genes)),
+                normal("dropout", (CELLS, genes)),
+            );
             let log_theta = normal("theta", (1, genes));
             group.throughput(Throughput::Elements((CELLS * genes) as u64));
             group.bench_function(BenchmarkId::from_parameter(genes), |b| {
                 b.iter(|| {
-                    let mean = Mean::Softmax { logits: &logits, log_library: &log_library };
+                    let mean = Mean::Softmax {
+                        logits: &logits,
+                        log_library: &log_library,
+                    };
                     let dispersion = Dispersion::shared(&log_theta);
                     let dispersion = family.has_dispersion().then_some(&dispersion);
                     let dropout = family.has_dropout().then_some(dropout.as_tensor());
@@ -95,7 +114,11 @@ fn functions(c: &mut Criterion) {
     group.throughput(Throughput::Elements(values.len() as u64));
     let mut time = |name: &str, f: fn(&mut [f32])| {
         group.bench_function(name, |b| {
-            b.iter_batched_ref(|| values.clone(), |v| f(v), criterion::BatchSize::LargeInput);
+            b.iter_batched_ref(
+                || values.clone(),
+                |v| f(v),
+                criterion::BatchSize::LargeInput,
+            );
         });
     };
     time("exp", math::exp);

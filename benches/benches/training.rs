@@ -16,7 +16,11 @@ fn epoch(c: &mut Criterion) {
     group.sample_size(10);
     for (genes, stored) in [(2_000, 0.35), (16_000, 0.12)] {
         let cells = Cells::plain(sc_benches::counts(1280, genes, stored, 0));
-        let mut model = Scvi::params(&cells).check().unwrap().init(&Device::Cpu, 0).unwrap();
+        let mut model = Scvi::params(&cells)
+            .check()
+            .unwrap()
+            .init(&Device::Cpu, 0)
+            .unwrap();
         let mut config = TrainConfig::default();
         config.max_epochs = Some(1);
         config.split.train_size = Some(1.0);
@@ -31,9 +35,19 @@ fn epoch(c: &mut Criterion) {
 fn adam(c: &mut Criterion) {
     let n = 128 * 16_000;
     let (p, params) =
-        build_params::<_, sc_model::Error>(&Device::Cpu, DType::F32, &Rng::new(0), |b| b.param("w", n, Init::Normal(1.0)))
-            .unwrap();
-    let grads = p.var().as_tensor().sqr().unwrap().sum_all().unwrap().backward().unwrap();
+        build_params::<_, sc_model::Error>(&Device::Cpu, DType::F32, &Rng::new(0), |b| {
+            b.param("w", n, Init::Normal(1.0))
+        })
+        .unwrap();
+    let grads = p
+        .var()
+        .as_tensor()
+        .sqr()
+        .unwrap()
+        .sum_all()
+        .unwrap()
+        .backward()
+        .unwrap();
     let mut optimizer = Optimizer::new(OptimizerKind::default(), &params);
     let mut group = c.benchmark_group("adam");
     group.throughput(Throughput::Elements(n as u64));

@@ -16,12 +16,23 @@ pub fn counts(n: usize, g: usize, stored: f64, seed: u64) -> Csr {
     rng.stream("cells").fill_normal(&mut log_sizes);
     // P(x > 0) = mu / (1 + mu) for theta = 1; find the level at which its mean over genes is what was asked for.
     let share = |level: f64| {
-        log_means.iter().map(|m| { let mu = (1.6 * m + level).exp(); mu / (1.0 + mu) }).sum::<f64>() / g.max(1) as f64
+        log_means
+            .iter()
+            .map(|m| {
+                let mu = (1.6 * m + level).exp();
+                mu / (1.0 + mu)
+            })
+            .sum::<f64>()
+            / g.max(1) as f64
     };
     let (mut low, mut high) = (-20.0, 20.0);
     for _ in 0..60 {
         let middle = (low + high) / 2.0;
-        if share(middle) < stored { low = middle } else { high = middle }
+        if share(middle) < stored {
+            low = middle
+        } else {
+            high = middle
+        }
     }
     let rows: Vec<(Vec<u32>, Vec<f32>)> = (0..n)
         .into_par_iter()

@@ -1,5 +1,11 @@
 //! What the tests that cross crates share: where the big reference files are, and how to read NumPy's archives.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr
+)]
 
 mod npz;
 
@@ -27,7 +33,10 @@ pub fn worst(found: &[f64], expected: &[f64], scale: impl Fn(f64) -> f64) -> f64
     assert_eq!(found.len(), expected.len(), "lengths differ");
     let mut worst = 0.0f64;
     for (i, (&f, &e)) in found.iter().zip(expected).enumerate() {
-        assert!(f.is_finite() == e.is_finite(), "entry {i}: {f} instead of {e}");
+        assert!(
+            f.is_finite() == e.is_finite(),
+            "entry {i}: {f} instead of {e}"
+        );
         if e.is_finite() {
             worst = worst.max((f - e).abs() / scale(e));
         }

@@ -31,7 +31,11 @@ impl Npz {
     }
 
     pub fn get(&self, name: &str) -> &[f64] {
-        &self.0.get(name).unwrap_or_else(|| panic!("no array {name}")).1
+        &self
+            .0
+            .get(name)
+            .unwrap_or_else(|| panic!("no array {name}"))
+            .1
     }
 
     pub fn shape(&self, name: &str) -> &[usize] {
@@ -49,11 +53,20 @@ fn parse(bytes: &[u8]) -> Option<(Vec<usize>, Vec<f64>)> {
     let (len, start) = if bytes[6] == 1 {
         (u16::from_le_bytes([bytes[8], bytes[9]]) as usize, 10)
     } else {
-        (u32::from_le_bytes(bytes[8..12].try_into().unwrap()) as usize, 12)
+        (
+            u32::from_le_bytes(bytes[8..12].try_into().unwrap()) as usize,
+            12,
+        )
     };
     let header = std::str::from_utf8(&bytes[start..start + len]).unwrap();
     let data = &bytes[start + len..];
-    let after = |key: &str| header.split(key).nth(1).unwrap().trim_start_matches([' ', ':', '\'']);
+    let after = |key: &str| {
+        header
+            .split(key)
+            .nth(1)
+            .unwrap()
+            .trim_start_matches([' ', ':', '\''])
+    };
     let descr = after("'descr'").split('\'').next().unwrap().to_owned();
     let fortran = after("'fortran_order'").starts_with("True");
     let shape: Vec<usize> = after("'shape'")

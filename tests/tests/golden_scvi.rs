@@ -1,18 +1,30 @@
 //! Every SCVI and LinearSCVI model that scvi-tools saved for us, against the numbers that scvi-tools computed.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr
+)]
 
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use sc_data::AnnData;
-use sc_latent::{Cells, Decoder, Expression, LibrarySize, Likelihood, Minibatch, Noise, Parity, Scvi};
+use sc_latent::{
+    Cells, Decoder, Expression, LibrarySize, Likelihood, Minibatch, Noise, Parity, Scvi,
+};
 use sc_model::{Mode, Optimizer, OptimizerKind};
 use sc_tensor::rng::Rng;
 use sc_tests::{Npz, shared, worst, worst_relative};
 
 /// Names of the model folder, the data and the expected numbers.
 fn small(name: &str) -> (String, &'static str, String) {
-    (format!("small_models/{name}"), "data/small.h5ad", format!("expected_small/{name}"))
+    (
+        format!("small_models/{name}"),
+        "data/small.h5ad",
+        format!("expected_small/{name}"),
+    )
 }
 
 fn large(name: &str, data: &'static str) -> (String, &'static str, String) {
@@ -63,7 +75,10 @@ impl Case {
         let golden = root.join("golden/scvi");
         let json = std::fs::read_to_string(golden.join(format!("{expected}.json"))).unwrap();
         let dir = golden.join(model);
-        let load = |dtype| Scvi::from_scvi_tools_with_dtype(&dir, &Device::Cpu, dtype).unwrap_or_else(|e| panic!("{model}: {e}"));
+        let load = |dtype| {
+            Scvi::from_scvi_tools_with_dtype(&dir, &Device::Cpu, dtype)
+                .unwrap_or_else(|e| panic!("{model}: {e}"))
+        };
         Self {
             name: model.clone(),
             data: sc_io::h5ad::read(golden.join(data)).unwrap(),
@@ -79,7 +94,11 @@ impl Case {
     }
 
     fn near(&self, what: &str, error: f64, tolerance: f64) {
-        assert!(error <= tolerance, "{} {what}: off by {error:e}, allowed {tolerance:e}", self.name);
+        assert!(
+            error <= tolerance,
+            "{} {what}: off by {error:e}, allowed {tolerance:e}",
+            self.name
+        );
     }
 }
 
@@ -91,32 +110,61 @@ fn for_each_model(check: impl Fn(&Case)) {
 }
 
 fn values(t: &Tensor) -> Vec<f64> {
-    t.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    t.to_dtype(DType::F64)
+        .unwrap()
+        .flatten_all()
+        .unwrap()
+        .to_vec1()
+        .unwrap()
 }
 
 /// Rows and columns of a matrix that the reference kept.
 fn pick(m: &ndarray::Array2<f32>, rows: &[usize], columns: &[usize]) -> Vec<f64> {
-    rows.iter().flat_map(|&r| columns.iter().map(move |&c| f64::from(m[(r, c)]))).collect()
+    rows.iter()
+        .flat_map(|&r| columns.iter().map(move |&c| f64::from(m[(r, c)])))
+        .collect()
 }
 
 /// Compares with as many rows as the reference kept (gene-wise numbers may be kept once).
-fn compare_matrix(case: &Case, key: &str, found: &ndarray::Array2<f32>, rows: &[usize], genes: &[usize], tolerance: f64) {
+fn compare_matrix(
+    case: &Case,
+    key: &str,
+    found: &ndarray::Array2<f32>,
+    rows: &[usize],
+    genes: &[usize],
+    tolerance: f64,
+) {
     if case.expected.has(key) {
         let rows = &rows[..case.expected.get(key).len() / genes.len()];
-        case.near(key, worst_relative(&pick(found, rows, genes), case.expected.get(key)), tolerance);
+        case.near(
+            key,
+            worst_relative(&pick(found, rows, genes), case.expected.get(key)),
+            tolerance,
+        );
     }
 }
 
 #[test]
 fn latent_space() {
     for_each_model(|case| {
-        if case.single.config().latent_distribution == sc_latent::LatentDistribution::LogisticNormal {
+        if case.single.config().latent_distribution == sc_latent::LatentDistribution::LogisticNormal
+        {
             return; // its mean is one of random draws; the f64 test covers its normal
         }
         let latent = case.single.latent(&case.cells()).unwrap();
         let (m, v) = (case.expected.get("qzm"), case.expected.get("qzv"));
-        let mean: Vec<f64> = latent.mean.iter().map(|&x| f64::from(x)).take(m.len()).collect();
-        let var: Vec<f64> = latent.variance.iter().map(|&x| f64::from(x)).take(v.len()).collect();
+        let mean: Vec<f64> = latent
+            .mean
+            .iter()
+            .map(|&x| f64::from(x))
+            .take(m.len())
+            .collect();
+        let var: Vec<f64> = latent
+            .variance
+            .iter()
+            .map(|&x| f64::from(x))
+            .take(v.len())
+            .collect();
         case.near("qzm", worst(&mean, m, |_| 1.0), 2e-5);
         case.near("qzv", worst_relative(&var, v), 1e-4);
     });
@@ -126,7 +174,10 @@ fn latent_space() {
 fn normalized_expression_and_likelihood_parameters() {
     for_each_model(|case| {
         let cells = case.cells();
-        let (rows, genes) = (case.expected.indices("cells"), case.expected.indices("genes"));
+        let (rows, genes) = (
+            case.expected.indices("cells"),
+            case.expected.indices("genes"),
+        );
         let expression = |library_size, transform_batch: Vec<String>| {
             let mut options = Expression::default();
             options.library_size = library_size;
@@ -137,17 +188,52 @@ fn normalized_expression_and_likelihood_parameters() {
         let size = LibrarySize::Fixed(1e4);
         let key = "normexpr_zmean_lib1e4";
         compare_matrix(case, key, &expression(size, vec![]), &rows, &genes, 1e-4);
-        compare_matrix(case, "normexpr_zmean_latent", &expression(LibrarySize::Latent, vec![]), &rows, &genes, 1e-4);
+        compare_matrix(
+            case,
+            "normexpr_zmean_latent",
+            &expression(LibrarySize::Latent, vec![]),
+            &rows,
+            &genes,
+            1e-4,
+        );
         if let Some(batch) = case.json.get("transform_batch").and_then(|b| b.as_str()) {
             let transformed = expression(size, vec![batch.to_owned()]);
-            compare_matrix(case, &format!("{key}_transform"), &transformed, &rows, &genes, 1e-4);
+            compare_matrix(
+                case,
+                &format!("{key}_transform"),
+                &transformed,
+                &rows,
+                &genes,
+                1e-4,
+            );
             let all = expression(size, case.single.registry().batches.clone());
-            compare_matrix(case, &format!("{key}_transform_all"), &all, &rows, &genes, 1e-4);
+            compare_matrix(
+                case,
+                &format!("{key}_transform_all"),
+                &all,
+                &rows,
+                &genes,
+                1e-4,
+            );
         }
         let parameters = case.single.likelihood_parameters(&cells, None).unwrap();
-        compare_matrix(case, "lik_zmean_mean", &parameters.mean, &rows, &genes, 1e-4);
+        compare_matrix(
+            case,
+            "lik_zmean_mean",
+            &parameters.mean,
+            &rows,
+            &genes,
+            1e-4,
+        );
         if case.single.config().likelihood != Likelihood::Poisson {
-            compare_matrix(case, "lik_zmean_dispersions", &parameters.dispersions, &rows, &genes, 1e-4);
+            compare_matrix(
+                case,
+                "lik_zmean_dispersions",
+                &parameters.dispersions,
+                &rows,
+                &genes,
+                1e-4,
+            );
         }
         if let Some(dropout) = &parameters.dropout {
             compare_matrix(case, "lik_zmean_dropout", dropout, &rows, &genes, 1e-4);
@@ -155,7 +241,11 @@ fn normalized_expression_and_likelihood_parameters() {
         if case.expected.has("latent_library_size_mean") {
             let found = case.single.latent_library_size(&cells).unwrap();
             let expected = case.expected.get("latent_library_size_mean");
-            case.near("latent_library_size_mean", worst_relative(&found[..expected.len()], expected), 1e-4);
+            case.near(
+                "latent_library_size_mean",
+                worst_relative(&found[..expected.len()], expected),
+                1e-4,
+            );
         }
     });
 }
@@ -167,8 +257,18 @@ fn bound_of_each_cell() {
         // Per cell, scvi-tools' get_elbo gives what it averages with the other sign, per-cell values as they are.
         let rec = case.expected.get("rec_zmean_percell");
         case.near("rec", worst_relative(&bound.reconstruction, rec), 2e-5);
-        let total: Vec<f64> = bound.reconstruction.iter().zip(&bound.kl).map(|(r, k)| r + k).collect();
-        let elbo: Vec<f64> = case.expected.get("elbo_zmean_percell").iter().map(|e| e.abs()).collect();
+        let total: Vec<f64> = bound
+            .reconstruction
+            .iter()
+            .zip(&bound.kl)
+            .map(|(r, k)| r + k)
+            .collect();
+        let elbo: Vec<f64> = case
+            .expected
+            .get("elbo_zmean_percell")
+            .iter()
+            .map(|e| e.abs())
+            .collect();
         case.near("elbo", worst_relative(&total, &elbo), 2e-5);
     });
 }
@@ -179,19 +279,29 @@ fn double_precision() {
         let (cells, model, e) = (case.cells(), &case.double, &case.expected);
         let n = e.shape("f64/qzm")[0];
         let (rows, genes) = (e.indices("cells")[..n].to_vec(), e.indices("genes"));
-        let batch = cells.minibatch(&rows, model.config().log_variational).unwrap();
+        let batch = cells
+            .minibatch(&rows, model.config().log_variational)
+            .unwrap();
         let (qz, ql) = model.encode(&batch, &Mode::eval()).unwrap();
         let near = |key: &str, found: &Tensor, tolerance: f64| {
             let key = format!("f64/{key}");
             if e.has(&key) {
                 let mut found = values(found);
-                if found.len() == n * model.registry().n_genes() && genes.len() < model.registry().n_genes() {
+                if found.len() == n * model.registry().n_genes()
+                    && genes.len() < model.registry().n_genes()
+                {
                     let g = model.registry().n_genes();
-                    found = (0..n).flat_map(|i| genes.iter().map(|&j| found[i * g + j]).collect::<Vec<_>>()).collect();
+                    found = (0..n)
+                        .flat_map(|i| genes.iter().map(|&j| found[i * g + j]).collect::<Vec<_>>())
+                        .collect();
                 }
                 let expected = e.get(&key);
                 found.truncate(expected.len());
-                case.near(&key, worst(&found, expected, |x| x.abs().max(1e-3)), tolerance);
+                case.near(
+                    &key,
+                    worst(&found, expected, |x| x.abs().max(1e-3)),
+                    tolerance,
+                );
             }
         };
         near("qzm", &qz.mean, 1e-9);
@@ -206,15 +316,23 @@ fn double_precision() {
         if model.config().likelihood != Likelihood::Poisson {
             near("theta", &decoded.theta().unwrap(), 1e-9);
         }
-        let terms = model.elbo_terms(&batch, &Noise::none(), &Mode::eval()).unwrap();
+        let terms = model
+            .elbo_terms(&batch, &Noise::none(), &Mode::eval())
+            .unwrap();
         near("reconstruction_loss", &terms.reconstruction, 1e-9);
         near("kl_divergence_z", &terms.kl_z, 1e-9);
         if let Some(kl) = &terms.kl_library {
             near("kl_divergence_l", kl, 1e-9);
         }
         near("loss_kl_weight_1", &terms.loss(1.0).unwrap(), 1e-9);
-        if let Some(code) = case.json.get("transform_batch_code").and_then(serde_json::Value::as_u64) {
-            let transformed = model.decode(&batch, &Noise::none(), Some(code as u32)).unwrap();
+        if let Some(code) = case
+            .json
+            .get("transform_batch_code")
+            .and_then(serde_json::Value::as_u64)
+        {
+            let transformed = model
+                .decode(&batch, &Noise::none(), Some(code as u32))
+                .unwrap();
             near("scale_transform_batch", &transformed.scale().unwrap(), 1e-9);
         }
     });
@@ -227,7 +345,11 @@ fn noise_of(e: &Npz, key: &str, n: usize) -> Option<Tensor> {
     }
     let shape = e.shape(key).to_vec();
     let t = Tensor::from_slice(e.get(key), shape.as_slice(), &Device::Cpu).unwrap();
-    Some(if shape.len() == 3 { t.narrow(1, 0, n).unwrap().flatten_to(1).unwrap() } else { t })
+    Some(if shape.len() == 3 {
+        t.narrow(1, 0, n).unwrap().flatten_to(1).unwrap()
+    } else {
+        t
+    })
 }
 
 #[test]
@@ -242,19 +364,36 @@ fn marginal_likelihood_with_given_noise() {
         } else {
             e.indices("cells")[..e.get("mll_injected_f64").len()].to_vec()
         };
-        let batch = case.cells().minibatch(&rows, case.double.config().log_variational).unwrap();
+        let batch = case
+            .cells()
+            .minibatch(&rows, case.double.config().log_variational)
+            .unwrap();
         let noise = Noise {
             z: noise_of(e, "mll_injected_eps_z", rows.len()),
             library: noise_of(e, "mll_injected_eps_l", rows.len()),
         };
         let samples = e.shape("mll_injected_eps_z")[0];
-        let found = case.double.marginal_ll_with_noise(&batch, &noise, samples, Parity::Upstream).unwrap();
-        case.near("marginal_ll", worst_relative(&found, e.get("mll_injected_f64")), 1e-9);
+        let found = case
+            .double
+            .marginal_ll_with_noise(&batch, &noise, samples, Parity::Upstream)
+            .unwrap();
+        case.near(
+            "marginal_ll",
+            worst_relative(&found, e.get("mll_injected_f64")),
+            1e-9,
+        );
     });
 }
 
 /// Trains some steps on one minibatch with given noise.
-fn train(case: &Case, prefix: &str, model: &Scvi, batch: &Minibatch, loss_tolerance: f64, gradient_tolerance: f64) {
+fn train(
+    case: &Case,
+    prefix: &str,
+    model: &Scvi,
+    batch: &Minibatch,
+    loss_tolerance: f64,
+    gradient_tolerance: f64,
+) {
     let e = &case.expected;
     let rng = Rng::new(0);
     let adam = OptimizerKind::default();
@@ -264,50 +403,95 @@ fn train(case: &Case, prefix: &str, model: &Scvi, batch: &Minibatch, loss_tolera
     let losses = e.get(&format!("{prefix}/losses")).to_vec();
     let kl_weight = e.get(&format!("{prefix}/kl_weight"))[0];
     for (k, &expected) in losses.iter().enumerate() {
-        let noise =
-            Noise { z: given(format!("{prefix}/eps_z_step{k}")), library: given(format!("{prefix}/eps_l_step{k}")) };
-        assert!(noise.z.is_some(), "{} {prefix}: no noise for step {k}", case.name);
+        let noise = Noise {
+            z: given(format!("{prefix}/eps_z_step{k}")),
+            library: given(format!("{prefix}/eps_l_step{k}")),
+        };
+        assert!(
+            noise.z.is_some(),
+            "{} {prefix}: no noise for step {k}",
+            case.name
+        );
         let mode = Mode::train(&rng, k as u64).without_dropout();
         let terms = model.elbo_terms(batch, &noise, &mode).unwrap();
         let loss = terms.loss(kl_weight).unwrap();
         let found = values(&loss)[0];
-        case.near(&format!("{prefix} loss {k}"), (found - expected).abs() / expected.abs(), loss_tolerance);
+        case.near(
+            &format!("{prefix} loss {k}"),
+            (found - expected).abs() / expected.abs(),
+            loss_tolerance,
+        );
         let grads = loss.backward().unwrap();
         if k == 0 && e.names().any(|n| n.starts_with(&format!("{prefix}/grad/"))) {
             gradients(case, prefix, model, &grads, gradient_tolerance);
         }
-        optimizer.step(model.parameters(), &grads, 1e-3, None).unwrap();
+        optimizer
+            .step(model.parameters(), &grads, 1e-3, None)
+            .unwrap();
     }
     // The reference read its "bn_after_step1" after the last step.
     let tolerance: f64 = if dtype == DType::F64 { 1e-6 } else { 1e-3 };
     let last = losses.len();
     for p in model.parameters().iter() {
-        for key in [format!("{prefix}/bn_after_step1/{}", p.name()), format!("{prefix}/param_after_step{last}/{}", p.name())] {
+        for key in [
+            format!("{prefix}/bn_after_step1/{}", p.name()),
+            format!("{prefix}/param_after_step{last}/{}", p.name()),
+        ] {
             if e.has(&key) {
-                let tolerance = if p.is_buffer() { tolerance } else { tolerance.max(1e-5) };
+                let tolerance = if p.is_buffer() {
+                    tolerance
+                } else {
+                    tolerance.max(1e-5)
+                };
                 let found = values(&p.export().unwrap());
-                case.near(&key, worst(&found, e.get(&key), |x| x.abs().max(1e-2)), tolerance);
+                case.near(
+                    &key,
+                    worst(&found, e.get(&key), |x| x.abs().max(1e-2)),
+                    tolerance,
+                );
             }
         }
     }
 }
 
-fn gradients(case: &Case, prefix: &str, model: &Scvi, grads: &candle_core::backprop::GradStore, tolerance: f64) {
+fn gradients(
+    case: &Case,
+    prefix: &str,
+    model: &Scvi,
+    grads: &candle_core::backprop::GradStore,
+    tolerance: f64,
+) {
     let mut seen = 0;
-    let kept = case.expected.names().filter(|n| n.starts_with(&format!("{prefix}/grad/")));
-    let largest = kept.map(|n| max_abs(case.expected.get(n))).fold(0.0, f64::max);
+    let kept = case
+        .expected
+        .names()
+        .filter(|n| n.starts_with(&format!("{prefix}/grad/")));
+    let largest = kept
+        .map(|n| max_abs(case.expected.get(n)))
+        .fold(0.0, f64::max);
     for p in model.parameters().iter().filter(|p| !p.is_buffer()) {
         let key = format!("{prefix}/grad/{}", p.name());
         let grad = grads.get(p.var().as_tensor());
         if !case.expected.has(&key) {
-            assert!(grad.is_none_or(|g| values(g).iter().all(|&v| v == 0.0)), "{} {key}: has a gradient", case.name);
+            assert!(
+                grad.is_none_or(|g| values(g).iter().all(|&v| v == 0.0)),
+                "{} {key}: has a gradient",
+                case.name
+            );
             continue;
         }
         let grad = grad.unwrap_or_else(|| panic!("{} {key}: no gradient", case.name));
         // Weights that we keep input-major are output-major in the reference.
-        let same = p.value().dims() == p.export_shape() && p.value().dims() == case.expected.shape(&key);
-        let transposed = p.value().rank() == 2 && p.export().unwrap().dims() == case.expected.shape(&key) && !exports_as_is(p);
-        let grad = if same && !transposed { grad.clone() } else { grad.t().unwrap() };
+        let same =
+            p.value().dims() == p.export_shape() && p.value().dims() == case.expected.shape(&key);
+        let transposed = p.value().rank() == 2
+            && p.export().unwrap().dims() == case.expected.shape(&key)
+            && !exports_as_is(p);
+        let grad = if same && !transposed {
+            grad.clone()
+        } else {
+            grad.t().unwrap()
+        };
         // The bias before a batch norm has a gradient of zero, of which rounding leaves something.
         let expected = case.expected.get(&key);
         let scale = max_abs(expected).max(1e-3 * largest);
@@ -333,7 +517,10 @@ fn losses_gradients_and_steps_in_double_precision() {
             return;
         }
         let rows = case.expected.indices("train/idx");
-        let batch = case.cells().minibatch(&rows, case.double.config().log_variational).unwrap();
+        let batch = case
+            .cells()
+            .minibatch(&rows, case.double.config().log_variational)
+            .unwrap();
         train(case, "train", &case.double, &batch, 1e-9, 1e-5);
     });
 }
@@ -345,7 +532,10 @@ fn losses_gradients_and_steps_in_single_precision() {
             return;
         }
         let rows = case.expected.indices("train/idx");
-        let batch = case.cells().minibatch(&rows, case.single.config().log_variational).unwrap();
+        let batch = case
+            .cells()
+            .minibatch(&rows, case.single.config().log_variational)
+            .unwrap();
         train(case, "train", &case.single, &batch, 2e-5, 1e-3);
     });
 }
@@ -356,9 +546,16 @@ fn twelve_steps() {
         if !case.expected.has("traj12/losses") {
             return;
         }
-        let key = if case.expected.has("traj12/idx") { "traj12/idx" } else { "train/idx" };
+        let key = if case.expected.has("traj12/idx") {
+            "traj12/idx"
+        } else {
+            "train/idx"
+        };
         let rows = case.expected.indices(key);
-        let batch = case.cells().minibatch(&rows, case.double.config().log_variational).unwrap();
+        let batch = case
+            .cells()
+            .minibatch(&rows, case.double.config().log_variational)
+            .unwrap();
         train(case, "traj12", &case.double, &batch, 1e-7, 1e-5);
     });
 }
@@ -368,7 +565,8 @@ fn all_ages_of_checkpoints_open() {
     let Some(root) = shared() else { return };
     let upstream = root.join("golden/scvi/upstream_models");
     let new = Scvi::from_scvi_tools(upstream.join("0150_scvi_model.pt"), &Device::Cpu).unwrap();
-    let old = Scvi::from_scvi_tools(upstream.join("testing_models/080_scvi"), &Device::Cpu).unwrap();
+    let old =
+        Scvi::from_scvi_tools(upstream.join("testing_models/080_scvi"), &Device::Cpu).unwrap();
     assert_eq!(new.registry().batches, ["batch_0", "batch_1"]);
     assert_eq!(new.registry().batches, old.registry().batches);
     assert_eq!(new.registry().labels.len(), 3);
@@ -380,7 +578,9 @@ fn all_ages_of_checkpoints_open() {
     assert!(worst(&px_r[..3], &[-1.1229, -1.1495, -0.2477], |_| 1.0) < 1e-4);
     // Other classes are named, not guessed at.
     for other in ["0150_totalvi_model.pt", "testing_models/080_totalvi"] {
-        let message = Scvi::from_scvi_tools(upstream.join(other), &Device::Cpu).unwrap_err().to_string();
+        let message = Scvi::from_scvi_tools(upstream.join(other), &Device::Cpu)
+            .unwrap_err()
+            .to_string();
         assert!(message.contains("class"), "{message}");
     }
 }
@@ -398,12 +598,33 @@ fn what_is_written_for_scvi_tools_reads_back() {
         case.single.save(native.path()).unwrap();
         let loaded = Scvi::load(native.path(), &Device::Cpu).unwrap();
         assert_eq!(loaded.config(), case.single.config());
-        for ((a, b), c) in case.single.parameters().iter().zip(again.parameters().iter()).zip(loaded.parameters().iter()) {
-            assert_eq!(values(a.value()), values(b.value()), "{} {}", case.name, a.name());
-            assert_eq!(values(a.value()), values(c.value()), "{} {}", case.name, a.name());
+        for ((a, b), c) in case
+            .single
+            .parameters()
+            .iter()
+            .zip(again.parameters().iter())
+            .zip(loaded.parameters().iter())
+        {
+            assert_eq!(
+                values(a.value()),
+                values(b.value()),
+                "{} {}",
+                case.name,
+                a.name()
+            );
+            assert_eq!(
+                values(a.value()),
+                values(c.value()),
+                "{} {}",
+                case.name,
+                a.name()
+            );
         }
         if let Decoder::Linear { .. } = case.single.config().decoder {
-            assert_eq!(again.loadings().unwrap().dim(), (case.data.n_vars(), case.single.config().n_latent));
+            assert_eq!(
+                again.loadings().unwrap().dim(),
+                (case.data.n_vars(), case.single.config().n_latent)
+            );
         }
     });
 }

@@ -1,5 +1,11 @@
 //! Training from scratch: after the same epochs on the same cells, the evidence lower bound is where scvi-tools' is.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr
+)]
 
 use candle_core::Device;
 use sc_latent::{Cells, Scvi};
@@ -23,7 +29,11 @@ struct Target {
 }
 
 const fn runs(mean: f64, sd: f64, low: f64, high: f64) -> Runs {
-    Runs { mean, sd, range: (low, high) }
+    Runs {
+        mean,
+        sd,
+        range: (low, high),
+    }
 }
 
 const TARGETS: [Target; 4] = [
@@ -64,11 +74,18 @@ impl Runs {
     fn check(&self, what: &str, found: &[f64]) {
         let (low, high) = (self.range.0 * 1.005, self.range.1 * 0.995);
         for f in found {
-            assert!((low..=high).contains(f), "{what}: {f:.2} is not within {low:.2} .. {high:.2}");
+            assert!(
+                (low..=high).contains(f),
+                "{what}: {f:.2} is not within {low:.2} .. {high:.2}"
+            );
         }
         let mean = found.iter().sum::<f64>() / found.len() as f64;
         let allowed = 3.0 * self.sd * (1.0 / 12.0 + 1.0 / found.len() as f64).sqrt();
-        assert!((mean - self.mean).abs() <= allowed, "{what}: mean {mean:.2}, scvi-tools {:.2} +- {allowed:.2}", self.mean);
+        assert!(
+            (mean - self.mean).abs() <= allowed,
+            "{what}: mean {mean:.2}, scvi-tools {:.2} +- {allowed:.2}",
+            self.mean
+        );
     }
 }
 
@@ -77,7 +94,8 @@ fn the_bound_after_training_is_that_of_scvi_tools() {
     let Some(root) = shared() else { return };
     let golden = root.join("golden/scvi");
     for target in &TARGETS {
-        let original = Scvi::from_scvi_tools(golden.join("models").join(target.model), &Device::Cpu).unwrap();
+        let original =
+            Scvi::from_scvi_tools(golden.join("models").join(target.model), &Device::Cpu).unwrap();
         let split = original.training().unwrap().split.clone();
         let data = sc_io::h5ad::read(golden.join("data").join(target.data)).unwrap();
         let cells = Cells::for_model(&data, original.registry()).unwrap();
@@ -91,15 +109,24 @@ fn the_bound_after_training_is_that_of_scvi_tools() {
             let mut config = TrainConfig::default();
             config.max_epochs = Some(target.epochs);
             config.seed = seed;
-            config.split =
-                SplitConfig { given: Some((split.train.clone(), split.validation.clone())), ..SplitConfig::default() };
+            config.split = SplitConfig {
+                given: Some((split.train.clone(), split.validation.clone())),
+                ..SplitConfig::default()
+            };
             model.fit(&cells, &config, &mut ()).unwrap();
             let bound = model.elbo(&cells, Some(seed)).unwrap();
             validation.push(bound.select(&split.validation).unwrap().elbo());
             train.push(bound.select(&split.train).unwrap().elbo());
         }
-        eprintln!("{}: validation {validation:.2?}, train {train:.2?}", target.model);
-        target.train.check(&format!("{} train", target.model), &train);
-        target.validation.check(&format!("{} validation", target.model), &validation);
+        eprintln!(
+            "{}: validation {validation:.2?}, train {train:.2?}",
+            target.model
+        );
+        target
+            .train
+            .check(&format!("{} train", target.model), &train);
+        target
+            .validation
+            .check(&format!("{} validation", target.model), &validation);
     }
 }

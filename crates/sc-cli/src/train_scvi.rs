@@ -210,7 +210,8 @@ impl Args {
         } else {
             Scvi::params(cells)
         };
-        p = p.encode_covariates(m.encode_covariates)
+        p = p
+            .encode_covariates(m.encode_covariates)
             .log_variational(!m.no_log_variational);
         macro_rules! set {
             ($($name:ident),+) => { $(if let Some(value) = m.$name { p = p.$name(value); })+ };

@@ -367,6 +367,6 @@ fn one_cell_is_not_enough() {
     let place = Place::with(&small().select_obs(&[0]).unwrap());
     says(
         &place.error(&training("model", "--max-epochs 1")),
-        &["1 cells", "at least 2"],
+        &["1 training cells", "needs 2"],
     );
 }

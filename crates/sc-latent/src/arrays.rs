@@ -10,7 +10,9 @@ pub(crate) const BATCH: usize = 128;
 
 /// The rows `0..n` in minibatches.
 pub(crate) fn batches(n: usize) -> impl Iterator<Item = Vec<usize>> {
-    (0..n).step_by(BATCH).map(move |start| (start..(start + BATCH).min(n)).collect())
+    (0..n)
+        .step_by(BATCH)
+        .map(move |start| (start..(start + BATCH).min(n)).collect())
 }
 
 /// A tensor of any shape as numbers.

@@ -64,7 +64,11 @@ impl<'a> Cells<'a> {
     ///
     /// # Errors
     /// As [`Cells::new`].
-    pub fn from_source(counts: impl RowSource + 'a, annotations: &AnnData, setup: &Setup) -> Result<Self> {
+    pub fn from_source(
+        counts: impl RowSource + 'a,
+        annotations: &AnnData,
+        setup: &Setup,
+    ) -> Result<Self> {
         let registry = Registry::new(annotations, setup)?;
         Self::with_registry(Box::new(counts), annotations, registry)
     }
@@ -111,15 +115,28 @@ impl<'a> Cells<'a> {
         }
     }
 
-    fn with_registry(counts: Box<dyn RowSource + 'a>, annotations: &AnnData, registry: Registry) -> Result<Self> {
+    fn with_registry(
+        counts: Box<dyn RowSource + 'a>,
+        annotations: &AnnData,
+        registry: Registry,
+    ) -> Result<Self> {
         let n = counts.n_rows();
-        if annotations.n_obs() != n || counts.n_cols() != registry.n_genes() {
-            return Err(sc_data::Error::LengthMismatch {
-                what: format!("the counts ({n} x {})", counts.n_cols()),
-                found: n,
-                expected: annotations.n_obs(),
+        for (what, found, expected) in [
+            ("the cells of the counts", n, annotations.n_obs()),
+            (
+                "the genes of the counts",
+                counts.n_cols(),
+                registry.n_genes(),
+            ),
+        ] {
+            if found != expected {
+                return Err(sc_data::Error::LengthMismatch {
+                    what: what.into(),
+                    found,
+                    expected,
+                }
+                .into());
             }
-            .into());
         }
         let obs = &annotations.obs;
         let codes = |key: &str, categories: &[String]| -> Result<Vec<u32>> {
@@ -135,7 +152,11 @@ impl<'a> Cells<'a> {
         let mut continuous = Array2::zeros((n, continuous_keys.len()));
         for (k, key) in continuous_keys.iter().enumerate() {
             let values = obs.column("obs", key)?.to_f64(key)?;
-            continuous.column_mut(k).iter_mut().zip(values).for_each(|(c, v)| *c = v as f32);
+            continuous
+                .column_mut(k)
+                .iter_mut()
+                .zip(values)
+                .for_each(|(c, v)| *c = v as f32);
         }
         let size_factor = match &setup.size_factor_key {
             Some(key) => Some(positive(key, &obs.column("obs", key)?.to_f64(key)?)?),
@@ -190,12 +211,19 @@ impl<'a> Cells<'a> {
         let counts = Arc::new(self.counts.read_rows(rows)?);
         let pick = |v: &[u32]| rows.iter().map(|&r| v[r]).collect::<Vec<_>>();
         Ok(Minibatch {
-            input: if log1p { SparseInput::log1p(counts.clone()) } else { SparseInput::counts(counts.clone()) },
+            input: if log1p {
+                SparseInput::log1p(counts.clone())
+            } else {
+                SparseInput::counts(counts.clone())
+            },
             batch: pick(&self.batch),
             labels: pick(&self.labels),
             categorical: self.categorical.iter().map(|c| pick(c)).collect(),
             continuous: self.continuous.select(ndarray::Axis(0), rows),
-            size_factor: self.size_factor.as_ref().map(|s| rows.iter().map(|&r| s[r]).collect()),
+            size_factor: self
+                .size_factor
+                .as_ref()
+                .map(|s| rows.iter().map(|&r| s[r]).collect()),
             counts,
         })
     }
@@ -227,7 +255,12 @@ impl<'a> Cells<'a> {
             )?;
             match (non_integer, report.first(CountProblem::NonInteger)) {
                 (NonInteger::Warn, Some((cell, gene, value))) => {
-                    tracing::warn!(cell, gene, value, "the counts are not all integers; training goes on as asked");
+                    tracing::warn!(
+                        cell,
+                        gene,
+                        value,
+                        "the counts are not all integers; training goes on as asked"
+                    );
                 }
                 _ => refuse(
                     CountProblem::NonInteger,
@@ -261,12 +294,23 @@ fn match_genes(model: &[String], found: &[String]) -> Result<Vec<Option<usize>>>
     let mut lookup: HashMap<&str, usize> = HashMap::with_capacity(found.len());
     for (i, g) in found.iter().enumerate() {
         if lookup.insert(g, i).is_some() {
-            return Err(sc_data::Error::Duplicate { what: "var (the gene names)".into(), name: g.clone() }.into());
+            return Err(sc_data::Error::Duplicate {
+                what: "var (the gene names)".into(),
+                name: g.clone(),
+            }
+            .into());
         }
     }
-    let columns: Vec<Option<usize>> = model.iter().map(|g| lookup.get(g.as_str()).copied()).collect();
-    let missing: Vec<&str> =
-        model.iter().zip(&columns).filter(|(_, c)| c.is_none()).map(|(g, _)| g.as_str()).collect();
+    let columns: Vec<Option<usize>> = model
+        .iter()
+        .map(|g| lookup.get(g.as_str()).copied())
+        .collect();
+    let missing: Vec<&str> = model
+        .iter()
+        .zip(&columns)
+        .filter(|(_, c)| c.is_none())
+        .map(|(g, _)| g.as_str())
+        .collect();
     if missing.is_empty() {
         return Ok(columns);
     }

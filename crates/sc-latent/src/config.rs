@@ -228,7 +228,11 @@ impl ScviConfig {
 
     pub(crate) fn check(&self, registry: &Registry) -> Result<()> {
         let wrong = |name, value: String, reason: &str| {
-            Err(Error::InvalidSetting { name, value, reason: reason.to_owned() })
+            Err(Error::InvalidSetting {
+                name,
+                value,
+                reason: reason.to_owned(),
+            })
         };
         for (name, n) in [
             ("n_genes", registry.n_genes()),
@@ -241,14 +245,49 @@ impl ScviConfig {
                 return wrong(name, "0".into(), "it must be at least 1");
             }
         }
+        let s = &registry.setup;
+        for (name, key, n) in [
+            ("batch_key", &s.batch_key, registry.batches.len()),
+            ("labels_key", &s.labels_key, registry.labels.len()),
+        ] {
+            if key.is_none() && n > 1 {
+                return wrong(
+                    name,
+                    "none".into(),
+                    "the model has several categories, so it must know their column",
+                );
+            }
+        }
+        if registry.labels.is_empty()
+            || registry.categorical_covariates.len() != s.categorical_covariate_keys.len()
+        {
+            return wrong(
+                "registry",
+                "incomplete".into(),
+                "each column needs its categories",
+            );
+        }
         if !(0.0..1.0).contains(&self.dropout_rate) {
-            return wrong("dropout_rate", self.dropout_rate.to_string(), "it must be at least 0 and less than 1");
+            return wrong(
+                "dropout_rate",
+                self.dropout_rate.to_string(),
+                "it must be at least 0 and less than 1",
+            );
         }
         if self.batch_representation == (BatchRepresentation::Embedding { dim: 0 }) {
-            return wrong("batch embedding dimension", "0".into(), "it must be at least 1");
+            return wrong(
+                "batch embedding dimension",
+                "0".into(),
+                "it must be at least 1",
+            );
         }
-        if matches!(self.decoder, Decoder::Linear { .. }) && self.dispersion == Dispersion::GeneCell {
-            return wrong("dispersion", "gene-cell".into(), "a linear decoder gives no dispersion; choose another");
+        if matches!(self.decoder, Decoder::Linear { .. }) && self.dispersion == Dispersion::GeneCell
+        {
+            return wrong(
+                "dispersion",
+                "gene-cell".into(),
+                "a linear decoder gives no dispersion; choose another",
+            );
         }
         Ok(())
     }

@@ -2,26 +2,45 @@ use candle_core::{Device, Tensor};
 use ndarray::{Array2, Axis};
 use rayon::prelude::*;
 
+use crate::Result;
 use crate::arrays::to_array2;
 use crate::expression::Correlation;
-use crate::Result;
 
 /// The correlation of the columns of `[samples, genes]`. A constant column correlates with nothing (0, not NaN), and
 /// with itself.
-pub(crate) fn correlation(mut samples: Array2<f32>, kind: Correlation, device: &Device) -> Result<Array2<f32>> {
-    samples.axis_iter_mut(Axis(1)).into_par_iter().for_each(|mut column| {
-        let mut values: Vec<f64> = column.iter().map(|&v| f64::from(v)).collect();
-        if kind == Correlation::Spearman {
-            values = ranks(&values);
-        }
-        let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
-        let norm = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>().sqrt();
-        for (to, v) in column.iter_mut().zip(values) {
-            *to = if norm > 0.0 { ((v - mean) / norm) as f32 } else { 0.0 };
-        }
-    });
+pub(crate) fn correlation(
+    mut samples: Array2<f32>,
+    kind: Correlation,
+    device: &Device,
+) -> Result<Array2<f32>> {
+    samples
+        .axis_iter_mut(Axis(1))
+        .into_par_iter()
+        .for_each(|mut column| {
+            let mut values: Vec<f64> = column.iter().map(|&v| f64::from(v)).collect();
+            if kind == Correlation::Spearman {
+                values = ranks(&values);
+            }
+            let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
+            let norm = values
+                .iter()
+                .map(|v| (v - mean).powi(2))
+                .sum::<f64>()
+                .sqrt();
+            for (to, v) in column.iter_mut().zip(values) {
+                *to = if norm > 0.0 {
+                    ((v - mean) / norm) as f32
+                } else {
+                    0.0
+                };
+            }
+        });
     let shape = samples.dim();
-    let values = samples.as_standard_layout().iter().copied().collect::<Vec<_>>();
+    let values = samples
+        .as_standard_layout()
+        .iter()
+        .copied()
+        .collect::<Vec<_>>();
     let z = Tensor::from_vec(values, shape, device)?;
     let mut out = to_array2(&z.t()?.matmul(&z)?)?;
     for (i, mut row) in out.rows_mut().into_iter().enumerate() {
@@ -60,7 +79,11 @@ mod tests {
 
     #[test]
     fn monotone_columns_correlate_by_rank() {
-        let m = ndarray::array![[1.0f32, 1.0, 4.0, 7.0], [2.0, 8.0, 3.0, 7.0], [3.0, 27.0, 2.0, 7.0]];
+        let m = ndarray::array![
+            [1.0f32, 1.0, 4.0, 7.0],
+            [2.0, 8.0, 3.0, 7.0],
+            [3.0, 27.0, 2.0, 7.0]
+        ];
         let c = correlation(m.clone(), Correlation::Spearman, &Device::Cpu).unwrap();
         assert!((c[(0, 1)] - 1.0).abs() < 1e-6 && (c[(0, 2)] + 1.0).abs() < 1e-6);
         assert_eq!((c[(0, 3)], c[(3, 3)]), (0.0, 1.0));

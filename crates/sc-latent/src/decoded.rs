@@ -74,7 +74,10 @@ impl Decoded {
     /// # Errors
     /// If the shapes do not fit.
     pub fn log_prob(&self, x: &Arc<Csr>) -> Result<Tensor> {
-        let dispersion = likelihood::Dispersion { log_theta: &self.log_theta, rows: self.rows.clone() };
+        let dispersion = likelihood::Dispersion {
+            log_theta: &self.log_theta,
+            rows: self.rows.clone(),
+        };
         let dispersion = (self.family != Family::Poisson).then_some(&dispersion);
         let log_library = &self.log_library;
         if let Some((h, layer)) = self.logits.layer() {
@@ -83,17 +86,40 @@ impl Decoded {
             } else {
                 LinearMean::Softmax { layer, log_library }
             };
-            let dropout = self.dropout_logits.as_ref().and_then(Logits::layer).map(|(_, layer)| layer);
-            return Ok(likelihood::log_prob_linear(self.family, x, h, &mean, dispersion, dropout)?);
+            let dropout = self
+                .dropout_logits
+                .as_ref()
+                .and_then(Logits::layer)
+                .map(|(_, layer)| layer);
+            return Ok(likelihood::log_prob_linear(
+                self.family,
+                x,
+                h,
+                &mean,
+                dispersion,
+                dropout,
+            )?);
         }
         let logits = &self.logits.tensor()?;
         let mean = if self.softplus {
-            Mean::Softplus { logits, log_library }
+            Mean::Softplus {
+                logits,
+                log_library,
+            }
         } else {
-            Mean::Softmax { logits, log_library }
+            Mean::Softmax {
+                logits,
+                log_library,
+            }
         };
         let dropout = self.dropout_tensor()?;
-        Ok(likelihood::log_prob(self.family, x, &mean, dispersion, dropout.as_ref())?)
+        Ok(likelihood::log_prob(
+            self.family,
+            x,
+            &mean,
+            dispersion,
+            dropout.as_ref(),
+        )?)
     }
 
     /// The logits of [`Decoded::dropout`].
@@ -107,7 +133,11 @@ impl Decoded {
     /// If the computation fails.
     pub fn scale(&self) -> Result<Tensor> {
         let logits = self.logits.tensor()?;
-        Ok(if self.softplus { ops::softplus(&logits)? } else { ops::softmax(&logits)? })
+        Ok(if self.softplus {
+            ops::softplus(&logits)?
+        } else {
+            ops::softmax(&logits)?
+        })
     }
 
     /// Expected counts before zero inflation, `[N, G]`.
@@ -131,7 +161,12 @@ impl Decoded {
                 let codes = Tensor::from_slice(codes, codes.len(), self.log_theta.device())?;
                 self.log_theta.index_select(&codes, 0)?
             }
-            _ => self.log_theta.flatten_all()?.unsqueeze(0)?.broadcast_as((n, g))?.contiguous()?,
+            _ => self
+                .log_theta
+                .flatten_all()?
+                .unsqueeze(0)?
+                .broadcast_as((n, g))?
+                .contiguous()?,
         };
         Ok(r.exp()?)
     }
@@ -141,6 +176,10 @@ impl Decoded {
     /// # Errors
     /// If the computation fails.
     pub fn dropout(&self) -> Result<Option<Tensor>> {
-        Ok(self.dropout_tensor()?.as_ref().map(ops::sigmoid).transpose()?)
+        Ok(self
+            .dropout_tensor()?
+            .as_ref()
+            .map(ops::sigmoid)
+            .transpose()?)
     }
 }

@@ -71,7 +71,10 @@ impl ElboTerms {
     pub(crate) fn sums(&self) -> Result<Sums> {
         let sum = |t: &Tensor| -> Result<f64> { Ok(to_vec(t)?.iter().sum()) };
         let library = self.kl_library.as_ref().map_or(Ok(0.0), sum)?;
-        Ok(Sums { reconstruction: sum(&self.reconstruction)?, kl: sum(&self.kl_z)? + library })
+        Ok(Sums {
+            reconstruction: sum(&self.reconstruction)?,
+            kl: sum(&self.kl_z)? + library,
+        })
     }
 }
 
@@ -97,10 +100,18 @@ impl CellElbo {
     pub fn select(&self, cells: &[usize]) -> Result<Self> {
         let len = self.reconstruction.len();
         if let Some(&index) = cells.iter().find(|&&c| c >= len) {
-            return Err(sc_data::Error::OutOfRange { what: "cell", index, len }.into());
+            return Err(sc_data::Error::OutOfRange {
+                what: "cell",
+                index,
+                len,
+            }
+            .into());
         }
         let pick = |v: &[f64]| cells.iter().map(|&c| v[c]).collect();
-        Ok(Self { reconstruction: pick(&self.reconstruction), kl: pick(&self.kl) })
+        Ok(Self {
+            reconstruction: pick(&self.reconstruction),
+            kl: pick(&self.kl),
+        })
     }
 
     /// The mean of `-log p(x | z)`, lower is better: scvi-tools' `get_reconstruction_error`.
@@ -133,7 +144,12 @@ impl Scvi {
     ///
     /// # Errors
     /// If the minibatch does not fit the model.
-    pub fn elbo_terms(&self, batch: &Minibatch, noise: &Noise, mode: &Mode<'_>) -> Result<ElboTerms> {
+    pub fn elbo_terms(
+        &self,
+        batch: &Minibatch,
+        noise: &Noise,
+        mode: &Mode<'_>,
+    ) -> Result<ElboTerms> {
         let (qz, ql) = self.nets.encode(batch, mode)?;
         let z = draw(&qz, noise.z.as_ref())?;
         let log_library = self.log_library(batch, ql.as_ref(), noise.library.as_ref())?;
@@ -173,7 +189,9 @@ impl Scvi {
     /// Mean and variance of `p(l | batch)` of each cell, `[N, 1]`.
     fn library_prior(&self, batch: &Minibatch) -> Result<(Tensor, Tensor)> {
         let codes = Tensor::from_slice(&batch.batch, batch.batch.len(), self.device())?;
-        let pick = |t: &Tensor| -> Result<Tensor> { Ok(t.flatten_all()?.index_select(&codes, 0)?.unsqueeze(1)?) };
+        let pick = |t: &Tensor| -> Result<Tensor> {
+            Ok(t.flatten_all()?.index_select(&codes, 0)?.unsqueeze(1)?)
+        };
         match &self.nets.library_prior {
             Some((mean, var)) => Ok((pick(mean.value())?, pick(var.value())?)),
             None => Err(crate::Error::InvalidSetting {
@@ -189,13 +207,16 @@ impl Scvi {
     /// # Errors
     /// If the cells do not fit the model.
     pub fn elbo(&self, cells: &Cells<'_>, seed: Option<u64>) -> Result<CellElbo> {
+        self.fits(cells)?;
         let mut out = CellElbo::default();
         for (k, rows) in batches(cells.n_cells()).enumerate() {
             let batch = cells.minibatch(&rows, self.config.log_variational)?;
             let noise = match seed {
                 Some(seed) => {
                     let rng = Rng::new(seed);
-                    Noise::draw(self, rows.len(), |name| rng.stream(&format!("elbo/{name}")).at(&[k as u64]))?
+                    Noise::draw(self, rows.len(), |name| {
+                        rng.stream(&format!("elbo/{name}")).at(&[k as u64])
+                    })?
                 }
                 None => Noise::none(),
             };
@@ -219,8 +240,16 @@ impl Scvi {
     /// # Errors
     /// If the cells do not fit the model.
     pub fn marginal_ll(&self, cells: &Cells<'_>, n_samples: usize, seed: u64) -> Result<Vec<f64>> {
+        self.fits(cells)?;
         /// Draws at once: more do not help, and each takes a minibatch of memory.
         const PER_PASS: usize = 8;
+        if n_samples == 0 {
+            return Err(crate::Error::InvalidSetting {
+                name: "n_samples",
+                value: "0".into(),
+                reason: "it must be at least 1".into(),
+            });
+        }
         let rng = Rng::new(seed);
         let mut out = Vec::with_capacity(cells.n_cells());
         for (k, rows) in batches(cells.n_cells()).enumerate() {
@@ -229,7 +258,8 @@ impl Scvi {
             for start in (0..n_samples).step_by(PER_PASS) {
                 let s = PER_PASS.min(n_samples - start);
                 let noise = Noise::draw(self, s * rows.len(), |name| {
-                    rng.stream(&format!("marginal/{name}")).at(&[k as u64, start as u64])
+                    rng.stream(&format!("marginal/{name}"))
+                        .at(&[k as u64, start as u64])
                 })?;
                 weights.extend(self.log_weights(&batch, &noise, s, Parity::Correct)?);
             }
@@ -254,11 +284,20 @@ impl Scvi {
     }
 
     /// The log importance weight of each sample (outer) and cell (inner).
-    fn log_weights(&self, batch: &Minibatch, noise: &Noise, s: usize, parity: Parity) -> Result<Vec<Vec<f64>>> {
+    fn log_weights(
+        &self,
+        batch: &Minibatch,
+        noise: &Noise,
+        s: usize,
+        parity: Parity,
+    ) -> Result<Vec<Vec<f64>>> {
         let mode = Mode::eval();
         let n = batch.batch.len();
         let (qz, ql) = self.nets.encode(batch, &mode)?;
-        let (qz, ql) = (repeat(&qz, s)?, ql.as_ref().map(|q| repeat(q, s)).transpose()?);
+        let (qz, ql) = (
+            repeat(&qz, s)?,
+            ql.as_ref().map(|q| repeat(q, s)).transpose()?,
+        );
         let z = draw(&qz, noise.z.as_ref())?;
         let log_library = match &ql {
             Some(ql) => self.log_library(batch, Some(ql), noise.library.as_ref())?,
@@ -271,7 +310,10 @@ impl Scvi {
             (Parity::Upstream, LatentDistribution::LogisticNormal) => sc_tensor::ops::softmax(&z)?,
             _ => z,
         };
-        let prior = Posterior { mean: at.zeros_like()?, var: at.ones_like()? };
+        let prior = Posterior {
+            mean: at.zeros_like()?,
+            var: at.ones_like()?,
+        };
         let mut w = (decoded.log_prob(&batch.counts)? + log_density(&at, &prior)?)?;
         w = (w - log_density(&at, &qz)?)?;
         if let Some(ql) = &ql {
@@ -289,7 +331,10 @@ pub(crate) fn draw(q: &Posterior, noise: Option<&Tensor>) -> Result<Tensor> {
 }
 
 pub(crate) fn repeat(q: &Posterior, s: usize) -> Result<Posterior> {
-    Ok(Posterior { mean: q.mean.repeat((s, 1))?, var: q.var.repeat((s, 1))? })
+    Ok(Posterior {
+        mean: q.mean.repeat((s, 1))?,
+        var: q.var.repeat((s, 1))?,
+    })
 }
 
 /// `log N(x; mean, var)` summed over the columns.
@@ -303,7 +348,13 @@ fn log_density(x: &Tensor, p: &Posterior) -> Result<Tensor> {
 fn log_mean_exp(weights: &[Vec<f64>], n: usize) -> Vec<f64> {
     (0..n)
         .map(|i| {
-            let max = weights.iter().map(|w| w[i]).fold(f64::NEG_INFINITY, f64::max);
+            let max = weights
+                .iter()
+                .map(|w| w[i])
+                .fold(f64::NEG_INFINITY, f64::max);
+            if max == f64::NEG_INFINITY {
+                return max;
+            }
             let sum: f64 = weights.iter().map(|w| (w[i] - max).exp()).sum();
             max + sum.ln() - (weights.len() as f64).ln()
         })

@@ -57,7 +57,9 @@ pub enum Error {
         rows: String,
     },
     /// Genes that the model needs.
-    #[error("the data lacks {count} of the model's {n_genes} genes, among them {examples}; it has {found} genes, for example {found_examples}")]
+    #[error(
+        "the data lacks {count} of the model's {n_genes} genes, among them {examples}; it has {found} genes, for example {found_examples}"
+    )]
     MissingGenes {
         /// How many are missing.
         count: usize,

@@ -116,9 +116,13 @@ impl Scvi {
     /// # Errors
     /// If the cells do not fit the model.
     pub fn latent(&self, cells: &Cells<'_>) -> Result<Latent> {
+        self.fits(cells)?;
         const DRAWS: usize = 5000;
         let shape = (cells.n_cells(), self.config.n_latent);
-        let mut out = Latent { mean: Array2::zeros(shape), variance: Array2::zeros(shape) };
+        let mut out = Latent {
+            mean: Array2::zeros(shape),
+            variance: Array2::zeros(shape),
+        };
         let rng = Rng::new(0);
         let mut start = 0;
         for rows in batches(cells.n_cells()) {
@@ -130,7 +134,8 @@ impl Scvi {
                     let mut sum = q.mean.zeros_like()?;
                     let mut stream = rng.stream("logistic").at(&[start as u64]);
                     for _ in 0..DRAWS {
-                        let noise = stream.normal(q.mean.shape().clone(), self.dtype(), self.device())?;
+                        let noise =
+                            stream.normal(q.mean.shape().clone(), self.dtype(), self.device())?;
                         sum = (sum + ops::softmax(&q.draw(&noise)?)?)?;
                     }
                     (sum / DRAWS as f64)?
@@ -148,6 +153,7 @@ impl Scvi {
     /// # Errors
     /// If the cells do not fit the model.
     pub fn latent_library_size(&self, cells: &Cells<'_>) -> Result<Vec<f64>> {
+        self.fits(cells)?;
         let mut out = Vec::with_capacity(cells.n_cells());
         for rows in batches(cells.n_cells()) {
             let batch = cells.minibatch(&rows, self.config.log_variational)?;
@@ -164,11 +170,18 @@ impl Scvi {
     ///
     /// # Errors
     /// If the cells do not fit the model, or a batch or gene is unknown.
-    pub fn normalized_expression(&self, cells: &Cells<'_>, options: &Expression) -> Result<Array2<f32>> {
+    pub fn normalized_expression(
+        &self,
+        cells: &Cells<'_>,
+        options: &Expression,
+    ) -> Result<Array2<f32>> {
+        self.fits(cells)?;
         let columns = self.columns(options.genes.as_deref())?;
         let batches_to = self.batch_codes(&options.transform_batch)?;
         let rng = Rng::new(options.seed);
-        let n_genes = columns.as_ref().map_or(self.registry.n_genes(), Tensor::elem_count);
+        let n_genes = columns
+            .as_ref()
+            .map_or(self.registry.n_genes(), Tensor::elem_count);
         let mut out = Array2::zeros((cells.n_cells(), n_genes));
         let mut start = 0;
         for rows in batches(cells.n_cells()) {
@@ -181,7 +194,9 @@ impl Scvi {
                         Noise::none()
                     } else {
                         let at = [start as u64, b as u64, s as u64];
-                        Noise::draw(self, rows.len(), |name| rng.stream(&format!("expression/{name}")).at(&at))?
+                        Noise::draw(self, rows.len(), |name| {
+                            rng.stream(&format!("expression/{name}")).at(&at)
+                        })?
                     };
                     let decoded = self.decode_as(&batch, &noise, code, 1)?;
                     let value = match options.library_size {
@@ -214,8 +229,11 @@ impl Scvi {
         genes: Option<&[usize]>,
         seed: u64,
     ) -> Result<Array3<f32>> {
+        self.fits(cells)?;
         let columns = self.columns(genes)?;
-        let n_genes = columns.as_ref().map_or(self.registry.n_genes(), Tensor::elem_count);
+        let n_genes = columns
+            .as_ref()
+            .map_or(self.registry.n_genes(), Tensor::elem_count);
         let mut out = Array3::zeros((n_samples, cells.n_cells(), n_genes));
         let rng = Rng::new(seed);
         let mut start = 0;
@@ -223,16 +241,30 @@ impl Scvi {
             let batch = cells.minibatch(&rows, self.config.log_variational)?;
             for s in 0..n_samples {
                 let at = [start as u64, s as u64];
-                let noise = Noise::draw(self, rows.len(), |name| rng.stream(&format!("predictive/{name}")).at(&at))?;
+                let noise = Noise::draw(self, rows.len(), |name| {
+                    rng.stream(&format!("predictive/{name}")).at(&at)
+                })?;
                 let decoded = self.decode_as(&batch, &noise, None, 1)?;
                 let columns = columns.as_ref();
-                let (mu, theta) = (select(&decoded.rate()?, columns)?, select(&decoded.theta()?, columns)?);
-                let dropout = decoded.dropout_tensor()?.map(|t| select(&t, columns)).transpose()?;
+                let (mu, theta) = (
+                    select(&decoded.rate()?, columns)?,
+                    select(&decoded.theta()?, columns)?,
+                );
+                let dropout = decoded
+                    .dropout_tensor()?
+                    .map(|t| select(&t, columns))
+                    .transpose()?;
                 let mut stream = rng.stream("predictive/counts").at(&at);
                 let family = self.config.likelihood.family();
-                let drawn = likelihood::sample(family, &mu, Some(&theta), dropout.as_ref(), &mut stream)?;
+                let drawn =
+                    likelihood::sample(family, &mu, Some(&theta), dropout.as_ref(), &mut stream)?;
                 let mut sample = out.index_axis_mut(ndarray::Axis(0), s);
-                for (mut to, from) in sample.rows_mut().into_iter().skip(start).zip(to_array2(&drawn)?.rows()) {
+                for (mut to, from) in sample
+                    .rows_mut()
+                    .into_iter()
+                    .skip(start)
+                    .zip(to_array2(&drawn)?.rows())
+                {
                     to.assign(&from);
                 }
             }
@@ -245,16 +277,25 @@ impl Scvi {
     ///
     /// # Errors
     /// If the cells do not fit the model.
-    pub fn likelihood_parameters(&self, cells: &Cells<'_>, seed: Option<u64>) -> Result<LikelihoodParameters> {
+    pub fn likelihood_parameters(
+        &self,
+        cells: &Cells<'_>,
+        seed: Option<u64>,
+    ) -> Result<LikelihoodParameters> {
+        self.fits(cells)?;
         let shape = (cells.n_cells(), self.registry.n_genes());
-        let mut out =
-            LikelihoodParameters { mean: Array2::zeros(shape), dispersions: Array2::zeros(shape), dropout: None };
+        let mut out = LikelihoodParameters {
+            mean: Array2::zeros(shape),
+            dispersions: Array2::zeros(shape),
+            dropout: None,
+        };
         let mut start = 0;
         for rows in batches(cells.n_cells()) {
             let batch = cells.minibatch(&rows, self.config.log_variational)?;
             let noise = match seed.map(Rng::new) {
                 Some(rng) => Noise::draw(self, rows.len(), |name| {
-                    rng.stream(&format!("parameters/{name}")).at(&[start as u64])
+                    rng.stream(&format!("parameters/{name}"))
+                        .at(&[start as u64])
                 })?,
                 None => Noise::none(),
             };
@@ -262,7 +303,11 @@ impl Scvi {
             fill_rows(&mut out.mean, start, &decoded.rate()?)?;
             fill_rows(&mut out.dispersions, start, &decoded.theta()?)?;
             if let Some(pi) = decoded.dropout()? {
-                fill_rows(out.dropout.get_or_insert_with(|| Array2::zeros(shape)), start, &pi)?;
+                fill_rows(
+                    out.dropout.get_or_insert_with(|| Array2::zeros(shape)),
+                    start,
+                    &pi,
+                )?;
             }
             start += rows.len();
         }
@@ -274,7 +319,12 @@ impl Scvi {
     ///
     /// # Errors
     /// If the cells do not fit the model, or a batch is unknown.
-    pub fn feature_correlation(&self, cells: &Cells<'_>, options: &FeatureCorrelation) -> Result<Array2<f32>> {
+    pub fn feature_correlation(
+        &self,
+        cells: &Cells<'_>,
+        options: &FeatureCorrelation,
+    ) -> Result<Array2<f32>> {
+        self.fits(cells)?;
         let g = self.registry.n_genes();
         let codes = self.batch_codes(&options.transform_batch)?;
         let mut mean = Array2::<f32>::zeros((g, g));
@@ -330,7 +380,9 @@ impl Scvi {
         let (qz, ql) = self.nets.encode(batch, &mode)?;
         let z = draw(&repeat(&qz, repeats)?, noise.z.as_ref())?;
         let log_library = match &ql {
-            Some(ql) => self.log_library(batch, Some(&repeat(ql, repeats)?), noise.library.as_ref())?,
+            Some(ql) => {
+                self.log_library(batch, Some(&repeat(ql, repeats)?), noise.library.as_ref())?
+            }
             None => self.log_library(batch, None, None)?.repeat(repeats)?,
         };
         let mut conditions = Conditions::of(batch, self.dtype(), self.device(), repeats)?;
@@ -345,7 +397,12 @@ impl Scvi {
     ///
     /// # Errors
     /// If the minibatch does not fit the model.
-    pub fn decode(&self, batch: &Minibatch, noise: &Noise, transform_batch: Option<u32>) -> Result<Decoded> {
+    pub fn decode(
+        &self,
+        batch: &Minibatch,
+        noise: &Noise,
+        transform_batch: Option<u32>,
+    ) -> Result<Decoded> {
         self.decode_as(batch, noise, transform_batch, 1)
     }
 
@@ -354,17 +411,29 @@ impl Scvi {
         if names.is_empty() {
             return Ok(vec![None]);
         }
-        names.iter().map(|n| Ok(Some(self.registry.batch_code(n)?))).collect()
+        names
+            .iter()
+            .map(|n| Ok(Some(self.registry.batch_code(n)?)))
+            .collect()
     }
 
     fn columns(&self, genes: Option<&[usize]>) -> Result<Option<Tensor>> {
         let Some(genes) = genes else { return Ok(None) };
         let len = self.registry.n_genes();
         if let Some(&index) = genes.iter().find(|&&g| g >= len) {
-            return Err(sc_data::Error::OutOfRange { what: "gene", index, len }.into());
+            return Err(sc_data::Error::OutOfRange {
+                what: "gene",
+                index,
+                len,
+            }
+            .into());
         }
         let genes: Vec<u32> = genes.iter().map(|&g| g as u32).collect();
-        Ok(Some(Tensor::from_slice(&genes, genes.len(), self.device())?))
+        Ok(Some(Tensor::from_slice(
+            &genes,
+            genes.len(),
+            self.device(),
+        )?))
     }
 }
 

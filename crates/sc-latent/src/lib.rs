@@ -62,12 +62,15 @@ mod upstream;
 
 pub use cells::{Cells, Minibatch, NonInteger};
 pub use config::{
-    BatchRepresentation, Decoder, Dispersion, LatentDistribution, Likelihood, NormIn, ScviConfig, VarActivation,
+    BatchRepresentation, Decoder, Dispersion, LatentDistribution, Likelihood, NormIn, ScviConfig,
+    VarActivation,
 };
 pub use decoded::Decoded;
 pub use elbo::{CellElbo, ElboTerms, Noise, Parity};
 pub use error::{Error, Result};
-pub use expression::{Correlation, Expression, FeatureCorrelation, Latent, LibrarySize, LikelihoodParameters};
+pub use expression::{
+    Correlation, Expression, FeatureCorrelation, Latent, LibrarySize, LikelihoodParameters,
+};
 pub use model::{Scvi, Training};
 pub use nets::Posterior;
 pub use params::{ScviParams, ScviValidParams};

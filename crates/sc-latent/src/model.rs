@@ -1,8 +1,10 @@
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use sc_model::save::{WEIGHTS, load_params, read_model, save_model};
-use sc_model::train::{Fitted, History, Loss, Observer, ResumeState, Split, Step, TrainConfig, Trainable, fit, resume};
+use sc_model::save::{WEIGHTS, read_model, save_model};
+use sc_model::train::{
+    Fitted, History, Loss, Observer, ResumeState, Split, Step, TrainConfig, Trainable, fit, resume,
+};
 use sc_model::{Mode, Params};
 use serde::{Deserialize, Serialize};
 
@@ -92,6 +94,25 @@ impl Scvi {
         self.training.as_ref()
     }
 
+    /// Whether cells were made for this model: the codes of batches and the order of genes must mean the same.
+    pub(crate) fn fits(&self, cells: &Cells<'_>) -> Result<()> {
+        let (a, b) = (&self.registry, cells.registry());
+        let same = a.genes == b.genes
+            && a.batches == b.batches
+            && a.labels == b.labels
+            && a.categorical_covariates == b.categorical_covariates
+            && a.setup.continuous_covariate_keys == b.setup.continuous_covariate_keys
+            && a.setup.size_factor_key.is_some() == b.setup.size_factor_key.is_some();
+        if same {
+            return Ok(());
+        }
+        Err(Error::InvalidSetting {
+            name: "cells",
+            value: "made for other genes or categories".into(),
+            reason: "make them with Cells::for_model(data, model.registry())".into(),
+        })
+    }
+
     pub(crate) fn dtype(&self) -> DType {
         self.params.dtype()
     }
@@ -102,15 +123,28 @@ impl Scvi {
 
     /// Trains from where the weights are. See [`sc_model::train::fit`].
     ///
+    /// A model that was trained before goes on with its weights, a fresh optimiser, and the KL weight from its start; the
+    /// history is appended. Give it another seed, or it will see the same random numbers again.
+    ///
     /// A learned library size takes its prior from the cells first. Counts should have been looked at with
     /// [`Cells::check_counts`].
     ///
     /// # Errors
     /// [`Error::EmptyCells`] if a cell has no counts, and those of [`sc_model::train::fit`].
-    pub fn fit(&mut self, cells: &Cells<'_>, config: &TrainConfig, observer: &mut dyn Observer) -> Result<Fitted> {
+    pub fn fit(
+        &mut self,
+        cells: &Cells<'_>,
+        config: &TrainConfig,
+        observer: &mut dyn Observer,
+    ) -> Result<Fitted> {
         self.prepare(cells)?;
         let fitted = fit(self, cells, config, observer)?;
-        self.keep(&fitted);
+        let mut history = self.training.take().map(|t| t.history).unwrap_or_default();
+        history.append(&fitted.history);
+        self.training = Some(Training {
+            split: fitted.split.clone(),
+            history,
+        });
         Ok(fitted)
     }
 
@@ -127,17 +161,17 @@ impl Scvi {
     ) -> Result<Fitted> {
         self.prepare(cells)?;
         let fitted = resume(self, cells, config, state, observer)?;
-        self.keep(&fitted);
+        self.training = Some(Training {
+            split: fitted.split.clone(),
+            history: fitted.history.clone(),
+        });
         Ok(fitted)
-    }
-
-    fn keep(&mut self, fitted: &Fitted) {
-        self.training = Some(Training { split: fitted.split.clone(), history: fitted.history.clone() });
     }
 
     /// Library sizes of all cells: refuses empty cells, and sets the prior of a learned library size to the mean and
     /// variance of its logarithm in each batch (an empty cell counts as 0, as in scvi-tools).
     fn prepare(&self, cells: &Cells<'_>) -> Result<()> {
+        self.fits(cells)?;
         let log_library = self.log_library_sizes(cells)?;
         let Some((means, vars)) = &self.nets.library_prior else {
             if self.registry.setup.size_factor_key.is_none() {
@@ -157,8 +191,21 @@ impl Scvi {
             if !of_batch.is_empty() {
                 let m = of_batch.iter().sum::<f64>() / of_batch.len() as f64;
                 mean[b] = m;
-                var[b] = of_batch.iter().map(|l| (l - m).powi(2)).sum::<f64>() / of_batch.len() as f64;
+                // Without any spread the prior would be a point, and its density infinite.
+                var[b] =
+                    of_batch.iter().map(|l| (l - m).powi(2)).sum::<f64>() / of_batch.len() as f64;
             }
+        }
+        if let Some(b) = var.iter().position(|v| *v <= 0.0) {
+            return Err(Error::InvalidSetting {
+                name: "use_observed_lib_size",
+                value: "false".into(),
+                reason: format!(
+                    "all cells of batch \"{}\" have the same library size, so that its prior has no variance; observe \
+                     the library size instead, or merge that batch",
+                    self.registry.batches[b]
+                ),
+            });
         }
         means.import(&Tensor::from_vec(mean, (1, n), self.device())?)?;
         vars.import(&Tensor::from_vec(var, (1, n), self.device())?)?;
@@ -171,7 +218,14 @@ impl Scvi {
         let mut out = Vec::with_capacity(cells.n_cells());
         for start in (0..cells.n_cells()).step_by(ROWS_AT_ONCE) {
             let end = (start + ROWS_AT_ONCE).min(cells.n_cells());
-            out.extend(cells.counts().read_range(start..end)?.row_sums().iter().map(|s| s.ln()));
+            out.extend(
+                cells
+                    .counts()
+                    .read_range(start..end)?
+                    .row_sums()
+                    .iter()
+                    .map(|s| s.ln()),
+            );
         }
         Ok(out)
     }
@@ -180,7 +234,11 @@ impl Scvi {
     ///
     /// # Errors
     /// If the minibatch does not fit the model.
-    pub fn encode(&self, batch: &Minibatch, mode: &Mode<'_>) -> Result<(Posterior, Option<Posterior>)> {
+    pub fn encode(
+        &self,
+        batch: &Minibatch,
+        mode: &Mode<'_>,
+    ) -> Result<(Posterior, Option<Posterior>)> {
         self.nets.encode(batch, mode)
     }
 
@@ -226,24 +284,36 @@ impl Scvi {
                 reason: format!("{} holds another model than {KIND}", dir.display()),
             });
         }
-        let mut model = ScviParams::new(saved.model, saved.registry).check()?.init(device, 0)?;
-        load_params(&dir.join(WEIGHTS), &model.params, &tensors)?;
+        let valid = ScviParams::new(saved.model, saved.registry).check()?;
+        let mut model = valid.load(device, DType::F32, &dir.join(WEIGHTS), &tensors)?;
         model.training = saved.training;
         Ok(model)
     }
 }
 
 fn refuse_empty(log_library: &[f64]) -> Result<()> {
-    let empty: Vec<usize> =
-        log_library.iter().enumerate().filter(|(_, l)| !l.is_finite()).map(|(i, _)| i).collect();
+    let empty: Vec<usize> = log_library
+        .iter()
+        .enumerate()
+        .filter(|(_, l)| !l.is_finite())
+        .map(|(i, _)| i)
+        .collect();
     if empty.is_empty() {
         return Ok(());
     }
-    let mut rows = empty.iter().take(5).map(usize::to_string).collect::<Vec<_>>().join(", ");
+    let mut rows = empty
+        .iter()
+        .take(5)
+        .map(usize::to_string)
+        .collect::<Vec<_>>()
+        .join(", ");
     if empty.len() > 5 {
         rows.push_str(", ...");
     }
-    Err(Error::EmptyCells { count: empty.len(), rows })
+    Err(Error::EmptyCells {
+        count: empty.len(),
+        rows,
+    })
 }
 
 impl Trainable<Cells<'_>> for Scvi {
@@ -253,6 +323,14 @@ impl Trainable<Cells<'_>> for Scvi {
 
     fn n_cells(&self, cells: &Cells<'_>) -> usize {
         cells.n_cells()
+    }
+
+    fn min_batch(&self) -> usize {
+        if self.config.batch_norm == crate::NormIn::None {
+            1
+        } else {
+            2
+        }
     }
 
     fn loss(&self, cells: &Cells<'_>, rows: &[usize], step: &Step<'_>) -> sc_model::Result<Loss> {

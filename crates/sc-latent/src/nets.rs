@@ -36,7 +36,13 @@ struct Encoder {
 }
 
 impl Encoder {
-    fn new(p: &ParamBuilder<'_>, c: &ScviConfig, dims: &Dims, n_out: usize, n_layers: usize) -> Result<Self> {
+    fn new(
+        p: &ParamBuilder<'_>,
+        c: &ScviConfig,
+        dims: &Dims,
+        n_out: usize,
+        n_layers: usize,
+    ) -> Result<Self> {
         let layers = FcLayers::new(
             &p.pp("encoder"),
             &FcConfig {
@@ -62,22 +68,38 @@ impl Encoder {
         })
     }
 
-    fn forward(&self, x: Input<'_>, one_hots: Option<&Tensor>, mode: &Mode<'_>) -> Result<Posterior> {
+    fn forward(
+        &self,
+        x: Input<'_>,
+        one_hots: Option<&Tensor>,
+        mode: &Mode<'_>,
+    ) -> Result<Posterior> {
         let h = self.layers.forward(x, one_hots, mode)?;
         let v = self.var.forward(&h, mode)?;
         let v = match self.var_activation {
             VarActivation::Exp => v.exp()?,
             VarActivation::Softplus => ops::softplus(&v)?,
         };
-        Ok(Posterior { mean: self.mean.forward(&h, mode)?, var: (v + 1e-4)? })
+        Ok(Posterior {
+            mean: self.mean.forward(&h, mode)?,
+            var: (v + 1e-4)?,
+        })
     }
 }
 
 #[derive(Debug, Clone)]
 #[expect(clippy::large_enum_variant, reason = "a model has one")]
 enum DecoderNet {
-    Nonlinear { layers: FcLayers, scale: Linear, dispersion: Linear, dropout: Linear },
-    Linear { factors: FcLayers, dropout: FcLayers },
+    Nonlinear {
+        layers: FcLayers,
+        scale: Linear,
+        dispersion: Linear,
+        dropout: Linear,
+    },
+    Linear {
+        factors: FcLayers,
+        dropout: FcLayers,
+    },
 }
 
 /// Widths of the inputs of the networks.
@@ -99,14 +121,22 @@ impl Dims {
             BatchRepresentation::OneHot => (one_hot_width(r.batches.len()), 0),
             BatchRepresentation::Embedding { dim } => (0, dim),
         };
-        let covariates: usize = r.categorical_covariates.iter().map(|c| one_hot_width(c.len())).sum();
-        let one_hots = batch_one_hot + covariates;
-        let dense = r.setup.continuous_covariate_keys.len() + batch_vector;
+        let covariates: usize = r
+            .categorical_covariates
+            .iter()
+            .map(|c| one_hot_width(c.len()))
+            .sum();
+        let one_hots = batch_one_hot.saturating_add(covariates);
+        let dense = r
+            .setup
+            .continuous_covariate_keys
+            .len()
+            .saturating_add(batch_vector);
         let encoded = usize::from(c.encode_covariates);
         Self {
-            encoder_in: r.n_genes() + encoded * dense,
+            encoder_in: r.n_genes().saturating_add(encoded * dense),
             encoder_one_hots: encoded * one_hots,
-            decoder_in: c.n_latent + dense,
+            decoder_in: c.n_latent.saturating_add(dense),
             decoder_one_hots: one_hots,
         }
     }
@@ -140,7 +170,12 @@ pub(crate) struct Conditions {
 
 impl Conditions {
     /// Those of the cells of a minibatch, once for each of `repeats` samples.
-    pub(crate) fn of(batch: &Minibatch, dtype: DType, device: &candle_core::Device, repeats: usize) -> Result<Self> {
+    pub(crate) fn of(
+        batch: &Minibatch,
+        dtype: DType,
+        device: &candle_core::Device,
+        repeats: usize,
+    ) -> Result<Self> {
         let tile = |v: &[u32]| v.repeat(repeats);
         let (n, k) = batch.continuous.dim();
         let continuous = if k == 0 {
@@ -148,7 +183,11 @@ impl Conditions {
         } else {
             let values: Vec<f32> = batch.continuous.iter().copied().collect();
             let one = Tensor::from_vec(values, (n, k), device)?.to_dtype(dtype)?;
-            Some(if repeats == 1 { one } else { one.repeat((repeats, 1))? })
+            Some(if repeats == 1 {
+                one
+            } else {
+                one.repeat((repeats, 1))?
+            })
         };
         Ok(Self {
             batch: tile(&batch.batch),
@@ -173,17 +212,19 @@ impl Nets {
         let library_prior = if c.use_observed_lib_size || r.setup.size_factor_key.is_some() {
             None
         } else {
-            let (zeros, ones) = (
-                Tensor::zeros((1, n_batch), p.dtype(), &p.device())?,
-                Tensor::ones((1, n_batch), p.dtype(), &p.device())?,
-            );
-            Some((p.buffer("library_log_means", &zeros)?, p.buffer("library_log_vars", &ones)?))
+            let buffer = |name, value| p.buffer(name, (1, n_batch), value, p.dtype());
+            Some((
+                buffer("library_log_means", 0.0)?,
+                buffer("library_log_vars", 1.0)?,
+            ))
         };
         let batch_embedding = match c.batch_representation {
             BatchRepresentation::OneHot => None,
-            BatchRepresentation::Embedding { dim } => {
-                Some(Embedding::new(&p.pp("_embeddings_dict").pp("batch"), n_batch, dim)?)
-            }
+            BatchRepresentation::Embedding { dim } => Some(Embedding::new(
+                &p.pp("_embeddings_dict").pp("batch"),
+                n_batch,
+                dim,
+            )?),
         };
         let dims = Dims::new(c, r);
         Ok(Self {
@@ -201,7 +242,11 @@ impl Nets {
     }
 
     /// `q(z | x)`, and `q(l | x)` if the library size is learned.
-    pub(crate) fn encode(&self, batch: &Minibatch, mode: &Mode<'_>) -> Result<(Posterior, Option<Posterior>)> {
+    pub(crate) fn encode(
+        &self,
+        batch: &Minibatch,
+        mode: &Mode<'_>,
+    ) -> Result<(Posterior, Option<Posterior>)> {
         let (dtype, device) = self.place();
         let (mut extra, mut one_hots) = (None, None);
         if self.config.encode_covariates {
@@ -237,13 +282,19 @@ impl Nets {
         let one_hots = self.one_hots(conditions)?;
         let zinb = self.config.likelihood == Likelihood::Zinb;
         let (logits, cell_dispersion, dropout_logits) = match &self.decoder {
-            DecoderNet::Nonlinear { layers, scale, dispersion, dropout } => {
+            DecoderNet::Nonlinear {
+                layers,
+                scale,
+                dispersion,
+                dropout,
+            } => {
                 let h = layers.forward(Input::Dense(&input), one_hots.as_ref(), mode)?;
                 let per_cell = self.config.dispersion == Dispersion::GeneCell;
                 (
                     Logits::of_layer(scale, &h, mode)?,
                     per_cell.then(|| dispersion.forward(&h, mode)).transpose()?,
-                    zinb.then(|| Logits::of_layer(dropout, &h, mode)).transpose()?,
+                    zinb.then(|| Logits::of_layer(dropout, &h, mode))
+                        .transpose()?,
                 )
             }
             DecoderNet::Linear { factors, dropout } => {
@@ -251,8 +302,14 @@ impl Nets {
                 let logits = factors.forward(x, one_hots.as_ref(), mode)?;
                 // Its batch norm follows the data even where the likelihood ignores its output.
                 let needed = zinb || mode.is_training();
-                let dropped = needed.then(|| dropout.forward(x, one_hots.as_ref(), mode)).transpose()?;
-                (Logits::Made(logits), None, dropped.filter(|_| zinb).map(Logits::Made))
+                let dropped = needed
+                    .then(|| dropout.forward(x, one_hots.as_ref(), mode))
+                    .transpose()?;
+                (
+                    Logits::Made(logits),
+                    None,
+                    dropped.filter(|_| zinb).map(Logits::Made),
+                )
             }
         };
         let (log_theta, rows) = match (&self.log_theta, cell_dispersion) {
@@ -260,7 +317,10 @@ impl Nets {
             (Some(p), None) => (p.get(mode).clone(), self.dispersion_rows(conditions)),
             (None, None) => {
                 let (dtype, device) = self.place();
-                (Tensor::zeros(logits.dims()?, dtype, &device)?, DispersionRows::PerCell)
+                (
+                    Tensor::zeros(logits.dims()?, dtype, &device)?,
+                    DispersionRows::PerCell,
+                )
             }
         };
         Ok(Decoded {
@@ -289,8 +349,17 @@ impl Nets {
             Some(e) => Some(e.forward(&conditions.batch, mode)?),
             None => None,
         };
-        let parts: Vec<Tensor> = conditions.continuous.iter().cloned().chain(vector).collect();
-        Ok(if parts.is_empty() { None } else { Some(Tensor::cat(&parts, 1)?) })
+        let parts: Vec<Tensor> = conditions
+            .continuous
+            .iter()
+            .cloned()
+            .chain(vector)
+            .collect();
+        Ok(if parts.is_empty() {
+            None
+        } else {
+            Some(Tensor::cat(&parts, 1)?)
+        })
     }
 
     /// One-hots of the batch (unless it is embedded) and the categorical covariates, side by side.
@@ -298,14 +367,23 @@ impl Nets {
         let (dtype, device) = self.place();
         let mut parts = Vec::new();
         if self.batch_embedding.is_none() && self.n_batch > 1 {
-            parts.push(ops::one_hot(&conditions.batch, self.n_batch, dtype, &device)?);
+            parts.push(ops::one_hot(
+                &conditions.batch,
+                self.n_batch,
+                dtype,
+                &device,
+            )?);
         }
         for (codes, &levels) in conditions.categorical.iter().zip(&self.covariate_levels) {
             if levels > 1 {
                 parts.push(ops::one_hot(codes, levels, dtype, &device)?);
             }
         }
-        Ok(if parts.is_empty() { None } else { Some(Tensor::cat(&parts, 1)?) })
+        Ok(if parts.is_empty() {
+            None
+        } else {
+            Some(Tensor::cat(&parts, 1)?)
+        })
     }
 
     /// Type and device of the parameters.
@@ -316,8 +394,12 @@ impl Nets {
 
     /// LinearSCVI's loadings, `[genes, n_latent]`: the weights of the decoder, scaled as its batch norm scales them.
     pub(crate) fn loadings(&self) -> Result<Option<Tensor>> {
-        let DecoderNet::Linear { factors, .. } = &self.decoder else { return Ok(None) };
-        let Some((linear, batch_norm)) = factors.first_dense() else { return Ok(None) };
+        let DecoderNet::Linear { factors, .. } = &self.decoder else {
+            return Ok(None);
+        };
+        let Some((linear, batch_norm)) = factors.first_dense() else {
+            return Ok(None);
+        };
         let w = linear.weight().value().narrow(1, 0, self.config.n_latent)?;
         Ok(Some(match batch_norm {
             Some(bn) => w.broadcast_mul(&bn.scale()?.unsqueeze(1)?)?,
@@ -349,14 +431,35 @@ impl DecoderNet {
         };
         Ok(match c.decoder {
             Decoder::Nonlinear => Self::Nonlinear {
-                layers: layers("px_decoder", c.n_hidden, c.n_layers, true, true, c.layer_norm.decoder())?,
+                layers: layers(
+                    "px_decoder",
+                    c.n_hidden,
+                    c.n_layers,
+                    true,
+                    true,
+                    c.layer_norm.decoder(),
+                )?,
                 scale: Linear::new(&p.pp("px_scale_decoder").pp(0), c.n_hidden, n_genes, true)?,
                 dispersion: Linear::new(&p.pp("px_r_decoder"), c.n_hidden, n_genes, true)?,
                 dropout: Linear::new(&p.pp("px_dropout_decoder"), c.n_hidden, n_genes, true)?,
             },
             Decoder::Linear { bias } => Self::Linear {
-                factors: layers("factor_regressor", n_genes, 1, bias, false, c.layer_norm.decoder())?,
-                dropout: layers("px_dropout_decoder", n_genes, 1, bias, false, c.layer_norm.decoder())?,
+                factors: layers(
+                    "factor_regressor",
+                    n_genes,
+                    1,
+                    bias,
+                    false,
+                    c.layer_norm.decoder(),
+                )?,
+                dropout: layers(
+                    "px_dropout_decoder",
+                    n_genes,
+                    1,
+                    bias,
+                    false,
+                    c.layer_norm.decoder(),
+                )?,
             },
         })
     }

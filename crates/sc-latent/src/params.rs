@@ -1,9 +1,13 @@
-use candle_core::{DType, Device};
-use sc_model::build_params;
+use std::collections::HashMap;
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use sc_model::{build_params, load_params};
 use sc_tensor::rng::Rng;
 
 use crate::config::{
-    BatchRepresentation, Dispersion, LatentDistribution, Likelihood, NormIn, ScviConfig, VarActivation,
+    BatchRepresentation, Dispersion, LatentDistribution, Likelihood, NormIn, ScviConfig,
+    VarActivation,
 };
 use crate::nets::Nets;
 use crate::{Cells, Registry, Result, Scvi};
@@ -88,15 +92,43 @@ impl ScviValidParams {
         self.init_with_dtype(device, DType::F32, seed)
     }
 
+    /// A model with the weights of a file, which must be those of such a model.
+    pub(crate) fn load(
+        &self,
+        device: &Device,
+        dtype: DType,
+        path: &Path,
+        tensors: &HashMap<String, Tensor>,
+    ) -> Result<Scvi> {
+        let ScviParams { config, registry } = &self.0;
+        let (nets, params) = load_params(device, dtype, path, tensors, |p| {
+            Nets::new(p, config, registry)
+        })?;
+        Ok(Scvi {
+            config: config.clone(),
+            registry: registry.clone(),
+            params,
+            nets,
+            training: None,
+        })
+    }
+
     /// The same in another precision: `F64` is for checking numbers.
     ///
     /// # Errors
     /// If the device refuses.
     pub fn init_with_dtype(&self, device: &Device, dtype: DType, seed: u64) -> Result<Scvi> {
         let ScviParams { config, registry } = &self.0;
-        let (nets, params) =
-            build_params(device, dtype, &Rng::new(seed), |p| Nets::new(p, config, registry))?;
-        Ok(Scvi { config: config.clone(), registry: registry.clone(), params, nets, training: None })
+        let (nets, params) = build_params(device, dtype, &Rng::new(seed), |p| {
+            Nets::new(p, config, registry)
+        })?;
+        Ok(Scvi {
+            config: config.clone(),
+            registry: registry.clone(),
+            params,
+            nets,
+            training: None,
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-use sc_data::{AnnData, Table};
+use sc_data::{AnnData, Column, Table};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
@@ -39,6 +39,9 @@ pub struct Registry {
     pub labels: Vec<String>,
     /// The categories of each categorical covariate.
     pub categorical_covariates: Vec<Vec<String>>,
+    /// The columns whose categories are whole numbers; scvi-tools tells them from text.
+    #[serde(default)]
+    pub integer_keys: Vec<String>,
 }
 
 /// The one category of a column that was not given, as scvi-tools calls it.
@@ -53,6 +56,7 @@ impl Registry {
             batches: vec![NO_CATEGORY.into()],
             labels: vec![NO_CATEGORY.into()],
             categorical_covariates: Vec::new(),
+            integer_keys: Vec::new(),
         }
     }
 
@@ -66,17 +70,37 @@ impl Registry {
         let genes = annotations.var.index();
         let mut seen = std::collections::HashSet::with_capacity(genes.len());
         if let Some(twice) = genes.iter().find(|g| !seen.insert(g.as_str())) {
-            return Err(sc_data::Error::Duplicate { what: "var (the gene names)".into(), name: twice.clone() }.into());
+            return Err(sc_data::Error::Duplicate {
+                what: "var (the gene names)".into(),
+                name: twice.clone(),
+            }
+            .into());
         }
         let obs = &annotations.obs;
         let of = |key: &Option<String>| match key {
             Some(key) => categories(obs, key),
             None => Ok(vec![NO_CATEGORY.to_owned()]),
         };
-        for key in setup.continuous_covariate_keys.iter().chain(&setup.size_factor_key) {
+        for key in setup
+            .continuous_covariate_keys
+            .iter()
+            .chain(&setup.size_factor_key)
+        {
             obs.column("obs", key)?.to_f64(key)?;
         }
+        let keys = setup
+            .batch_key
+            .iter()
+            .chain(&setup.labels_key)
+            .chain(&setup.categorical_covariate_keys);
+        let is_integer = |key: &&String| {
+            matches!(
+                obs.get(key),
+                Some(Column::Int(_) | Column::Int32(_) | Column::OptInt(_))
+            )
+        };
         Ok(Self {
+            integer_keys: keys.filter(is_integer).cloned().collect(),
             setup: setup.clone(),
             genes: genes.to_vec(),
             batches: of(&setup.batch_key)?,
@@ -100,12 +124,14 @@ impl Registry {
     /// [`sc_data::Error::NotFound`], which lists the batches there are.
     pub fn batch_code(&self, batch: &str) -> Result<u32> {
         let found = self.batches.iter().position(|b| b == batch);
-        Ok(found.map(|i| i as u32).ok_or_else(|| sc_data::Error::NotFound {
-            container: "the model".into(),
-            kind: "batch",
-            name: batch.to_owned(),
-            available: self.batches.join(", "),
-        })?)
+        Ok(found
+            .map(|i| i as u32)
+            .ok_or_else(|| sc_data::Error::NotFound {
+                container: "the model".into(),
+                kind: "batch",
+                name: batch.to_owned(),
+                available: self.batches.join(", "),
+            })?)
     }
 
     /// The columns of genes.
@@ -113,17 +139,24 @@ impl Registry {
     /// # Errors
     /// [`sc_data::Error::NotFound`] for the first that is unknown.
     pub fn gene_indices<S: AsRef<str>>(&self, genes: &[S]) -> Result<Vec<usize>> {
-        let lookup: std::collections::HashMap<&str, usize> =
-            self.genes.iter().enumerate().map(|(i, g)| (g.as_str(), i)).collect();
+        let lookup: std::collections::HashMap<&str, usize> = self
+            .genes
+            .iter()
+            .enumerate()
+            .map(|(i, g)| (g.as_str(), i))
+            .collect();
         genes
             .iter()
             .map(|g| {
-                Ok(lookup.get(g.as_ref()).copied().ok_or_else(|| sc_data::Error::NotFound {
-                    container: "the model".into(),
-                    kind: "gene",
-                    name: g.as_ref().to_owned(),
-                    available: format!("{} genes", self.genes.len()),
-                })?)
+                Ok(lookup
+                    .get(g.as_ref())
+                    .copied()
+                    .ok_or_else(|| sc_data::Error::NotFound {
+                        container: "the model".into(),
+                        kind: "gene",
+                        name: g.as_ref().to_owned(),
+                        available: format!("{} genes", self.genes.len()),
+                    })?)
             })
             .collect()
     }

@@ -18,11 +18,20 @@ impl Embed<Cells<'_>> for Scvi {
 impl Generative<Cells<'_>> for Scvi {
     type Error = Error;
 
-    fn posterior_predictive(&self, cells: &Cells<'_>, n_samples: usize, seed: u64) -> Result<Array3<f32>> {
+    fn posterior_predictive(
+        &self,
+        cells: &Cells<'_>,
+        n_samples: usize,
+        seed: u64,
+    ) -> Result<Array3<f32>> {
         self.posterior_predictive_sample(cells, n_samples, None, seed)
     }
 
-    fn expected_expression(&self, cells: &Cells<'_>, options: &ExpressionOptions) -> Result<Array2<f32>> {
+    fn expected_expression(
+        &self,
+        cells: &Cells<'_>,
+        options: &ExpressionOptions,
+    ) -> Result<Array2<f32>> {
         let expression = Expression {
             genes: options.genes.clone(),
             n_samples: options.n_samples,

@@ -9,7 +9,8 @@ use ndarray::Array2;
 use sc_data::{AnnData, Categorical, Column, Csr, Table};
 use sc_latent::{Cells, Error, Likelihood, NonInteger, Scvi, ScviConfig, Setup};
 use sc_model::train::{
-    Checkpoint, Control, History, Observer, ResumeState, Snapshot, StepEvent, StopReason, TrainConfig,
+    Checkpoint, Control, History, Observer, ResumeState, Snapshot, StepEvent, StopReason,
+    TrainConfig,
 };
 use sc_model::{EarlyStopping, LrSchedule};
 
@@ -22,13 +23,20 @@ fn data(n: usize, g: usize) -> AnnData {
     });
     let mut obs = Table::new((0..n).map(|i| format!("cell {i}")).collect());
     let batch: Vec<&str> = (0..n).map(|i| if i % 3 == 0 { "a" } else { "b" }).collect();
-    obs.insert("batch", Column::Categorical(Categorical::from_labels(&batch))).unwrap();
+    obs.insert(
+        "batch",
+        Column::Categorical(Categorical::from_labels(&batch)),
+    )
+    .unwrap();
     let var = Table::new((0..g).map(|j| format!("gene {j}")).collect());
     AnnData::new(Csr::from_dense(&counts), obs, var).unwrap()
 }
 
 fn setup() -> Setup {
-    Setup { batch_key: Some("batch".into()), ..Setup::default() }
+    Setup {
+        batch_key: Some("batch".into()),
+        ..Setup::default()
+    }
 }
 
 fn config(epochs: usize) -> TrainConfig {
@@ -41,12 +49,23 @@ fn config(epochs: usize) -> TrainConfig {
 }
 
 fn model(cells: &Cells<'_>) -> Scvi {
-    Scvi::params(cells).n_hidden(16).n_latent(3).check().unwrap().init(&Device::Cpu, 3).unwrap()
+    Scvi::params(cells)
+        .n_hidden(16)
+        .n_latent(3)
+        .check()
+        .unwrap()
+        .init(&Device::Cpu, 3)
+        .unwrap()
 }
 
 fn weights(m: &Scvi) -> Vec<f32> {
-    let floats = m.parameters().iter().filter(|p| p.value().dtype() == candle_core::DType::F32);
-    floats.flat_map(|p| p.value().flatten_all().unwrap().to_vec1::<f32>().unwrap()).collect()
+    let floats = m
+        .parameters()
+        .iter()
+        .filter(|p| p.value().dtype() == candle_core::DType::F32);
+    floats
+        .flat_map(|p| p.value().flatten_all().unwrap().to_vec1::<f32>().unwrap())
+        .collect()
 }
 
 /// Saves the state and stops at one step.
@@ -59,9 +78,18 @@ struct StopAt {
 impl Observer for StopAt {
     fn on_step(&mut self, e: &StepEvent<'_>) -> sc_model::Result<Control> {
         let here = (e.epoch, e.step) == (self.epoch, self.step);
-        Ok(if here { Control::Stop } else { Control::Continue })
+        Ok(if here {
+            Control::Stop
+        } else {
+            Control::Continue
+        })
     }
-    fn on_end(&mut self, reason: StopReason, _: &History, state: &dyn Snapshot) -> sc_model::Result<()> {
+    fn on_end(
+        &mut self,
+        reason: StopReason,
+        _: &History,
+        state: &dyn Snapshot,
+    ) -> sc_model::Result<()> {
         assert_eq!(reason, StopReason::Interrupted);
         state.save(&self.path)
     }
@@ -78,21 +106,42 @@ fn an_interrupted_run_goes_on_bit_for_bit() {
     let path = dir.path().join("checkpoint.safetensors");
     for (epoch, step) in [(0, 0), (1, 2), (2, 4)] {
         let mut first = model(&cells);
-        let mut stop = StopAt { epoch, step, path: path.clone() };
+        let mut stop = StopAt {
+            epoch,
+            step,
+            path: path.clone(),
+        };
         first.fit(&cells, &config(4), &mut stop).unwrap();
         let state = ResumeState::load(&path).unwrap();
-        let mut second = Scvi::params(&cells).n_hidden(16).n_latent(3).check().unwrap().init(&Device::Cpu, 99).unwrap();
+        let mut second = Scvi::params(&cells)
+            .n_hidden(16)
+            .n_latent(3)
+            .check()
+            .unwrap()
+            .init(&Device::Cpu, 99)
+            .unwrap();
         let resumed = second.resume(&cells, &config(4), &state, &mut ()).unwrap();
-        assert_eq!(weights(&second), weights(&whole), "stopped in epoch {epoch} after step {step}");
+        assert_eq!(
+            weights(&second),
+            weights(&whole),
+            "stopped in epoch {epoch} after step {step}"
+        );
         for name in fitted.history.names() {
-            assert_eq!(resumed.history.get(name), fitted.history.get(name), "{name}");
+            assert_eq!(
+                resumed.history.get(name),
+                fitted.history.get(name),
+                "{name}"
+            );
         }
     }
     // Another run's settings are not the same run.
     let mut other = config(4);
     other.batch_size = 16;
     let state = ResumeState::load(&path).unwrap();
-    let message = model(&cells).resume(&cells, &other, &state, &mut ()).unwrap_err().to_string();
+    let message = model(&cells)
+        .resume(&cells, &other, &state, &mut ())
+        .unwrap_err()
+        .to_string();
     assert!(message.contains("batch_size"), "{message}");
 }
 
@@ -100,10 +149,17 @@ fn an_interrupted_run_goes_on_bit_for_bit() {
 fn the_number_of_threads_does_not_show() {
     let data = data(300, 700);
     let run = |threads: usize| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
         pool.install(|| {
             let cells = Cells::new(&data, &setup()).unwrap();
-            let mut m = Scvi::params(&cells).check().unwrap().init(&Device::Cpu, 0).unwrap();
+            let mut m = Scvi::params(&cells)
+                .check()
+                .unwrap()
+                .init(&Device::Cpu, 0)
+                .unwrap();
             m.fit(&cells, &config(2), &mut ()).unwrap();
             weights(&m)
         })
@@ -139,7 +195,10 @@ fn a_saved_model_is_the_same_model() {
     let again = Scvi::load(dir.path(), &Device::Cpu).unwrap();
     assert_eq!(weights(&again), weights(&m));
     assert_eq!(again.training(), m.training());
-    assert_eq!(again.latent(&cells).unwrap().mean, m.latent(&cells).unwrap().mean);
+    assert_eq!(
+        again.latent(&cells).unwrap().mean,
+        m.latent(&cells).unwrap().mean
+    );
     // The same model is the same file.
     let twice = tempfile::tempdir().unwrap();
     again.save(twice.path()).unwrap();
@@ -147,31 +206,64 @@ fn a_saved_model_is_the_same_model() {
     assert_eq!(read(&dir), read(&twice));
     // A file where the folder should be.
     let file = dir.path().join("config.json");
-    assert!(m.save(&file).unwrap_err().to_string().contains("config.json"));
+    assert!(
+        m.save(&file)
+            .unwrap_err()
+            .to_string()
+            .contains("config.json")
+    );
     std::fs::remove_file(dir.path().join("model.safetensors")).unwrap();
-    assert!(Scvi::load(dir.path(), &Device::Cpu).unwrap_err().to_string().contains("model.safetensors"));
+    assert!(
+        Scvi::load(dir.path(), &Device::Cpu)
+            .unwrap_err()
+            .to_string()
+            .contains("model.safetensors")
+    );
 }
 
 #[test]
 fn numbers_that_are_no_counts_are_named() {
     let mut x = data(40, 8).x.unwrap().to_dense();
-    let check = |x: &Array2<f32>, non_integer| Cells::plain(x).check_counts(&ScviConfig::default(), non_integer);
+    let check = |x: &Array2<f32>, non_integer| {
+        Cells::plain(x).check_counts(&ScviConfig::default(), non_integer)
+    };
     assert!(check(&x, NonInteger::Refuse).unwrap().is_empty());
     x[(7, 3)] = 2.5;
     let message = check(&x, NonInteger::Refuse).unwrap_err().to_string();
-    assert!(message.contains("2.5") && message.contains("cell 7") && message.contains("gene 3"), "{message}");
+    assert!(
+        message.contains("2.5") && message.contains("cell 7") && message.contains("gene 3"),
+        "{message}"
+    );
     check(&x, NonInteger::Warn).unwrap();
     x[(8, 1)] = -1.0;
-    assert!(matches!(check(&x, NonInteger::Warn), Err(Error::NotCounts { cell: 8, gene: 1, .. })));
+    assert!(matches!(
+        check(&x, NonInteger::Warn),
+        Err(Error::NotCounts {
+            cell: 8,
+            gene: 1,
+            ..
+        })
+    ));
     // A normal likelihood takes them, but the logarithm does not.
     let mut normal = ScviConfig::default();
     normal.likelihood = Likelihood::Normal;
-    let message = Cells::plain(&x).check_counts(&normal, NonInteger::Refuse).unwrap_err().to_string();
-    assert!(message.contains("cell 8") && message.contains("no-log-variational"), "{message}");
+    let message = Cells::plain(&x)
+        .check_counts(&normal, NonInteger::Refuse)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("cell 8") && message.contains("no-log-variational"),
+        "{message}"
+    );
     normal.log_variational = false;
-    Cells::plain(&x).check_counts(&normal, NonInteger::Refuse).unwrap();
+    Cells::plain(&x)
+        .check_counts(&normal, NonInteger::Refuse)
+        .unwrap();
     x[(9, 0)] = f32::NAN;
-    assert!(matches!(Cells::plain(&x).check_counts(&normal, NonInteger::Refuse), Err(Error::NotCounts { cell: 9, .. })));
+    assert!(matches!(
+        Cells::plain(&x).check_counts(&normal, NonInteger::Refuse),
+        Err(Error::NotCounts { cell: 9, .. })
+    ));
 }
 
 #[test]
@@ -179,20 +271,48 @@ fn empty_cells_and_nan_stop_training_with_their_place() {
     let mut x = data(60, 8).x.unwrap().to_dense();
     x.row_mut(5).fill(0.0);
     let cells = Cells::plain(&x);
-    assert_eq!(cells.check_counts(&ScviConfig::default(), NonInteger::Refuse).unwrap(), vec![5]);
-    let message = model(&cells).fit(&cells, &config(1), &mut ()).unwrap_err().to_string();
-    assert!(message.contains("1 cells") && message.contains("rows 5"), "{message}");
+    assert_eq!(
+        cells
+            .check_counts(&ScviConfig::default(), NonInteger::Refuse)
+            .unwrap(),
+        vec![5]
+    );
+    let message = model(&cells)
+        .fit(&cells, &config(1), &mut ())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("1 cells") && message.contains("rows 5"),
+        "{message}"
+    );
     // A learned library size does not mind.
-    let params = Scvi::params(&cells).use_observed_lib_size(false).likelihood(Likelihood::Nb);
-    params.check().unwrap().init(&Device::Cpu, 0).unwrap().fit(&cells, &config(1), &mut ()).unwrap();
+    let params = Scvi::params(&cells)
+        .use_observed_lib_size(false)
+        .likelihood(Likelihood::Nb);
+    params
+        .check()
+        .unwrap()
+        .init(&Device::Cpu, 0)
+        .unwrap()
+        .fit(&cells, &config(1), &mut ())
+        .unwrap();
 
     drop(cells);
     x.row_mut(5).fill(f32::NAN);
     let cells = Cells::plain(&x);
     let params = Scvi::params(&cells).use_observed_lib_size(false);
-    let error = params.check().unwrap().init(&Device::Cpu, 0).unwrap().fit(&cells, &config(1), &mut ());
+    let error =
+        params
+            .check()
+            .unwrap()
+            .init(&Device::Cpu, 0)
+            .unwrap()
+            .fit(&cells, &config(1), &mut ());
     let message = error.unwrap_err().to_string();
-    assert!(message.contains("diverged") && message.contains("epoch 0"), "{message}");
+    assert!(
+        message.contains("diverged") && message.contains("epoch 0"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -205,20 +325,50 @@ fn genes_are_matched_by_name() {
     let again = Cells::for_model(&shuffled, m.registry()).unwrap();
     assert_eq!(m.latent(&again).unwrap().mean, expected);
     let fewer = data.select_vars(&[0, 1, 2]).unwrap();
-    let message = Cells::for_model(&fewer, m.registry()).err().unwrap().to_string();
-    assert!(message.contains("lacks 6 of the model's 9 genes") && message.contains("gene 3"), "{message}");
+    let message = Cells::for_model(&fewer, m.registry())
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        message.contains("lacks 6 of the model's 9 genes") && message.contains("gene 3"),
+        "{message}"
+    );
     // A batch that the model never saw.
     let mut other = data.clone();
     let unknown = Categorical::from_labels(&vec!["z"; 60]);
-    other.obs.insert("batch", Column::Categorical(unknown)).unwrap();
-    let message = Cells::for_model(&other, m.registry()).err().unwrap().to_string();
-    assert!(message.contains("\"z\"") && message.contains("a, b"), "{message}");
+    other
+        .obs
+        .insert("batch", Column::Categorical(unknown))
+        .unwrap();
+    let message = Cells::for_model(&other, m.registry())
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        message.contains("\"z\"") && message.contains("a, b"),
+        "{message}"
+    );
     // A batch with missing values, and one that is not there.
     let missing = Categorical::from_options((0..60).map(|i| (i > 0).then_some("a")));
-    other.obs.insert("batch", Column::Categorical(missing)).unwrap();
-    assert!(Cells::new(&other, &setup()).err().unwrap().to_string().contains("1 missing"));
+    other
+        .obs
+        .insert("batch", Column::Categorical(missing))
+        .unwrap();
+    assert!(
+        Cells::new(&other, &setup())
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("1 missing")
+    );
     other.obs.remove("batch");
-    assert!(Cells::new(&other, &setup()).err().unwrap().to_string().contains("obs has no column \"batch\""));
+    assert!(
+        Cells::new(&other, &setup())
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("obs has no column \"batch\"")
+    );
 }
 
 #[test]
@@ -227,14 +377,29 @@ fn early_stopping_and_a_plateau_end_and_slow_training() {
     let cells = Cells::new(&data, &setup()).unwrap();
     let mut c = config(50);
     // Nothing improves by a million.
-    c.early_stopping = Some(EarlyStopping { patience: 3, min_delta: 1e6, ..EarlyStopping::default() });
+    c.early_stopping = Some(EarlyStopping {
+        patience: 3,
+        min_delta: 1e6,
+        ..EarlyStopping::default()
+    });
     let fitted = model(&cells).fit(&cells, &c, &mut ()).unwrap();
     assert_eq!(fitted.stop, StopReason::EarlyStopping);
     assert_eq!(fitted.history.values("elbo_train").len(), 4);
     c.early_stopping = None;
     c.max_epochs = Some(3);
-    c.lr_schedule = LrSchedule::Plateau { factor: 0.5, patience: 0, threshold: 1e6, min_lr: 0.0 };
+    c.lr_schedule = LrSchedule::Plateau {
+        factor: 0.5,
+        patience: 0,
+        threshold: 1e6,
+        min_lr: 0.0,
+    };
     model(&cells).fit(&cells, &c, &mut ()).unwrap();
     c.lr = -1.0;
-    assert!(model(&cells).fit(&cells, &c, &mut ()).unwrap_err().to_string().contains("lr"));
+    assert!(
+        model(&cells)
+            .fit(&cells, &c, &mut ())
+            .unwrap_err()
+            .to_string()
+            .contains("lr")
+    );
 }

@@ -36,7 +36,7 @@ pub enum Error {
     /// The loss is no longer a number.
     #[error(
         "training diverged: the loss is {loss} in epoch {epoch}, minibatch {step}{}; the last checkpoint, if one was written, is still good. Try a smaller learning rate or gradient clipping, and look at cell {first_cell} of the data",
-        .parameter.as_ref().map_or(String::new(), |p| format!(", and the gradient of {p} is not finite"))
+        .parameter.as_ref().map_or(String::new(), |p| format!(", and {p} is not finite"))
     )]
     Diverged {
         /// The loss.

@@ -14,9 +14,14 @@ pub fn write_atomic(
     write: impl FnOnce(&mut BufWriter<&mut std::fs::File>) -> std::io::Result<()>,
 ) -> Result<()> {
     let run = || -> std::io::Result<()> {
-        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let parent = path
+            .parent()
+            .filter(|p| !p.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
         std::fs::create_dir_all(parent)?;
-        let mut temporary = tempfile::Builder::new().prefix(".writing-").tempfile_in(parent)?;
+        let mut temporary = tempfile::Builder::new()
+            .prefix(".writing-")
+            .tempfile_in(parent)?;
         let mut buffer = BufWriter::new(temporary.as_file_mut());
         write(&mut buffer)?;
         buffer.flush()?;
@@ -27,7 +32,9 @@ pub fn write_atomic(
         {
             use std::os::unix::fs::PermissionsExt;
             let mode = std::fs::metadata(path).map_or(0o644, |m| m.permissions().mode());
-            temporary.as_file().set_permissions(std::fs::Permissions::from_mode(mode))?;
+            temporary
+                .as_file()
+                .set_permissions(std::fs::Permissions::from_mode(mode))?;
         }
         temporary.persist(path).map_err(|e| e.error)?;
         // The new name itself must survive a power cut too; not every file system lets a directory be synced.
@@ -36,5 +43,9 @@ pub fn write_atomic(
         }
         Ok(())
     };
-    run().map_err(|source| Error::File { path: path.to_owned(), action: "write", source })
+    run().map_err(|source| Error::File {
+        path: path.to_owned(),
+        action: "write",
+        source,
+    })
 }

@@ -54,7 +54,7 @@ mod traits;
 pub use error::{Error, Result};
 pub use mode::Mode;
 pub use optim::{Optimizer, OptimizerKind};
-pub use params::{Init, Param, ParamBuilder, Params, build_params};
+pub use params::{Init, Param, ParamBuilder, Params, build_params, load_params};
 pub use schedule::{EarlyStopping, KlWarmup, LrSchedule, LrState, StopState, heuristic_epochs};
 pub use traits::{Classify, Embed, ExpressionOptions, Generative, Probabilities};
 

@@ -22,7 +22,13 @@ impl<'a> Mode<'a> {
 
     /// Step number `step` of training: batch statistics, dropout drawn from `rng`, gradients tracked.
     pub fn train(rng: &'a Rng, step: u64) -> Self {
-        Self { training: Some(Training { rng, step, dropout: true }) }
+        Self {
+            training: Some(Training {
+                rng,
+                step,
+                dropout: true,
+            }),
+        }
     }
 
     /// The same without dropout, to compare gradients.

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -41,7 +42,11 @@ impl Param {
 
     /// The tensor to compute with: tracked by the graph while training, without a graph otherwise.
     pub fn get(&self, mode: &Mode<'_>) -> &Tensor {
-        if mode.tracks() && self.is_trainable() { self.var.as_tensor() } else { &self.frozen }
+        if mode.tracks() && self.is_trainable() {
+            self.var.as_tensor()
+        } else {
+            &self.frozen
+        }
     }
 
     /// The values, without a graph.
@@ -61,7 +66,8 @@ impl Param {
 
     /// Freezes or thaws it. Buffers stay frozen.
     pub fn set_trainable(&self, trainable: bool) {
-        self.trainable.store(trainable && !self.is_buffer, Ordering::Relaxed);
+        self.trainable
+            .store(trainable && !self.is_buffer, Ordering::Relaxed);
     }
 
     /// Whether it is a buffer.
@@ -74,7 +80,11 @@ impl Param {
     /// # Errors
     /// If the copy fails.
     pub fn export(&self) -> Result<Tensor> {
-        Ok(if self.transposed { self.frozen.t()?.contiguous()? } else { self.frozen.clone() })
+        Ok(if self.transposed {
+            self.frozen.t()?.contiguous()?
+        } else {
+            self.frozen.clone()
+        })
     }
 
     /// The shape in PyTorch's layout.
@@ -91,8 +101,15 @@ impl Param {
     /// # Errors
     /// If the shapes differ.
     pub fn import(&self, value: &Tensor) -> Result<()> {
-        let value = if self.transposed { value.t()? } else { value.clone() };
-        let value = value.to_dtype(self.var.dtype())?.to_device(self.var.device())?.contiguous()?;
+        let value = if self.transposed {
+            value.t()?
+        } else {
+            value.clone()
+        };
+        let value = value
+            .to_dtype(self.var.dtype())?
+            .to_device(self.var.device())?
+            .contiguous()?;
         Ok(self.var.set(&value)?)
     }
 }
@@ -125,6 +142,19 @@ impl Params {
     /// How many numbers are trained.
     pub fn n_trainable(&self) -> usize {
         self.trainable().map(|p| p.frozen.elem_count()).sum()
+    }
+
+    /// The first parameter or buffer that holds a NaN or an infinity.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn first_non_finite(&self) -> Result<Option<String>> {
+        for p in self.entries.iter().filter(|p| p.frozen.dtype().is_float()) {
+            if !crate::optim::sum_of_squares(&p.frozen)?.is_finite() {
+                return Ok(Some(p.name().to_owned()));
+            }
+        }
+        Ok(None)
     }
 
     /// Where they live.
@@ -171,8 +201,17 @@ impl Params {
 #[derive(Clone)]
 pub struct ParamBuilder<'a> {
     store: &'a RefCell<Params>,
-    rng: &'a Rng,
+    source: Source<'a>,
     prefix: String,
+}
+
+/// Where the initial values come from.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    Random(&'a Rng),
+    /// A file's tensors in PyTorch's layout. Shapes are compared before anything is allocated, so that a file which asks
+    /// for absurd sizes is refused, not obeyed.
+    File(&'a Path, &'a HashMap<String, Tensor>),
 }
 
 /// Runs `build` with a [`ParamBuilder`] and returns what it built together with the parameters it made.
@@ -185,13 +224,40 @@ pub fn build_params<T, E: From<Error>>(
     rng: &Rng,
     build: impl FnOnce(&ParamBuilder<'_>) -> Result<T, E>,
 ) -> Result<(T, Params), E> {
+    build_from(device, dtype, Source::Random(rng), build)
+}
+
+/// The same with the values of a file, in PyTorch's names and layout.
+///
+/// # Errors
+/// [`Error::MissingTensor`] or [`Error::WrongShape`] if the file is of another model, and those of `build`.
+pub fn load_params<T, E: From<Error>>(
+    device: &Device,
+    dtype: DType,
+    path: &Path,
+    tensors: &HashMap<String, Tensor>,
+    build: impl FnOnce(&ParamBuilder<'_>) -> Result<T, E>,
+) -> Result<(T, Params), E> {
+    build_from(device, dtype, Source::File(path, tensors), build)
+}
+
+fn build_from<T, E: From<Error>>(
+    device: &Device,
+    dtype: DType,
+    source: Source<'_>,
+    build: impl FnOnce(&ParamBuilder<'_>) -> Result<T, E>,
+) -> Result<(T, Params), E> {
     let store = RefCell::new(Params {
         device: device.clone(),
         dtype,
         entries: Vec::new(),
         by_name: HashMap::new(),
     });
-    let built = build(&ParamBuilder { store: &store, rng, prefix: String::new() })?;
+    let built = build(&ParamBuilder {
+        store: &store,
+        source,
+        prefix: String::new(),
+    })?;
     Ok((built, store.into_inner()))
 }
 
@@ -199,12 +265,20 @@ impl ParamBuilder<'_> {
     /// The builder for names below `name`.
     #[must_use]
     pub fn pp(&self, name: impl std::fmt::Display) -> Self {
-        Self { store: self.store, rng: self.rng, prefix: self.path(&name.to_string()) }
+        Self {
+            store: self.store,
+            source: self.source,
+            prefix: self.path(&name.to_string()),
+        }
     }
 
     /// The full name of `name` below this builder.
     pub fn path(&self, name: &str) -> String {
-        if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) }
+        if self.prefix.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.prefix)
+        }
     }
 
     /// Where the parameters live.
@@ -234,17 +308,82 @@ impl ParamBuilder<'_> {
         self.add(name, Shape::from((n_in, n_out)), init, false, true)
     }
 
-    /// A buffer: saved, never trained.
+    /// A buffer: saved, never trained. It starts as `value` everywhere.
     ///
     /// # Errors
     /// [`Error::InvalidSetting`] if the name is taken.
-    pub fn buffer(&self, name: &str, value: &Tensor) -> Result<Param> {
-        self.push(name, value, true, false)
+    pub fn buffer(
+        &self,
+        name: &str,
+        shape: impl Into<Shape>,
+        value: f64,
+        dtype: DType,
+    ) -> Result<Param> {
+        let shape = shape.into();
+        let value = match self.source {
+            Source::Random(_) => Tensor::full(value, shape, &self.device())?.to_dtype(dtype)?,
+            Source::File(path, tensors) => {
+                self.from_file(path, tensors, name, shape.dims(), dtype)?
+            }
+        };
+        self.push(name, &value, true, false)
     }
 
-    fn add(&self, name: &str, shape: Shape, init: Init, is_buffer: bool, transposed: bool) -> Result<Param> {
+    /// A tensor of the file, if it has this shape.
+    fn from_file(
+        &self,
+        path: &Path,
+        tensors: &HashMap<String, Tensor>,
+        name: &str,
+        dims: &[usize],
+        dtype: DType,
+    ) -> Result<Tensor> {
+        let name = self.path(name);
+        let Some(t) = tensors.get(&name) else {
+            let what = format!("of shape {dims:?}");
+            return Err(Error::MissingTensor {
+                path: path.to_owned(),
+                name,
+                what,
+            });
+        };
+        if t.dims() != dims {
+            return Err(Error::WrongShape {
+                path: path.to_owned(),
+                name,
+                found: t.dims().to_vec(),
+                expected: dims.to_vec(),
+            });
+        }
+        Ok(t.to_dtype(dtype)?.to_device(&self.device())?)
+    }
+
+    fn add(
+        &self,
+        name: &str,
+        shape: Shape,
+        init: Init,
+        is_buffer: bool,
+        transposed: bool,
+    ) -> Result<Param> {
         let (device, dtype) = (self.device(), self.dtype());
-        let mut stream = self.rng.stream(&format!("init/{}", self.path(name)));
+        let rng = match self.source {
+            Source::Random(rng) => rng,
+            Source::File(path, tensors) => {
+                let mut dims = shape.dims().to_vec();
+                if transposed {
+                    dims.reverse();
+                }
+                let t = self.from_file(path, tensors, name, &dims, dtype)?;
+                let t = if transposed {
+                    t.t()?.contiguous()?
+                } else {
+                    t.contiguous()?
+                };
+                return self.push(name, &t, is_buffer, transposed);
+            }
+        };
+        let mut stream = rng.stream(&format!("init/{}", self.path(name)));
         let value = match init {
             Init::Const(c) => Tensor::full(c, shape, &device)?.to_dtype(dtype)?,
             Init::Normal(sd) => (stream.normal(shape, dtype, &device)? * sd)?,
@@ -254,7 +393,8 @@ impl ParamBuilder<'_> {
     }
 
     fn push(&self, name: &str, value: &Tensor, is_buffer: bool, transposed: bool) -> Result<Param> {
-        let var = Var::from_tensor(value)?;
+        // A copy: a tensor of a file may be shared.
+        let var = Var::from_tensor(&value.copy()?)?;
         let name: Arc<str> = self.path(name).into();
         let param = Param {
             frozen: var.as_detached_tensor(),

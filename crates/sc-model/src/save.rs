@@ -15,19 +15,27 @@ pub const WEIGHTS: &str = "model.safetensors";
 /// Its settings, for people and other programs; the same text is kept inside [`WEIGHTS`], which alone is read.
 pub const CONFIG: &str = "config.json";
 
+/// The version of the layout.
+const FORMAT: &str = "sc-model 1";
+
 /// Writes a model. `kind` says which model it is, e.g. `scvi`.
 ///
 /// # Errors
 /// [`Error::File`] if the disk refuses; each file is whole or as it was.
 pub fn save_model(dir: &Path, kind: &str, config: &impl Serialize, params: &Params) -> Result<()> {
-    let text = serde_json::to_string_pretty(config)
-        .map_err(|e| Error::Format { path: dir.join(CONFIG), reason: e.to_string() })?;
+    let text = serde_json::to_string_pretty(config).map_err(|e| Error::Format {
+        path: dir.join(CONFIG),
+        reason: e.to_string(),
+    })?;
     let metadata = tensors::Metadata::from([
-        ("format".to_owned(), "sc-model 1".to_owned()),
+        ("format".to_owned(), FORMAT.to_owned()),
         ("kind".to_owned(), kind.to_owned()),
         ("config".to_owned(), text.clone()),
     ]);
-    let all = params.iter().map(|p| Ok((p.name().to_owned(), p.export()?))).collect::<Result<Vec<_>>>()?;
+    let all = params
+        .iter()
+        .map(|p| Ok((p.name().to_owned(), p.export()?)))
+        .collect::<Result<Vec<_>>>()?;
     tensors::write(&dir.join(WEIGHTS), &all, &metadata)?;
     files::write_atomic(&dir.join(CONFIG), |f| f.write_all(text.as_bytes()))
 }
@@ -44,35 +52,12 @@ pub fn is_saved_model(dir: &Path) -> bool {
 pub fn read_model<C: DeserializeOwned>(dir: &Path) -> Result<(String, C, HashMap<String, Tensor>)> {
     let path = dir.join(WEIGHTS);
     let (tensors, metadata) = tensors::read(&path, &Device::Cpu)?;
+    let format = metadata.get("format").map(String::as_str);
+    if format != Some(FORMAT) {
+        let reason = format!("has format {format:?}, this version reads \"{FORMAT}\"");
+        return Err(Error::Format { path, reason });
+    }
     let kind = metadata.get("kind").cloned().unwrap_or_default();
     let config = tensors::json_entry(&path, &metadata, "config")?;
     Ok((kind, config, tensors))
-}
-
-/// Fills parameters and buffers from tensors in PyTorch's layout.
-///
-/// # Errors
-/// [`Error::MissingTensor`] or [`Error::WrongShape`], before anything is changed.
-pub fn load_params(path: &Path, params: &Params, tensors: &HashMap<String, Tensor>) -> Result<()> {
-    for p in params.iter() {
-        let t = tensors.get(p.name()).ok_or_else(|| Error::MissingTensor {
-            path: path.to_owned(),
-            name: p.name().to_owned(),
-            what: format!("of shape {:?}", p.export_shape()),
-        })?;
-        if t.dims() != p.export_shape() {
-            return Err(Error::WrongShape {
-                path: path.to_owned(),
-                name: p.name().to_owned(),
-                found: t.dims().to_vec(),
-                expected: p.export_shape(),
-            });
-        }
-    }
-    for p in params.iter() {
-        if let Some(t) = tensors.get(p.name()) {
-            p.import(t)?;
-        }
-    }
-    Ok(())
 }

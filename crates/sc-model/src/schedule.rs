@@ -26,14 +26,24 @@ pub struct KlWarmup {
 
 impl Default for KlWarmup {
     fn default() -> Self {
-        Self { n_epochs: Some(400), n_steps: None, min_weight: 0.0, max_weight: 1.0 }
+        Self {
+            n_epochs: Some(400),
+            n_steps: None,
+            min_weight: 0.0,
+            max_weight: 1.0,
+        }
     }
 }
 
 impl KlWarmup {
     /// Always the same weight.
     pub fn constant(weight: f64) -> Self {
-        Self { n_epochs: None, n_steps: None, min_weight: weight, max_weight: weight }
+        Self {
+            n_epochs: None,
+            n_steps: None,
+            min_weight: weight,
+            max_weight: weight,
+        }
     }
 
     /// The weight in an epoch (from 0) at a minibatch counted over all epochs (from 0).
@@ -94,14 +104,29 @@ pub struct LrState {
 impl LrState {
     /// At the start of training.
     pub fn new(lr: f64) -> Self {
-        Self { lr, best: None, waited: 0 }
+        Self {
+            lr,
+            best: None,
+            waited: 0,
+        }
     }
 
     /// After epoch number `epoch` (from 0), whose validation metric was `metric`: sets the rate of the next.
-    pub fn after_epoch(&mut self, schedule: &LrSchedule, initial: f64, epoch: usize, metric: Option<f64>) {
+    pub fn after_epoch(
+        &mut self,
+        schedule: &LrSchedule,
+        initial: f64,
+        epoch: usize,
+        metric: Option<f64>,
+    ) {
         match *schedule {
             LrSchedule::Constant => {}
-            LrSchedule::Plateau { factor, patience, threshold, min_lr } => {
+            LrSchedule::Plateau {
+                factor,
+                patience,
+                threshold,
+                min_lr,
+            } => {
                 let Some(metric) = metric else { return };
                 if self.best.is_none_or(|b| metric < b - threshold) {
                     self.best = Some(metric);
@@ -119,7 +144,8 @@ impl LrState {
             }
             LrSchedule::Cosine { n_epochs, min_lr } => {
                 let t = ((epoch + 1) as f64 / n_epochs.max(1) as f64).min(1.0);
-                self.lr = min_lr + 0.5 * (initial - min_lr) * (1.0 + (std::f64::consts::PI * t).cos());
+                self.lr =
+                    min_lr + 0.5 * (initial - min_lr) * (1.0 + (std::f64::consts::PI * t).cos());
             }
         }
     }
@@ -160,13 +186,22 @@ pub struct StopState {
 }
 
 impl StopState {
+    /// Whether training has already been stopped.
+    pub(crate) fn is_done(&self, rule: &EarlyStopping) -> bool {
+        self.best.is_some() && self.waited >= rule.patience
+    }
+
     /// After an epoch (from 0) with this value of the metric: whether to stop.
     pub fn after_epoch(&mut self, rule: &EarlyStopping, epoch: usize, metric: f64) -> bool {
         if epoch < rule.warmup_epochs {
             return false;
         }
         let better = self.best.is_none_or(|b| {
-            if rule.minimise { metric < b - rule.min_delta } else { metric > b + rule.min_delta }
+            if rule.minimise {
+                metric < b - rule.min_delta
+            } else {
+                metric > b + rule.min_delta
+            }
         });
         if better {
             self.best = Some(metric);
@@ -195,9 +230,17 @@ mod tests {
 
     #[test]
     fn plateau_waits_and_then_lowers() {
-        let rule = LrSchedule::Plateau { factor: 0.5, patience: 1, threshold: 0.0, min_lr: 0.2 };
+        let rule = LrSchedule::Plateau {
+            factor: 0.5,
+            patience: 1,
+            threshold: 0.0,
+            min_lr: 0.2,
+        };
         let mut s = LrState::new(1.0);
-        for (epoch, metric) in [3.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0].into_iter().enumerate() {
+        for (epoch, metric) in [3.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+            .into_iter()
+            .enumerate()
+        {
             s.after_epoch(&rule, 1.0, epoch, Some(metric));
         }
         assert_eq!(s.lr, 0.2);
@@ -205,18 +248,29 @@ mod tests {
 
     #[test]
     fn early_stopping_counts_from_the_best() {
-        let rule = EarlyStopping { patience: 2, ..EarlyStopping::default() };
+        let rule = EarlyStopping {
+            patience: 2,
+            ..EarlyStopping::default()
+        };
         let mut s = StopState::default();
-        let stopped: Vec<bool> =
-            [5.0, 4.0, 4.5, 3.0, 3.1, 3.2].iter().enumerate().map(|(e, &m)| s.after_epoch(&rule, e, m)).collect();
+        let stopped: Vec<bool> = [5.0, 4.0, 4.5, 3.0, 3.1, 3.2]
+            .iter()
+            .enumerate()
+            .map(|(e, &m)| s.after_epoch(&rule, e, m))
+            .collect();
         assert_eq!(stopped, [false, false, false, false, false, true]);
     }
 
     #[test]
     fn epochs_of_published_sizes() {
-        for (n, epochs) in
-            [(20_001, 400), (53_333, 150), (64_000, 125), (100_000, 80), (3_200_000, 2), (8_000_000, 1)]
-        {
+        for (n, epochs) in [
+            (20_001, 400),
+            (53_333, 150),
+            (64_000, 125),
+            (100_000, 80),
+            (3_200_000, 2),
+            (8_000_000, 1),
+        ] {
             assert_eq!(heuristic_epochs(n), epochs, "{n} cells");
         }
     }
@@ -224,7 +278,15 @@ mod tests {
     #[test]
     fn cosine_ends_at_the_minimum() {
         let mut s = LrState::new(1.0);
-        s.after_epoch(&LrSchedule::Cosine { n_epochs: 4, min_lr: 0.1 }, 1.0, 3, None);
+        s.after_epoch(
+            &LrSchedule::Cosine {
+                n_epochs: 4,
+                min_lr: 0.1,
+            },
+            1.0,
+            3,
+            None,
+        );
         assert!((s.lr - 0.1).abs() < 1e-12);
     }
 }

@@ -21,10 +21,14 @@ const ENTRY: &str = "sc";
 /// # Errors
 /// [`Error::File`] if the disk refuses, [`Error::Format`] if a tensor has a type that the format lacks.
 pub fn write(path: &Path, tensors: &[(String, Tensor)], metadata: &Metadata) -> Result<()> {
-    let format = |reason: String| Error::Format { path: path.to_owned(), reason };
+    let format = |reason: String| Error::Format {
+        path: path.to_owned(),
+        reason,
+    };
     let mut bytes = Vec::with_capacity(tensors.len());
     for (name, t) in tensors {
-        let (dtype, data) = to_bytes(t)?.ok_or_else(|| format(format!("tensor {name} has type {:?}", t.dtype())))?;
+        let (dtype, data) = to_bytes(t)?
+            .ok_or_else(|| format(format!("tensor {name} has type {:?}", t.dtype())))?;
         bytes.push((name.as_str(), dtype, t.dims().to_vec(), data));
     }
     let views = bytes
@@ -45,22 +49,36 @@ pub fn write(path: &Path, tensors: &[(String, Tensor)], metadata: &Metadata) -> 
 /// # Errors
 /// [`Error::File`] if it cannot be read, [`Error::Format`] if it is not a safetensors file.
 pub fn read(path: &Path, device: &Device) -> Result<(HashMap<String, Tensor>, Metadata)> {
-    let buffer = std::fs::read(path)
-        .map_err(|source| Error::File { path: path.to_owned(), action: "read", source })?;
-    let format = |reason: String| Error::Format { path: path.to_owned(), reason };
+    let buffer = std::fs::read(path).map_err(|source| Error::File {
+        path: path.to_owned(),
+        action: "read",
+        source,
+    })?;
+    let format = |reason: String| Error::Format {
+        path: path.to_owned(),
+        reason,
+    };
     let not_safetensors = |e: safetensors::SafeTensorError| {
-        format(format!("is not a whole safetensors file ({e}); it may be truncated or of another format"))
+        format(format!(
+            "is not a whole safetensors file ({e}); it may be truncated or of another format"
+        ))
     };
     let (_, header) = SafeTensors::read_metadata(&buffer).map_err(not_safetensors)?;
     let parsed = SafeTensors::deserialize(&buffer).map_err(not_safetensors)?;
     let mut tensors = HashMap::new();
     for (name, view) in parsed.tensors() {
-        let t = from_view(&view, device)?
-            .ok_or_else(|| format(format!("tensor {name} has type {:?}, which is not read", view.dtype())))?;
+        let t = from_view(&view, device)?.ok_or_else(|| {
+            format(format!(
+                "tensor {name} has type {:?}, which is not read",
+                view.dtype()
+            ))
+        })?;
         tensors.insert(name, t);
     }
     let metadata = match header.metadata().as_ref().and_then(|m| m.get(ENTRY)) {
-        Some(text) => serde_json::from_str(text).map_err(|e| format(format!("entry \"{ENTRY}\": {e}")))?,
+        Some(text) => {
+            serde_json::from_str(text).map_err(|e| format(format!("entry \"{ENTRY}\": {e}")))?
+        }
         None => Metadata::new(),
     };
     Ok((tensors, metadata))
@@ -71,8 +89,13 @@ pub fn read(path: &Path, device: &Device) -> Result<(HashMap<String, Tensor>, Me
 /// # Errors
 /// [`Error::Format`] if it is missing or of another form.
 pub fn json_entry<T: DeserializeOwned>(path: &Path, metadata: &Metadata, key: &str) -> Result<T> {
-    let format = |reason: String| Error::Format { path: path.to_owned(), reason };
-    let text = metadata.get(key).ok_or_else(|| format(format!("has no entry \"{key}\"; was it written by sc?")))?;
+    let format = |reason: String| Error::Format {
+        path: path.to_owned(),
+        reason,
+    };
+    let text = metadata
+        .get(key)
+        .ok_or_else(|| format(format!("has no entry \"{key}\"; was it written by sc?")))?;
     serde_json::from_str(text).map_err(|e| format(format!("entry \"{key}\": {e}")))
 }
 
@@ -80,7 +103,13 @@ fn to_bytes(t: &Tensor) -> Result<Option<(Dtype, Vec<u8>)>> {
     let flat = t.to_device(&Device::Cpu)?.flatten_all()?;
     macro_rules! bytes {
         ($dtype:expr, $t:ty) => {
-            Some(($dtype, flat.to_vec1::<$t>()?.iter().flat_map(|v| v.to_le_bytes()).collect()))
+            Some((
+                $dtype,
+                flat.to_vec1::<$t>()?
+                    .iter()
+                    .flat_map(|v| v.to_le_bytes())
+                    .collect(),
+            ))
         };
     }
     Ok(match t.dtype() {

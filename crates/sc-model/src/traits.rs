@@ -36,13 +36,22 @@ pub trait Generative<D: ?Sized> {
     ///
     /// # Errors
     /// If the data does not fit the model.
-    fn posterior_predictive(&self, data: &D, n_samples: usize, seed: u64) -> Result<Array3<f32>, Self::Error>;
+    fn posterior_predictive(
+        &self,
+        data: &D,
+        n_samples: usize,
+        seed: u64,
+    ) -> Result<Array3<f32>, Self::Error>;
 
     /// Expected expression as frequencies that sum to 1 over all genes, `[cells, genes]`.
     ///
     /// # Errors
     /// If the data does not fit the model.
-    fn expected_expression(&self, data: &D, options: &ExpressionOptions) -> Result<Array2<f32>, Self::Error>;
+    fn expected_expression(
+        &self,
+        data: &D,
+        options: &ExpressionOptions,
+    ) -> Result<Array2<f32>, Self::Error>;
 }
 
 /// Probabilities of labels.

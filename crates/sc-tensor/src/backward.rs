@@ -140,6 +140,25 @@ mod tests {
     }
 
     #[test]
+    fn recycled_memory_changes_nothing() {
+        let w = Var::from_tensor(&random("w", -1.0, 1.0, &[300, 300], DType::F64)).unwrap();
+        let x = random("x", -1.0, 1.0, &[3, 300], DType::F64);
+        let gradient = || {
+            let y = ops::linear(&x, &w, None).unwrap();
+            backward(&y.sqr().unwrap().sum_all().unwrap()).unwrap()
+        };
+        let first = gradient();
+        let expected = numbers(first.get(&w).unwrap());
+        recycle(first);
+        // The second one is computed in the memory of the first.
+        for _ in 0..2 {
+            let again = gradient();
+            assert_eq!(numbers(again.get(&w).unwrap()), expected);
+            recycle(again);
+        }
+    }
+
+    #[test]
     fn a_failure_leaves_nothing_behind() {
         let w = Var::new(&[[1f64]], &crate::Device::Cpu).unwrap();
         let y = ops::linear(&w, &w, None).unwrap();

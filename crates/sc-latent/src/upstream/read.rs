@@ -3,7 +3,6 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use sc_io::pytorch::{self, DataFrame, TorchTensor, Value};
-use sc_model::save::load_params;
 use sc_model::train::{History, Split};
 
 use super::{LEGACY_ATTRIBUTES, LEGACY_GENES, LEGACY_WEIGHTS, MODEL, init_params, registry};
@@ -45,15 +44,16 @@ impl Scvi {
             other => {
                 return Err(Error::Upstream {
                     path: parts.path,
-                    reason: format!("holds a model of class {other}; this reader knows SCVI and LinearSCVI"),
+                    reason: format!(
+                        "holds a model of class {other}; this reader knows SCVI and LinearSCVI"
+                    ),
                 });
             }
         };
         let arguments = init_params::flatten(parts.attributes.at(&["init_params_"])?);
         let config = init_params::read(&arguments, is_linear)?;
         let valid = ScviParams::new(config, parts.registry).check()?;
-        let mut model = valid.init_with_dtype(device, dtype, 0)?;
-        load_params(&parts.path, model.parameters(), &parts.weights)?;
+        let mut model = valid.load(device, dtype, &parts.path, &parts.weights)?;
         if parts.attributes.get("is_trained_").and_then(Value::as_bool) == Some(true) {
             model.training = Some(training(&parts.attributes));
         }
@@ -63,19 +63,32 @@ impl Scvi {
 
 impl Parts {
     fn read(path: &Path) -> Result<Self> {
-        let file = if path.is_dir() { path.join(MODEL) } else { path.to_owned() };
+        let file = if path.is_dir() {
+            path.join(MODEL)
+        } else {
+            path.to_owned()
+        };
         if path.is_dir() && !file.exists() && path.join(LEGACY_WEIGHTS).exists() {
             return Self::read_legacy(path);
         }
         let root = pytorch::read(&file)?;
-        let wrong = |reason: &str| Error::Upstream { path: file.clone(), reason: reason.to_owned() };
+        let wrong = |reason: &str| Error::Upstream {
+            path: file.clone(),
+            reason: reason.to_owned(),
+        };
         let attributes = root.at(&["attr_dict"])?.clone();
         let genes = root.at(&["var_names"])?;
         if genes.as_dict().is_some() {
-            return Err(wrong("holds several modalities (var_names is a dict); an SCVI model has one"));
+            return Err(wrong(
+                "holds several modalities (var_names is a dict); an SCVI model has one",
+            ));
         }
         let registry_value = attributes.at(&["registry_"])?;
-        let class = registry_value.get("model_name").and_then(Value::as_str).unwrap_or("SCVI").to_owned();
+        let class = registry_value
+            .get("model_name")
+            .and_then(Value::as_str)
+            .unwrap_or("SCVI")
+            .to_owned();
         Ok(Self {
             weights: state_dict(root.at(&["model_state_dict"])?)?,
             registry: registry::read(registry_value, registry::strings(genes)?)?,
@@ -88,9 +101,14 @@ impl Parts {
     fn read_legacy(dir: &Path) -> Result<Self> {
         let path = dir.join(LEGACY_WEIGHTS);
         let genes_path = dir.join(LEGACY_GENES);
-        let genes = std::fs::read_to_string(&genes_path)
-            .map_err(|e| Error::Upstream { path: genes_path, reason: format!("cannot be read: {e}") })?;
-        let genes: Vec<String> = genes.lines().map(|l| l.trim_end_matches('\r').to_owned()).collect();
+        let genes = std::fs::read_to_string(&genes_path).map_err(|e| Error::Upstream {
+            path: genes_path,
+            reason: format!("cannot be read: {e}"),
+        })?;
+        let genes: Vec<String> = genes
+            .lines()
+            .map(|l| l.trim_end_matches('\r').to_owned())
+            .collect();
         let attributes = pytorch::read_pickle(dir.join(LEGACY_ATTRIBUTES))?;
         let weights = state_dict(&pytorch::read(&path)?)?;
         // The class was not stored; a model of another class has other parameters.
@@ -133,7 +151,9 @@ fn to_tensor(t: &TorchTensor) -> Result<Tensor> {
     let shape = t.shape();
     Ok(match t.dtype() {
         DType::F64 => Tensor::from_vec(t.to_f64_vec(), shape, &Device::Cpu)?,
-        DType::F32 | DType::F16 | DType::BF16 => Tensor::from_vec(t.to_f32_vec(), shape, &Device::Cpu)?,
+        DType::F32 | DType::F16 | DType::BF16 => {
+            Tensor::from_vec(t.to_f32_vec(), shape, &Device::Cpu)?
+        }
         _ => Tensor::from_vec(t.to_i64_vec()?, shape, &Device::Cpu)?,
     })
 }
@@ -141,16 +161,32 @@ fn to_tensor(t: &TorchTensor) -> Result<Tensor> {
 /// History and split, as far as they can be read.
 fn training(attributes: &Value) -> Training {
     let mut history = History::default();
-    for (name, value) in attributes.get("history_").and_then(Value::as_dict).iter().flat_map(|d| d.iter_str()) {
-        let Ok(frame) = DataFrame::from_value(value) else { continue };
-        let Some(values) = frame.values.first() else { continue };
+    for (name, value) in attributes
+        .get("history_")
+        .and_then(Value::as_dict)
+        .iter()
+        .flat_map(|d| d.iter_str())
+    {
+        let Ok(frame) = DataFrame::from_value(value) else {
+            continue;
+        };
+        let Some(values) = frame.values.first() else {
+            continue;
+        };
         for (epoch, v) in frame.index.iter().zip(values).filter(|(e, _)| **e >= 0.0) {
             history.push(name, *epoch as usize, *v);
         }
     }
     let indices = |name: &str| -> Vec<usize> {
-        let values = attributes.get(name).and_then(Value::as_array).and_then(|a| a.to_i64_vec().ok());
-        values.unwrap_or_default().into_iter().filter_map(|i| usize::try_from(i).ok()).collect()
+        let values = attributes
+            .get(name)
+            .and_then(Value::as_array)
+            .and_then(|a| a.to_i64_vec().ok());
+        values
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|i| usize::try_from(i).ok())
+            .collect()
     };
     let split = Split {
         train: indices("train_indices_"),

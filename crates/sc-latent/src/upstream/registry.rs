@@ -8,23 +8,54 @@ use crate::{Registry, Result, Setup};
 /// Reads scvi-tools' registry (0.15 and later).
 pub(super) fn read(registry: &Value, genes: Vec<String>) -> Result<Registry> {
     let args = registry.get("setup_args");
-    let text = |name: &str| args.and_then(|a| a.get(name)).and_then(Value::as_str).map(str::to_owned);
+    let text = |name: &str| {
+        args.and_then(|a| a.get(name))
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+    };
     let fields = registry.at(&["field_registries"])?;
     let state = |field: &str| fields.get(field).and_then(|f| f.get("state_registry"));
     let categorical = state("extra_categorical_covs");
-    let keys = categorical.and_then(|s| s.get("field_keys")).map(strings).transpose()?.unwrap_or_default();
+    let keys = categorical
+        .and_then(|s| s.get("field_keys"))
+        .map(strings)
+        .transpose()?
+        .unwrap_or_default();
     let mappings = categorical.and_then(|s| s.get("mappings"));
     let continuous = state("extra_continuous_covs").and_then(|s| s.get("columns"));
+    // A file without the arguments still has the columns that the codes came from.
+    let original = |field: &str| {
+        let key = state(field)?.get("original_key")?.as_str()?;
+        (!key.starts_with("_scvi")).then(|| key.to_owned())
+    };
+    let (batch_key, labels_key) = (
+        text("batch_key").or_else(|| original("batch")),
+        text("labels_key").or_else(|| original("labels")),
+    );
+    let mut integer_keys = Vec::new();
+    for (key, field) in [(&batch_key, "batch"), (&labels_key, "labels")] {
+        let mapping = state(field).and_then(|s| s.get("categorical_mapping"));
+        integer_keys.extend(key.clone().filter(|_| mapping.is_some_and(is_integers)));
+    }
+    integer_keys.extend(
+        keys.iter()
+            .filter(|k| mappings.and_then(|m| m.get(k)).is_some_and(is_integers))
+            .cloned(),
+    );
     // Before 1.0 the library size came from "local_l" fields and there was no size factor.
     Ok(Registry {
         categorical_covariates: keys
             .iter()
-            .map(|k| mappings.and_then(|m| m.get(k)).map_or(Ok(Vec::new()), strings))
+            .map(|k| {
+                mappings
+                    .and_then(|m| m.get(k))
+                    .map_or(Ok(Vec::new()), strings)
+            })
             .collect::<Result<_>>()?,
         setup: Setup {
             layer: text("layer"),
-            batch_key: text("batch_key"),
-            labels_key: text("labels_key"),
+            batch_key,
+            labels_key,
             size_factor_key: text("size_factor_key"),
             categorical_covariate_keys: keys,
             continuous_covariate_keys: continuous.map(strings).transpose()?.unwrap_or_default(),
@@ -32,6 +63,7 @@ pub(super) fn read(registry: &Value, genes: Vec<String>) -> Result<Registry> {
         batches: mapping(state("batch"))?,
         labels: mapping(state("labels"))?,
         genes,
+        integer_keys,
     })
 }
 
@@ -50,17 +82,28 @@ pub(super) fn read_legacy(setup: &Value, genes: Vec<String>) -> Result<Registry>
         None => Ok(vec![NO_CATEGORY.to_owned()]),
     };
     let covariates = setup.get("extra_categoricals");
-    let keys = covariates.and_then(|e| e.get("keys")).map(strings).transpose()?.unwrap_or_default();
+    let keys = covariates
+        .and_then(|e| e.get("keys"))
+        .map(strings)
+        .transpose()?
+        .unwrap_or_default();
     let mappings = covariates.and_then(|e| e.get("mappings"));
     let x = setup.get("data_registry").and_then(|r| r.get("X"));
     let layer = x.filter(|x| x.get("attr_name").and_then(Value::as_str) == Some("layers"));
     Ok(Registry {
         categorical_covariates: keys
             .iter()
-            .map(|k| mappings.and_then(|m| m.get(k)).map_or(Ok(Vec::new()), strings))
+            .map(|k| {
+                mappings
+                    .and_then(|m| m.get(k))
+                    .map_or(Ok(Vec::new()), strings)
+            })
             .collect::<Result<_>>()?,
         setup: Setup {
-            layer: layer.and_then(|l| l.get("attr_key")).and_then(Value::as_str).map(str::to_owned),
+            layer: layer
+                .and_then(|l| l.get("attr_key"))
+                .and_then(Value::as_str)
+                .map(str::to_owned),
             batch_key: key("_scvi_batch"),
             labels_key: key("_scvi_labels"),
             size_factor_key: None,
@@ -74,7 +117,15 @@ pub(super) fn read_legacy(setup: &Value, genes: Vec<String>) -> Result<Registry>
         batches: categories("_scvi_batch")?,
         labels: categories("_scvi_labels")?,
         genes,
+        integer_keys: Vec::new(),
     })
+}
+
+/// Whether an array holds whole numbers only.
+fn is_integers(value: &Value) -> bool {
+    value
+        .as_array()
+        .is_some_and(|a| !a.is_empty() && a.to_values().iter().all(|v| matches!(v, Value::Int(_))))
 }
 
 fn mapping(state: Option<&Value>) -> Result<Vec<String>> {
@@ -125,7 +176,11 @@ pub(super) fn write(r: &Registry, config: &ScviConfig, n_cells: usize) -> Value 
     let setup = &r.setup;
     let linear = matches!(config.decoder, Decoder::Linear { .. });
     let list = |keys: &[String]| {
-        if keys.is_empty() { Value::None } else { Value::list(keys.iter().map(|k| k.as_str().into()).collect()) }
+        if keys.is_empty() {
+            Value::None
+        } else {
+            Value::list(keys.iter().map(|k| k.as_str().into()).collect())
+        }
     };
     let mut args: Vec<(&str, Value)> = vec![
         ("layer", setup.layer.as_deref().into()),
@@ -134,21 +189,48 @@ pub(super) fn write(r: &Registry, config: &ScviConfig, n_cells: usize) -> Value 
     ];
     let mut fields = vec![
         ("X", x_field(r, n_cells)),
-        ("batch", category_field("_scvi_batch", "n_batch", setup.batch_key.as_deref(), &r.batches)),
-        ("labels", category_field("_scvi_labels", "n_labels", setup.labels_key.as_deref(), &r.labels)),
+        (
+            "batch",
+            category_field(
+                r,
+                "_scvi_batch",
+                "n_batch",
+                setup.batch_key.as_deref(),
+                &r.batches,
+            ),
+        ),
+        (
+            "labels",
+            category_field(
+                r,
+                "_scvi_labels",
+                "n_labels",
+                setup.labels_key.as_deref(),
+                &r.labels,
+            ),
+        ),
     ];
     // LinearSCVI's setup has no covariates.
     if !linear {
         args.push(("size_factor_key", setup.size_factor_key.as_deref().into()));
-        args.push(("categorical_covariate_keys", list(&setup.categorical_covariate_keys)));
-        args.push(("continuous_covariate_keys", list(&setup.continuous_covariate_keys)));
+        args.push((
+            "categorical_covariate_keys",
+            list(&setup.categorical_covariate_keys),
+        ));
+        args.push((
+            "continuous_covariate_keys",
+            list(&setup.continuous_covariate_keys),
+        ));
         fields.push(("size_factor", size_factor_field(setup)));
         fields.push(("extra_categorical_covs", categorical_field(r)));
         fields.push(("extra_continuous_covs", continuous_field(setup)));
     }
     dict(vec![
         ("scvi_version", "1.4.2".into()),
-        ("model_name", if linear { "LinearSCVI" } else { "SCVI" }.into()),
+        (
+            "model_name",
+            if linear { "LinearSCVI" } else { "SCVI" }.into(),
+        ),
         ("setup_args", dict(args)),
         ("field_registries", dict(fields)),
         ("setup_method_name", "setup_anndata".into()),
@@ -160,8 +242,16 @@ fn dict(pairs: Vec<(&str, Value)>) -> Value {
     Dict::from_pairs(pairs).into()
 }
 
-fn field(data: Vec<(&str, Value)>, state: Vec<(&str, Value)>, summary: Vec<(&str, Value)>) -> Value {
-    dict(vec![("data_registry", dict(data)), ("state_registry", dict(state)), ("summary_stats", dict(summary))])
+fn field(
+    data: Vec<(&str, Value)>,
+    state: Vec<(&str, Value)>,
+    summary: Vec<(&str, Value)>,
+) -> Value {
+    dict(vec![
+        ("data_registry", dict(data)),
+        ("state_registry", dict(state)),
+        ("summary_stats", dict(summary)),
+    ])
 }
 
 fn int(n: usize) -> Value {
@@ -173,20 +263,52 @@ fn names(v: &[String]) -> Value {
 }
 
 fn x_field(r: &Registry, n_cells: usize) -> Value {
-    let name = if r.setup.layer.is_some() { "layers" } else { "X" };
+    let name = if r.setup.layer.is_some() {
+        "layers"
+    } else {
+        "X"
+    };
     field(
-        vec![("attr_name", name.into()), ("attr_key", r.setup.layer.as_deref().into())],
-        vec![("n_obs", int(n_cells)), ("n_vars", int(r.n_genes())), ("column_names", names(&r.genes))],
+        vec![
+            ("attr_name", name.into()),
+            ("attr_key", r.setup.layer.as_deref().into()),
+        ],
+        vec![
+            ("n_obs", int(n_cells)),
+            ("n_vars", int(r.n_genes())),
+            ("column_names", names(&r.genes)),
+        ],
         vec![("n_vars", int(r.n_genes())), ("n_cells", int(n_cells))],
     )
 }
 
-fn category_field(column: &str, count: &'static str, key: Option<&str>, categories: &[String]) -> Value {
-    let mapping: Value =
-        if is_given(categories) || key.is_some() { names(categories) } else { NumpyArray::from_i64(&[0]).into() };
+/// Categories as they are in the data: text, or whole numbers.
+fn categories_of(r: &Registry, key: &str, categories: &[String]) -> Value {
+    let numbers: Option<Vec<i64>> = categories.iter().map(|c| c.parse().ok()).collect();
+    match numbers.filter(|_| r.integer_keys.iter().any(|k| k == key)) {
+        Some(numbers) => NumpyArray::from_i64(&numbers).into(),
+        None => names(categories),
+    }
+}
+
+fn category_field(
+    r: &Registry,
+    column: &str,
+    count: &'static str,
+    key: Option<&str>,
+    categories: &[String],
+) -> Value {
+    let mapping = match key {
+        Some(key) => categories_of(r, key, categories),
+        None if is_given(categories) => names(categories),
+        None => NumpyArray::from_i64(&[0]).into(),
+    };
     field(
         vec![("attr_name", "obs".into()), ("attr_key", column.into())],
-        vec![("categorical_mapping", mapping), ("original_key", key.unwrap_or(column).into())],
+        vec![
+            ("categorical_mapping", mapping),
+            ("original_key", key.unwrap_or(column).into()),
+        ],
         vec![(count, int(categories.len()))],
     )
 }
@@ -204,13 +326,27 @@ fn categorical_field(r: &Registry) -> Value {
     if keys.is_empty() {
         return field(vec![], vec![], vec![("n_extra_categorical_covs", int(0))]);
     }
-    let mappings = Dict::from_pairs(keys.iter().map(String::as_str).zip(r.categorical_covariates.iter().map(|c| names(c))));
-    let counts = r.categorical_covariates.iter().map(|c| int(c.len())).collect();
+    let mappings = Dict::from_pairs(
+        keys.iter()
+            .zip(&r.categorical_covariates)
+            .map(|(k, c)| (k.as_str(), categories_of(r, k, c))),
+    );
+    let counts = r
+        .categorical_covariates
+        .iter()
+        .map(|c| int(c.len()))
+        .collect();
     field(
-        vec![("attr_name", "obsm".into()), ("attr_key", "_scvi_extra_categorical_covs".into())],
+        vec![
+            ("attr_name", "obsm".into()),
+            ("attr_key", "_scvi_extra_categorical_covs".into()),
+        ],
         vec![
             ("mappings", mappings.into()),
-            ("field_keys", Value::list(keys.iter().map(|k| k.as_str().into()).collect())),
+            (
+                "field_keys",
+                Value::list(keys.iter().map(|k| k.as_str().into()).collect()),
+            ),
             ("n_cats_per_key", Value::list(counts)),
         ],
         vec![("n_extra_categorical_covs", int(keys.len()))],
@@ -223,7 +359,10 @@ fn continuous_field(setup: &Setup) -> Value {
         return field(vec![], vec![], vec![("n_extra_continuous_covs", int(0))]);
     }
     field(
-        vec![("attr_name", "obsm".into()), ("attr_key", "_scvi_extra_continuous_covs".into())],
+        vec![
+            ("attr_name", "obsm".into()),
+            ("attr_key", "_scvi_extra_continuous_covs".into()),
+        ],
         vec![("columns", names(keys))],
         vec![("n_extra_continuous_covs", int(keys.len()))],
     )
@@ -233,9 +372,14 @@ fn continuous_field(setup: &Setup) -> Value {
 fn uuid(r: &Registry) -> String {
     // FNV-1a, twice with different starts.
     let hash = |start: u64| {
-        r.genes.iter().chain(&r.batches).chain(&r.labels).flat_map(|s| s.bytes().chain([0])).fold(start, |h, b| {
-            (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3)
-        })
+        r.genes
+            .iter()
+            .chain(&r.batches)
+            .chain(&r.labels)
+            .flat_map(|s| s.bytes().chain([0]))
+            .fold(start, |h, b| {
+                (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3)
+            })
     };
     let (a, b) = (hash(0xcbf2_9ce4_8422_2325), hash(0x9e37_79b9_7f4a_7c15));
     format!(

@@ -4,7 +4,7 @@ use candle_core::{DType, Tensor};
 use sc_io::pytorch::{self, DataFrame, Dict, NumpyArray, TorchTensor, Value};
 
 use super::{MODEL, init_params, registry};
-use crate::{Result, Scvi};
+use crate::{BatchRepresentation, Decoder, Error, NormIn, Result, Scvi};
 
 impl Scvi {
     /// Writes a folder with the `model.pt` that scvi-tools 1.x loads with `SCVI.load(dir, adata)` (or
@@ -13,6 +13,7 @@ impl Scvi {
     /// # Errors
     /// If the disk refuses; the file is whole or as it was.
     pub fn save_scvi_tools(&self, dir: impl AsRef<Path>) -> Result<()> {
+        self.check_linear_is_upstream()?;
         let dir = dir.as_ref();
         let path = dir.join(MODEL);
         std::fs::create_dir_all(dir).map_err(|source| sc_model::Error::File {
@@ -27,10 +28,34 @@ impl Scvi {
             .collect::<Result<Vec<_>>>()?;
         let root = Dict::from_pairs([
             ("model_state_dict", Value::from(Dict::ordered(weights))),
-            ("var_names", NumpyArray::from_strings(&self.registry().genes).into()),
+            (
+                "var_names",
+                NumpyArray::from_strings(&self.registry().genes).into(),
+            ),
             ("attr_dict", self.attributes()?),
         ]);
         Ok(pytorch::write(&path, &root.into())?)
+    }
+
+    /// scvi-tools' LinearSCVI knows less than ours.
+    fn check_linear_is_upstream(&self) -> Result<()> {
+        let (c, r) = (self.config(), self.registry());
+        let has_covariates = !r.categorical_covariates.is_empty()
+            || !r.setup.continuous_covariate_keys.is_empty()
+            || r.setup.size_factor_key.is_some();
+        let other = c.encode_covariates
+            || c.batch_representation != BatchRepresentation::OneHot
+            || !c.batch_norm.encoder()
+            || c.layer_norm != NormIn::None;
+        if matches!(c.decoder, Decoder::Linear { .. }) && (has_covariates || other) {
+            return Err(Error::InvalidSetting {
+                name: "format",
+                value: "scvi-tools".into(),
+                reason: "its LinearSCVI knows a batch column and no covariates, size factors, embeddings or layer norm"
+                    .into(),
+            });
+        }
+        Ok(())
     }
 
     fn attributes(&self) -> Result<Value> {
@@ -39,14 +64,20 @@ impl Scvi {
         let indices = |v: &[usize]| -> Value {
             NumpyArray::from_i64(&v.iter().map(|&i| i as i64).collect::<Vec<_>>()).into()
         };
-        let linear = matches!(self.config().decoder, crate::Decoder::Linear { .. });
+        let linear = matches!(self.config().decoder, Decoder::Linear { .. });
         let name = if linear { "LinearSCVI" } else { "SCVI" };
         Ok(Dict::from_pairs([
-            ("get_normalized_function_name_", "get_normalized_expression".into()),
+            (
+                "get_normalized_function_name_",
+                "get_normalized_expression".into(),
+            ),
             ("history_", self.history_frames()?),
             ("init_params_", init_params::write(self.config())),
             ("is_trained_", self.training().is_some().into()),
-            ("registry_", registry::write(self.registry(), self.config(), n_cells)),
+            (
+                "registry_",
+                registry::write(self.registry(), self.config(), n_cells),
+            ),
             ("run_name_", name.into()),
             ("test_indices_", indices(&split.test)),
             ("train_indices_", indices(&split.train)),
@@ -56,7 +87,9 @@ impl Scvi {
     }
 
     fn history_frames(&self) -> Result<Value> {
-        let Some(training) = self.training() else { return Ok(Value::None) };
+        let Some(training) = self.training() else {
+            return Ok(Value::None);
+        };
         let frames = training
             .history
             .names()

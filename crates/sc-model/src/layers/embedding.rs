@@ -15,7 +15,9 @@ impl Embedding {
     /// # Errors
     /// If the name is taken.
     pub fn new(p: &ParamBuilder<'_>, n: usize, dim: usize) -> Result<Self> {
-        Ok(Self { weight: p.param("weight", (n, dim), Init::Normal(1.0))? })
+        Ok(Self {
+            weight: p.param("weight", (n, dim), Init::Normal(1.0))?,
+        })
     }
 
     /// The vectors of the codes: `[N] -> [N, dim]`.

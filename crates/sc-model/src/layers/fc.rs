@@ -75,19 +75,29 @@ impl FcLayers {
     /// # Errors
     /// If the names are taken.
     pub fn new(p: &ParamBuilder<'_>, c: &FcConfig) -> Result<Self> {
-        let mut blocks = Vec::with_capacity(c.n_layers);
+        let mut blocks = Vec::new();
         for i in 0..c.n_layers {
-            let covariates = if i == 0 || c.inject_covariates { c.n_covariates } else { 0 };
-            let n_in = covariates + if i == 0 { c.n_in } else { c.n_hidden };
-            let n_out = if i + 1 == c.n_layers { c.n_out } else { c.n_hidden };
+            let covariates = if i == 0 || c.inject_covariates {
+                c.n_covariates
+            } else {
+                0
+            };
+            let n_in = covariates.saturating_add(if i == 0 { c.n_in } else { c.n_hidden });
+            let n_out = if i + 1 == c.n_layers {
+                c.n_out
+            } else {
+                c.n_hidden
+            };
             let p = p.pp("fc_layers").pp(format!("Layer {i}"));
             let linear = if i == 0 && c.sparse_input {
                 First::Sparse(SparseLinear::new(&p.pp(0), n_in, n_out, c.bias)?)
             } else {
                 First::Dense(Linear::new(&p.pp(0), n_in, n_out, c.bias)?)
             };
-            let batch_norm =
-                c.batch_norm.then(|| BatchNorm::new(&p.pp(1), n_out, 0.01, 1e-3)).transpose()?;
+            let batch_norm = c
+                .batch_norm
+                .then(|| BatchNorm::new(&p.pp(1), n_out, 0.01, 1e-3))
+                .transpose()?;
             blocks.push(Block {
                 name: p.path("dropout"),
                 linear,
@@ -97,14 +107,22 @@ impl FcLayers {
                 dropout_rate: c.dropout_rate,
             });
         }
-        Ok(Self { blocks, inject_covariates: c.inject_covariates })
+        Ok(Self {
+            blocks,
+            inject_covariates: c.inject_covariates,
+        })
     }
 
     /// `[N, n_in]`, and one-hot covariates `[N, n_covariates]` if there are any, `-> [N, n_out]`.
     ///
     /// # Errors
     /// If the shapes do not fit.
-    pub fn forward(&self, x: Input<'_>, covariates: Option<&Tensor>, mode: &Mode<'_>) -> Result<Tensor> {
+    pub fn forward(
+        &self,
+        x: Input<'_>,
+        covariates: Option<&Tensor>,
+        mode: &Mode<'_>,
+    ) -> Result<Tensor> {
         let mut h: Option<Tensor> = None;
         for (i, block) in self.blocks.iter().enumerate() {
             let covariates = covariates.filter(|_| i == 0 || self.inject_covariates);
@@ -125,14 +143,23 @@ impl FcLayers {
     /// The linear map and the batch norm of the first block, where it reads dense input.
     pub fn first_dense(&self) -> Option<(&Linear, Option<&BatchNorm>)> {
         match self.blocks.first() {
-            Some(Block { linear: First::Dense(l), batch_norm, .. }) => Some((l, batch_norm.as_ref())),
+            Some(Block {
+                linear: First::Dense(l),
+                batch_norm,
+                ..
+            }) => Some((l, batch_norm.as_ref())),
             _ => None,
         }
     }
 }
 
 impl Block {
-    fn forward(&self, x: Input<'_>, covariates: Option<&Tensor>, mode: &Mode<'_>) -> Result<Tensor> {
+    fn forward(
+        &self,
+        x: Input<'_>,
+        covariates: Option<&Tensor>,
+        mode: &Mode<'_>,
+    ) -> Result<Tensor> {
         let mut h = match (&self.linear, x) {
             (First::Dense(l), Input::Dense(x)) => l.forward(&append(x, covariates)?, mode)?,
             (First::Sparse(l), Input::Sparse(x, extra)) => {
@@ -145,7 +172,12 @@ impl Block {
             (First::Dense(_), Input::Sparse(..)) | (First::Sparse(_), Input::Dense(_)) => {
                 return Err(crate::Error::InvalidSetting {
                     name: "input",
-                    value: if matches!(x, Input::Dense(_)) { "dense" } else { "sparse" }.into(),
+                    value: if matches!(x, Input::Dense(_)) {
+                        "dense"
+                    } else {
+                        "sparse"
+                    }
+                    .into(),
                     reason: "the first layer was made for the other kind".into(),
                 });
             }

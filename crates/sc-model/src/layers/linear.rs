@@ -33,7 +33,11 @@ impl Linear {
     /// # Errors
     /// If the shapes do not fit.
     pub fn forward(&self, x: &Tensor, mode: &Mode<'_>) -> Result<Tensor> {
-        Ok(ops::linear(x, self.weight.get(mode), self.bias.as_ref().map(|b| b.get(mode)))?)
+        Ok(ops::linear(
+            x,
+            self.weight.get(mode),
+            self.bias.as_ref().map(|b| b.get(mode)),
+        )?)
     }
 
     /// The weight, `[n_out, n_in]`.
@@ -72,7 +76,12 @@ impl SparseLinear {
     ///
     /// # Errors
     /// If the shapes do not fit.
-    pub fn forward(&self, x: &SparseInput, extra: Option<&Tensor>, mode: &Mode<'_>) -> Result<Tensor> {
+    pub fn forward(
+        &self,
+        x: &SparseInput,
+        extra: Option<&Tensor>,
+        mode: &Mode<'_>,
+    ) -> Result<Tensor> {
         let bias = self.bias.as_ref().map(|b| b.get(mode));
         Ok(ops::csr_linear(x, self.weight.get(mode), bias, extra)?)
     }

@@ -23,16 +23,13 @@ impl BatchNorm {
     /// # Errors
     /// If the names are taken.
     pub fn new(p: &ParamBuilder<'_>, n: usize, momentum: f64, eps: f64) -> Result<Self> {
-        let device = p.device();
-        let zeros = Tensor::zeros(n, p.dtype(), &device)?;
-        let ones = Tensor::ones(n, p.dtype(), &device)?;
+        let dtype = p.dtype();
         Ok(Self {
             weight: p.param("weight", n, Init::Const(1.0))?,
             bias: p.param("bias", n, Init::Const(0.0))?,
-            running_mean: p.buffer("running_mean", &zeros)?,
-            running_var: p.buffer("running_var", &ones)?,
-            num_batches_tracked: p
-                .buffer("num_batches_tracked", &Tensor::zeros((), DType::I64, &device)?)?,
+            running_mean: p.buffer("running_mean", n, 0.0, dtype)?,
+            running_var: p.buffer("running_var", n, 1.0, dtype)?,
+            num_batches_tracked: p.buffer("num_batches_tracked", (), 0.0, DType::I64)?,
             momentum,
             eps,
         })

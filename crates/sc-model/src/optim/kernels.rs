@@ -19,13 +19,26 @@ pub(super) struct Coefficients {
 
 impl Coefficients {
     pub(super) fn new(kind: &OptimizerKind, lr: f64, grad_scale: f64, step: u64) -> Self {
-        Self { kind: *kind, lr, grad_scale, step }
+        Self {
+            kind: *kind,
+            lr,
+            grad_scale,
+            step,
+        }
     }
 }
 
 /// The floating-point types of parameters.
-pub(super) trait Real: Copy + Send + Sync + 'static + std::ops::Add<Output = Self> + std::ops::Mul<Output = Self>
-    + std::ops::Sub<Output = Self> + std::ops::Div<Output = Self> + PartialOrd
+pub(super) trait Real:
+    Copy
+    + Send
+    + Sync
+    + 'static
+    + std::ops::Add<Output = Self>
+    + std::ops::Mul<Output = Self>
+    + std::ops::Sub<Output = Self>
+    + std::ops::Div<Output = Self>
+    + PartialOrd
 {
     /// Moments closer to zero than this become zero: denormal numbers are slow to compute with and mean nothing here.
     const TINY: Self;
@@ -65,24 +78,78 @@ fn flush<T: Real>(x: T) -> T {
 pub(super) fn update<T: Real>(p: &mut [T], g: &[T], moments: [&mut [T]; 2], c: &Coefficients) {
     let [m, v] = moments;
     match c.kind {
-        OptimizerKind::Adam { betas, eps, weight_decay } => {
+        OptimizerKind::Adam {
+            betas,
+            eps,
+            weight_decay,
+        } => {
             let a = Adam::new(c, betas, eps);
             let l2 = T::of(weight_decay);
-            chunks(p, g, m, v, #[inline(always)] |p, g, m, v| adam(p, g, m, v, &a, l2, T::of(1.0)));
+            chunks(
+                p,
+                g,
+                m,
+                v,
+                #[inline(always)]
+                |p, g, m, v| adam(p, g, m, v, &a, l2, T::of(1.0)),
+            );
         }
-        OptimizerKind::AdamW { betas, eps, weight_decay } => {
+        OptimizerKind::AdamW {
+            betas,
+            eps,
+            weight_decay,
+        } => {
             let a = Adam::new(c, betas, eps);
             let keep = T::of(1.0 - c.lr * weight_decay);
-            chunks(p, g, m, v, #[inline(always)] |p, g, m, v| adam(p, g, m, v, &a, T::of(0.0), keep));
+            chunks(
+                p,
+                g,
+                m,
+                v,
+                #[inline(always)]
+                |p, g, m, v| adam(p, g, m, v, &a, T::of(0.0), keep),
+            );
         }
-        OptimizerKind::RmsProp { alpha, eps, momentum, weight_decay } => {
-            let k = [alpha, 1.0 - alpha, eps, momentum, weight_decay, c.lr, c.grad_scale].map(T::of);
-            chunks(p, g, m, v, #[inline(always)] |p, g, m, v| rms_prop(p, g, m, v, k));
+        OptimizerKind::RmsProp {
+            alpha,
+            eps,
+            momentum,
+            weight_decay,
+        } => {
+            let k = [
+                alpha,
+                1.0 - alpha,
+                eps,
+                momentum,
+                weight_decay,
+                c.lr,
+                c.grad_scale,
+            ]
+            .map(T::of);
+            chunks(
+                p,
+                g,
+                m,
+                v,
+                #[inline(always)]
+                |p, g, m, v| rms_prop(p, g, m, v, k),
+            );
         }
-        OptimizerKind::Sgd { momentum, nesterov, weight_decay } => {
+        OptimizerKind::Sgd {
+            momentum,
+            nesterov,
+            weight_decay,
+        } => {
             let k = [momentum, weight_decay, c.lr, c.grad_scale].map(T::of);
             let first = c.step == 1;
-            chunks(p, g, m, v, #[inline(always)] |p, g, m, _| sgd(p, g, m, k, nesterov, first));
+            chunks(
+                p,
+                g,
+                m,
+                v,
+                #[inline(always)]
+                |p, g, m, _| sgd(p, g, m, k, nesterov, first),
+            );
         }
     }
 }
@@ -97,7 +164,9 @@ fn chunks<T: Real>(
 ) {
     let n = p.len().div_ceil(CHUNK);
     let empty_or_chunks = |s: &'_ mut [T]| -> Vec<Option<std::ops::Range<usize>>> {
-        (0..n).map(|i| (!s.is_empty()).then(|| i * CHUNK..((i + 1) * CHUNK).min(s.len()))).collect()
+        (0..n)
+            .map(|i| (!s.is_empty()).then(|| i * CHUNK..((i + 1) * CHUNK).min(s.len())))
+            .collect()
     };
     let (m_ranges, v_ranges) = (empty_or_chunks(m), empty_or_chunks(v));
     let m_parts = split(m, &m_ranges);
@@ -112,7 +181,8 @@ fn split<'a, T>(mut s: &'a mut [T], ranges: &[Option<std::ops::Range<usize>>]) -
     ranges
         .iter()
         .map(|r| {
-            let (head, tail) = std::mem::take(&mut s).split_at_mut(r.as_ref().map_or(0, std::ops::Range::len));
+            let (head, tail) =
+                std::mem::take(&mut s).split_at_mut(r.as_ref().map_or(0, std::ops::Range::len));
             s = tail;
             head
         })
@@ -181,21 +251,31 @@ fn sgd<T: Real>(p: &mut [T], g: &[T], b: &mut [T], k: [T; 4], nesterov: bool, fi
         let mut step = g * grad_scale + l2 * *p;
         if has_momentum {
             // PyTorch starts the buffer at the first gradient, not at (1 - dampening) times it.
-            b[i] = if first { step } else { flush(momentum * b[i] + step) };
-            step = if nesterov { step + momentum * b[i] } else { b[i] };
+            b[i] = if first {
+                step
+            } else {
+                flush(momentum * b[i] + step)
+            };
+            step = if nesterov {
+                step + momentum * b[i]
+            } else {
+                b[i]
+            };
         }
         *p = *p - lr * step;
     }
 }
 
 /// The sum of squares, accumulated in `f64` over fixed chunks.
-pub(super) fn sum_of_squares(t: &Tensor) -> Result<f64> {
+pub(crate) fn sum_of_squares(t: &Tensor) -> Result<f64> {
     let t = t.contiguous()?;
     let host;
     let t = if t.device().is_cpu() && t.dtype() != DType::BF16 && t.dtype() != DType::F16 {
         &t
     } else {
-        host = t.to_device(&candle_core::Device::Cpu)?.to_dtype(DType::F32)?;
+        host = t
+            .to_device(&candle_core::Device::Cpu)?
+            .to_dtype(DType::F32)?;
         &host
     };
     let (storage, layout) = t.storage_and_layout();
@@ -205,9 +285,10 @@ pub(super) fn sum_of_squares(t: &Tensor) -> Result<f64> {
             .par_chunks(CHUNK)
             .map(|c| c.iter().map(|&x| f64::from(x) * f64::from(x)).sum())
             .collect(),
-        Storage::Cpu(CpuStorage::F64(v)) => {
-            v[range.0..range.1].par_chunks(CHUNK).map(|c| c.iter().map(|&x| x * x).sum()).collect()
-        }
+        Storage::Cpu(CpuStorage::F64(v)) => v[range.0..range.1]
+            .par_chunks(CHUNK)
+            .map(|c| c.iter().map(|&x| x * x).sum())
+            .collect(),
         _ => vec![f64::NAN],
     };
     Ok(parts.iter().sum())

@@ -10,6 +10,7 @@ use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Param, Params, Result};
+pub(crate) use kernels::sum_of_squares;
 use kernels::{Coefficients, update};
 use state::Slot;
 
@@ -60,7 +61,11 @@ pub enum OptimizerKind {
 impl Default for OptimizerKind {
     /// scvi-tools' Adam: epsilon 0.01, weight decay 1e-6.
     fn default() -> Self {
-        Self::Adam { betas: (0.9, 0.999), eps: 0.01, weight_decay: 1e-6 }
+        Self::Adam {
+            betas: (0.9, 0.999),
+            eps: 0.01,
+            weight_decay: 1e-6,
+        }
     }
 }
 
@@ -87,7 +92,9 @@ impl Optimizer {
     /// # Errors
     /// [`Error::InvalidSetting`] if there is no such parameter or the shapes differ.
     pub fn set_mask(&mut self, params: &Params, name: &str, mask: Tensor) -> Result<()> {
-        let found = params.iter().position(|p| p.name() == name && p.value().dims() == mask.dims());
+        let found = params
+            .iter()
+            .position(|p| p.name() == name && p.value().dims() == mask.dims());
         match found.and_then(|i| self.masks.get_mut(i)) {
             Some(slot) => {
                 *slot = Some(mask);
@@ -106,17 +113,25 @@ impl Optimizer {
     ///
     /// # Errors
     /// If a tensor operation fails.
-    pub fn step(&mut self, params: &Params, grads: &GradStore, lr: f64, max_norm: Option<f64>) -> Result<()> {
+    pub fn step(
+        &mut self,
+        params: &Params,
+        grads: &GradStore,
+        lr: f64,
+        max_norm: Option<f64>,
+    ) -> Result<()> {
         let scale = match max_norm {
             // PyTorch's clip_grad_norm_: coefficient max_norm / (norm + 1e-6), at most 1.
-            Some(max) => (max / (global_norm(params, grads)? + 1e-6)).min(1.0),
+            Some(max) => (max / (self.masked_norm(params, grads)? + 1e-6)).min(1.0),
             None => 1.0,
         };
         for ((param, slot), mask) in params.iter().zip(&mut self.slots).zip(&self.masks) {
             if !param.is_trainable() {
                 continue;
             }
-            let Some(grad) = grads.get(param.var().as_tensor()) else { continue };
+            let Some(grad) = grads.get(param.var().as_tensor()) else {
+                continue;
+            };
             let masked;
             let grad = match mask {
                 Some(m) => {
@@ -125,18 +140,89 @@ impl Optimizer {
                 }
                 None => grad,
             };
-            self.kind.step_one(param, &grad.contiguous()?, slot, lr, scale)?;
+            self.kind
+                .step_one(param, &grad.contiguous()?, slot, lr, scale)?;
         }
         Ok(())
     }
 }
 
+impl Optimizer {
+    /// The norm of the gradients as far as the masks let them through.
+    fn masked_norm(&self, params: &Params, grads: &GradStore) -> Result<f64> {
+        if self.masks.iter().all(Option::is_none) {
+            return global_norm(params, grads);
+        }
+        let mut total = 0.0;
+        for (p, mask) in params
+            .iter()
+            .zip(&self.masks)
+            .filter(|(p, _)| p.is_trainable())
+        {
+            if let Some(g) = grads.get(p.var().as_tensor()) {
+                total += match mask {
+                    Some(m) => sum_of_squares(&(g * m)?)?,
+                    None => sum_of_squares(g)?,
+                };
+            }
+        }
+        Ok(total.sqrt())
+    }
+}
+
 impl OptimizerKind {
-    fn step_one(&self, param: &Param, grad: &Tensor, slot: &mut Slot, lr: f64, grad_scale: f64) -> Result<()> {
+    /// Whether the numbers can be used.
+    pub(crate) fn check(&self) -> Result<()> {
+        let rate = |x: f64| (0.0..1.0).contains(&x);
+        let positive = |x: f64| x.is_finite() && x >= 0.0;
+        let fine = match *self {
+            Self::Adam {
+                betas: (a, b),
+                eps,
+                weight_decay,
+            }
+            | Self::AdamW {
+                betas: (a, b),
+                eps,
+                weight_decay,
+            } => rate(a) && rate(b) && positive(eps) && positive(weight_decay),
+            Self::RmsProp {
+                alpha,
+                eps,
+                momentum,
+                weight_decay,
+            } => rate(alpha) && positive(eps) && rate(momentum) && positive(weight_decay),
+            Self::Sgd {
+                momentum,
+                nesterov,
+                weight_decay,
+            } => rate(momentum) && positive(weight_decay) && !(nesterov && momentum == 0.0),
+        };
+        if fine {
+            return Ok(());
+        }
+        Err(Error::InvalidSetting {
+            name: "optimizer",
+            value: format!("{self:?}"),
+            reason: "decay rates must be in [0, 1), eps and weight_decay not negative, and nesterov needs momentum".into(),
+        })
+    }
+
+    fn step_one(
+        &self,
+        param: &Param,
+        grad: &Tensor,
+        slot: &mut Slot,
+        lr: f64,
+        grad_scale: f64,
+    ) -> Result<()> {
         slot.prepare(param, self.n_moments())?;
         slot.step += 1;
         let c = Coefficients::new(self, lr, grad_scale, slot.step);
-        let op = Update { c, slot: std::sync::Mutex::new(slot) };
+        let op = Update {
+            c,
+            slot: std::sync::Mutex::new(slot),
+        };
         if param.value().device().is_cpu() {
             return Ok(param.var().as_tensor().inplace_op2(grad, &op)?);
         }
@@ -173,14 +259,22 @@ impl InplaceOp2 for Update<'_> {
         grad: &CpuStorage,
         grad_layout: &Layout,
     ) -> candle_core::Result<()> {
-        let mut slot = self.slot.lock().map_err(|_| candle_core::Error::msg("optimiser state is poisoned"))?;
-        let (Some((p0, p1)), Some((g0, g1))) =
-            (param_layout.contiguous_offsets(), grad_layout.contiguous_offsets())
-        else {
+        let mut slot = self
+            .slot
+            .lock()
+            .map_err(|_| candle_core::Error::msg("optimiser state is poisoned"))?;
+        let (Some((p0, p1)), Some((g0, g1))) = (
+            param_layout.contiguous_offsets(),
+            grad_layout.contiguous_offsets(),
+        ) else {
             candle_core::bail!("optimiser: parameter and gradient must be contiguous");
         };
         if p1 - p0 != g1 - g0 {
-            candle_core::bail!("optimiser: gradient has {} numbers, parameter {}", g1 - g0, p1 - p0);
+            candle_core::bail!(
+                "optimiser: gradient has {} numbers, parameter {}",
+                g1 - g0,
+                p1 - p0
+            );
         }
         match (param, grad) {
             (CpuStorage::F32(p), CpuStorage::F32(g)) => {
@@ -203,7 +297,7 @@ pub fn global_norm(params: &Params, grads: &GradStore) -> Result<f64> {
     let mut total = 0.0;
     for p in params.trainable() {
         if let Some(g) = grads.get(p.var().as_tensor()) {
-            total += kernels::sum_of_squares(g)?;
+            total += sum_of_squares(g)?;
         }
     }
     Ok(total.sqrt())
@@ -216,7 +310,7 @@ pub fn global_norm(params: &Params, grads: &GradStore) -> Result<f64> {
 pub fn first_non_finite(params: &Params, grads: &GradStore) -> Result<Option<String>> {
     for p in params.trainable() {
         if let Some(g) = grads.get(p.var().as_tensor())
-            && !kernels::sum_of_squares(g)?.is_finite()
+            && !sum_of_squares(g)?.is_finite()
         {
             return Ok(Some(p.name().to_owned()));
         }

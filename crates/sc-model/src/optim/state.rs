@@ -69,7 +69,8 @@ impl Optimizer {
             if slot.step == 0 {
                 continue;
             }
-            let mut add = |what: &str, t: Tensor| out.push((format!("optimizer/{}/{what}", param.name()), t));
+            let mut add =
+                |what: &str, t: Tensor| out.push((format!("optimizer/{}/{what}", param.name()), t));
             add("step", Tensor::new(slot.step as i64, &Device::Cpu)?);
             match &slot.moments {
                 Moments::None => {}
@@ -106,7 +107,9 @@ impl Optimizer {
                     return Err(Error::InvalidSetting {
                         name: "optimiser state",
                         value: format!("{}/{what}", param.name()),
-                        reason: format!("the checkpoint has no moment of {len} numbers of this name"),
+                        reason: format!(
+                            "the checkpoint has no moment of {len} numbers of this name"
+                        ),
                     });
                 };
                 let t = t.flatten_all()?;

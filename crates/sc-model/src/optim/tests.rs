@@ -6,11 +6,17 @@ use sc_tensor::rng::Rng;
 /// Minimises `sum(c * x^2)` for a few steps and returns x.
 fn run(kind: OptimizerKind, steps: usize, max_norm: Option<f64>) -> Vec<f64> {
     let rng = Rng::new(0);
-    let (p, params) = build_params::<_, Error>(&Device::Cpu, DType::F64, &rng, |b| b.param("x", 3, Init::Const(1.0))).unwrap();
+    let (p, params) = build_params::<_, Error>(&Device::Cpu, DType::F64, &rng, |b| {
+        b.param("x", 3, Init::Const(1.0))
+    })
+    .unwrap();
     let c = Tensor::new(&[1.0f64, 0.1, 10.0], &Device::Cpu).unwrap();
     let mut optimizer = Optimizer::new(kind, &params);
     for _ in 0..steps {
-        let loss = (p.var().as_tensor().sqr().unwrap() * &c).unwrap().sum_all().unwrap();
+        let loss = (p.var().as_tensor().sqr().unwrap() * &c)
+            .unwrap()
+            .sum_all()
+            .unwrap();
         let grads = loss.backward().unwrap();
         optimizer.step(&params, &grads, 0.1, max_norm).unwrap();
     }
@@ -19,7 +25,10 @@ fn run(kind: OptimizerKind, steps: usize, max_norm: Option<f64>) -> Vec<f64> {
 
 fn close(found: &[f64], expected: &[f64]) {
     for (f, e) in found.iter().zip(expected) {
-        assert!((f - e).abs() < 1e-12 * (1.0 + e.abs()), "{found:?} != {expected:?}");
+        assert!(
+            (f - e).abs() < 1e-12 * (1.0 + e.abs()),
+            "{found:?} != {expected:?}"
+        );
     }
 }
 
@@ -31,25 +40,44 @@ fn by_hand(kind: OptimizerKind, steps: i32) -> Vec<f64> {
             for t in 1..=steps {
                 let g = 2.0 * c * x;
                 match kind {
-                    OptimizerKind::Adam { betas: (b1, b2), eps, weight_decay } => {
+                    OptimizerKind::Adam {
+                        betas: (b1, b2),
+                        eps,
+                        weight_decay,
+                    } => {
                         let g = g + weight_decay * x;
                         m = b1 * m + (1.0 - b1) * g;
                         v = b2 * v + (1.0 - b2) * g * g;
-                        x -= 0.1 * (m / (1.0 - b1.powi(t))) / ((v / (1.0 - b2.powi(t))).sqrt() + eps);
+                        x -= 0.1 * (m / (1.0 - b1.powi(t)))
+                            / ((v / (1.0 - b2.powi(t))).sqrt() + eps);
                     }
-                    OptimizerKind::AdamW { betas: (b1, b2), eps, weight_decay } => {
+                    OptimizerKind::AdamW {
+                        betas: (b1, b2),
+                        eps,
+                        weight_decay,
+                    } => {
                         x -= 0.1 * weight_decay * x;
                         m = b1 * m + (1.0 - b1) * g;
                         v = b2 * v + (1.0 - b2) * g * g;
-                        x -= 0.1 * (m / (1.0 - b1.powi(t))) / ((v / (1.0 - b2.powi(t))).sqrt() + eps);
+                        x -= 0.1 * (m / (1.0 - b1.powi(t)))
+                            / ((v / (1.0 - b2.powi(t))).sqrt() + eps);
                     }
-                    OptimizerKind::RmsProp { alpha, eps, momentum, weight_decay } => {
+                    OptimizerKind::RmsProp {
+                        alpha,
+                        eps,
+                        momentum,
+                        weight_decay,
+                    } => {
                         let g = g + weight_decay * x;
                         v = alpha * v + (1.0 - alpha) * g * g;
                         m = momentum * m + g / (v.sqrt() + eps);
                         x -= 0.1 * m;
                     }
-                    OptimizerKind::Sgd { momentum, nesterov, weight_decay } => {
+                    OptimizerKind::Sgd {
+                        momentum,
+                        nesterov,
+                        weight_decay,
+                    } => {
                         let g = g + weight_decay * x;
                         m = momentum * m + g;
                         x -= 0.1 * if nesterov { g + momentum * m } else { m };
@@ -65,11 +93,33 @@ fn by_hand(kind: OptimizerKind, steps: i32) -> Vec<f64> {
 fn each_optimiser_follows_its_recurrence() {
     let kinds = [
         OptimizerKind::default(),
-        OptimizerKind::AdamW { betas: (0.9, 0.99), eps: 1e-8, weight_decay: 0.1 },
-        OptimizerKind::RmsProp { alpha: 0.9, eps: 1e-8, momentum: 0.5, weight_decay: 0.01 },
-        OptimizerKind::RmsProp { alpha: 0.9, eps: 1e-8, momentum: 0.0, weight_decay: 0.0 },
-        OptimizerKind::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.1 },
-        OptimizerKind::Sgd { momentum: 0.5, nesterov: true, weight_decay: 0.0 },
+        OptimizerKind::AdamW {
+            betas: (0.9, 0.99),
+            eps: 1e-8,
+            weight_decay: 0.1,
+        },
+        OptimizerKind::RmsProp {
+            alpha: 0.9,
+            eps: 1e-8,
+            momentum: 0.5,
+            weight_decay: 0.01,
+        },
+        OptimizerKind::RmsProp {
+            alpha: 0.9,
+            eps: 1e-8,
+            momentum: 0.0,
+            weight_decay: 0.0,
+        },
+        OptimizerKind::Sgd {
+            momentum: 0.0,
+            nesterov: false,
+            weight_decay: 0.1,
+        },
+        OptimizerKind::Sgd {
+            momentum: 0.5,
+            nesterov: true,
+            weight_decay: 0.0,
+        },
     ];
     for kind in kinds {
         close(&run(kind, 5, None), &by_hand(kind, 5));
@@ -78,7 +128,11 @@ fn each_optimiser_follows_its_recurrence() {
 
 #[test]
 fn clipping_bounds_the_joint_norm() {
-    let sgd = OptimizerKind::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 };
+    let sgd = OptimizerKind::Sgd {
+        momentum: 0.0,
+        nesterov: false,
+        weight_decay: 0.0,
+    };
     let x = run(sgd, 1, Some(1.0));
     let moved: f64 = x.iter().map(|x| (1.0 - x).powi(2)).sum::<f64>().sqrt();
     assert!((moved - 0.1).abs() < 1e-6, "{moved}");
@@ -88,10 +142,21 @@ fn clipping_bounds_the_joint_norm() {
 fn state_survives_saving_and_masks_hold() {
     let rng = Rng::new(0);
     let build = || {
-        build_params::<_, Error>(&Device::Cpu, DType::F32, &rng, |b| b.param("x", 4, Init::Normal(1.0))).unwrap()
+        build_params::<_, Error>(&Device::Cpu, DType::F32, &rng, |b| {
+            b.param("x", 4, Init::Normal(1.0))
+        })
+        .unwrap()
     };
     let step = |p: &Param, params: &Params, o: &mut Optimizer| {
-        let grads = p.var().as_tensor().sqr().unwrap().sum_all().unwrap().backward().unwrap();
+        let grads = p
+            .var()
+            .as_tensor()
+            .sqr()
+            .unwrap()
+            .sum_all()
+            .unwrap()
+            .backward()
+            .unwrap();
         o.step(params, &grads, 0.01, None).unwrap();
     };
     let (a, a_params) = build();
@@ -105,13 +170,40 @@ fn state_survives_saving_and_masks_hold() {
     second.load_state(&b_params, &state).unwrap();
     step(&a, &a_params, &mut first);
     step(&b, &b_params, &mut second);
-    assert_eq!(a.value().to_vec1::<f32>().unwrap(), b.value().to_vec1::<f32>().unwrap());
+    assert_eq!(
+        a.value().to_vec1::<f32>().unwrap(),
+        b.value().to_vec1::<f32>().unwrap()
+    );
 
     let before = b.value().to_vec1::<f32>().unwrap();
-    let mut masked = Optimizer::new(OptimizerKind::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 }, &b_params);
-    masked.set_mask(&b_params, "x", Tensor::new(&[0.0f32, 1.0, 0.0, 1.0], &Device::Cpu).unwrap()).unwrap();
+    let mut masked = Optimizer::new(
+        OptimizerKind::Sgd {
+            momentum: 0.0,
+            nesterov: false,
+            weight_decay: 0.0,
+        },
+        &b_params,
+    );
+    masked
+        .set_mask(
+            &b_params,
+            "x",
+            Tensor::new(&[0.0f32, 1.0, 0.0, 1.0], &Device::Cpu).unwrap(),
+        )
+        .unwrap();
     step(&b, &b_params, &mut masked);
     let after = b.value().to_vec1::<f32>().unwrap();
-    assert_eq!(before.iter().zip(&after).map(|(x, y)| x != y).collect::<Vec<_>>(), [false, true, false, true]);
-    assert!(masked.set_mask(&b_params, "y", Tensor::new(0f32, &Device::Cpu).unwrap()).is_err());
+    assert_eq!(
+        before
+            .iter()
+            .zip(&after)
+            .map(|(x, y)| x != y)
+            .collect::<Vec<_>>(),
+        [false, true, false, true]
+    );
+    assert!(
+        masked
+            .set_mask(&b_params, "y", Tensor::new(0f32, &Device::Cpu).unwrap())
+            .is_err()
+    );
 }

@@ -7,7 +7,9 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::config::Split;
-use super::{Control, EpochEvent, History, Loss, Observer, Snapshot, StepEvent, StopReason, TrainConfig};
+use super::{
+    Control, EpochEvent, History, Loss, Observer, Snapshot, StepEvent, StopReason, TrainConfig,
+};
 use crate::schedule::{LrState, StopState};
 use crate::{Error, Optimizer, Params, Result, tensors};
 
@@ -31,7 +33,11 @@ impl Sums {
     /// Writes the means to the history as `<metric>_<set>`.
     pub(super) fn note(&self, history: &mut History, set: &str, epoch: usize) {
         let n = self.n_cells.max(1) as f64;
-        let loss = if set == "train" { "train_loss_epoch".to_owned() } else { format!("{set}_loss") };
+        let loss = if set == "train" {
+            "train_loss_epoch".to_owned()
+        } else {
+            format!("{set}_loss")
+        };
         history.push(&loss, epoch, self.loss / n);
         for (name, sum) in &self.by_name {
             history.push(&format!("{name}_{set}"), epoch, sum / n);
@@ -81,8 +87,21 @@ pub(super) struct Saver<'a> {
 
 impl Snapshot for Saver<'_> {
     fn save(&self, path: &Path) -> Result<()> {
-        let mut all: Vec<(String, Tensor)> =
-            self.params.iter().map(|p| (format!("model/{}", p.name()), p.value().clone())).collect();
+        // A checkpoint of a run that has gone wrong must not replace a good one.
+        if let Some(name) = self.params.first_non_finite()? {
+            return Err(Error::Diverged {
+                loss: f64::NAN,
+                epoch: self.progress.epoch,
+                step: self.progress.step_in_epoch,
+                parameter: Some(name),
+                first_cell: 0,
+            });
+        }
+        let mut all: Vec<(String, Tensor)> = self
+            .params
+            .iter()
+            .map(|p| (format!("model/{}", p.name()), p.value().clone()))
+            .collect();
         all.extend(self.optimizer.state(self.params)?);
         let metadata = [
             ("progress", serde_json::to_string(self.progress)),
@@ -91,7 +110,10 @@ impl Snapshot for Saver<'_> {
         .into_iter()
         .map(|(k, v)| match v {
             Ok(v) => Ok((k.to_owned(), v)),
-            Err(e) => Err(Error::Format { path: path.to_owned(), reason: e.to_string() }),
+            Err(e) => Err(Error::Format {
+                path: path.to_owned(),
+                reason: e.to_string(),
+            }),
         })
         .collect::<Result<tensors::Metadata>>()?;
         tensors::write(path, &all, &metadata)
@@ -142,7 +164,10 @@ impl ResumeState {
 
     /// More epochs are fine; anything else would not be the same run.
     pub(super) fn check(&self, config: &TrainConfig, n_cells: usize) -> Result<()> {
-        let same_length = TrainConfig { max_epochs: self.config.max_epochs, ..config.clone() };
+        let same_length = TrainConfig {
+            max_epochs: self.config.max_epochs,
+            ..config.clone()
+        };
         if same_length != self.config {
             return Err(Error::Format {
                 path: self.path.clone(),
@@ -154,15 +179,28 @@ impl ResumeState {
             });
         }
         let epochs = config.epochs(n_cells);
-        if self.progress.epoch > epochs || (self.progress.epoch == epochs && self.progress.step_in_epoch > 0) {
+        if self.progress.epoch > epochs
+            || (self.progress.epoch == epochs && self.progress.step_in_epoch > 0)
+        {
             return Err(Error::InvalidSetting {
                 name: "max_epochs",
                 value: epochs.to_string(),
-                reason: format!("{} is already in epoch {}", self.path.display(), self.progress.epoch + 1),
+                reason: format!(
+                    "{} is already in epoch {}",
+                    self.path.display(),
+                    self.progress.epoch + 1
+                ),
             });
         }
         let s = &self.progress.split;
-        let highest = s.train.iter().chain(&s.validation).chain(&s.test).max().copied().unwrap_or(0);
+        let highest = s
+            .train
+            .iter()
+            .chain(&s.validation)
+            .chain(&s.test)
+            .max()
+            .copied()
+            .unwrap_or(0);
         let n = s.train.len() + s.validation.len() + s.test.len();
         if highest >= n_cells || (config.split.given.is_none() && n != n_cells) {
             return Err(Error::Format {
@@ -179,11 +217,14 @@ impl ResumeState {
     /// [`Error::MissingTensor`] or [`Error::WrongShape`].
     pub fn restore(&self, params: &Params) -> Result<()> {
         for p in params.iter() {
-            let t = self.tensors.get(&format!("model/{}", p.name())).ok_or_else(|| Error::MissingTensor {
-                path: self.path.clone(),
-                name: p.name().to_owned(),
-                what: "a parameter of the model".into(),
-            })?;
+            let t = self
+                .tensors
+                .get(&format!("model/{}", p.name()))
+                .ok_or_else(|| Error::MissingTensor {
+                    path: self.path.clone(),
+                    name: p.name().to_owned(),
+                    what: "a parameter of the model".into(),
+                })?;
             if t.dims() != p.value().dims() {
                 return Err(Error::WrongShape {
                     path: self.path.clone(),
@@ -192,7 +233,10 @@ impl ResumeState {
                     expected: p.value().dims().to_vec(),
                 });
             }
-            p.var().set(&t.to_dtype(p.value().dtype())?.to_device(p.value().device())?)?;
+            p.var().set(
+                &t.to_dtype(p.value().dtype())?
+                    .to_device(p.value().device())?,
+            )?;
         }
         Ok(())
     }
@@ -208,7 +252,11 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// To `path`, at most once in `every`; zero saves after every minibatch.
     pub fn new(path: impl Into<PathBuf>, every: Duration) -> Self {
-        Self { path: path.into(), every, last: Instant::now() }
+        Self {
+            path: path.into(),
+            every,
+            last: Instant::now(),
+        }
     }
 
     fn save_if_due(&mut self, state: &dyn Snapshot) -> Result<()> {
@@ -232,6 +280,10 @@ impl Observer for Checkpoint {
     }
 
     fn on_end(&mut self, reason: StopReason, _: &History, state: &dyn Snapshot) -> Result<()> {
-        if reason == StopReason::Interrupted { state.save(&self.path) } else { Ok(()) }
+        if reason == StopReason::Interrupted {
+            state.save(&self.path)
+        } else {
+            Ok(())
+        }
     }
 }

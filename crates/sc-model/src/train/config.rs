@@ -60,7 +60,11 @@ impl TrainConfig {
     /// [`Error::InvalidSetting`] names the first that is not.
     pub fn check(&self) -> Result<()> {
         let wrong = |name, value: String, reason: &str| {
-            Err(Error::InvalidSetting { name, value, reason: reason.into() })
+            Err(Error::InvalidSetting {
+                name,
+                value,
+                reason: reason.into(),
+            })
         };
         if self.batch_size == 0 {
             return wrong("batch_size", "0".into(), "it must be at least 1");
@@ -71,9 +75,17 @@ impl TrainConfig {
         if !(self.lr.is_finite() && self.lr > 0.0) {
             return wrong("lr", self.lr.to_string(), "it must be a positive number");
         }
-        if self.max_grad_norm.is_some_and(|n| n.is_nan() || n <= 0.0) {
-            return wrong("max_grad_norm", format!("{:?}", self.max_grad_norm), "it must be positive");
+        if self
+            .max_grad_norm
+            .is_some_and(|n| !(n.is_finite() && n > 0.0))
+        {
+            return wrong(
+                "max_grad_norm",
+                format!("{:?}", self.max_grad_norm),
+                "it must be a positive number",
+            );
         }
+        self.optimizer.check()?;
         if self.validate_every == Some(0) {
             return wrong("validate_every", "0".into(), "it must be at least 1");
         }
@@ -89,7 +101,10 @@ impl TrainConfig {
     pub fn validates_after(&self, epoch: usize) -> bool {
         match self.validate_every {
             Some(n) => (epoch + 1).is_multiple_of(n),
-            None => self.early_stopping.is_some() || matches!(self.lr_schedule, LrSchedule::Plateau { .. }),
+            None => {
+                self.early_stopping.is_some()
+                    || matches!(self.lr_schedule, LrSchedule::Plateau { .. })
+            }
         }
     }
 }
@@ -110,7 +125,12 @@ pub struct SplitConfig {
 
 impl Default for SplitConfig {
     fn default() -> Self {
-        Self { train_size: None, validation_size: None, shuffle: true, given: None }
+        Self {
+            train_size: None,
+            validation_size: None,
+            shuffle: true,
+            given: None,
+        }
     }
 }
 
@@ -134,30 +154,64 @@ impl SplitConfig {
     pub fn split(&self, n: usize, batch_size: usize, seed: u64) -> Result<Split> {
         if let Some((train, validation)) = &self.given {
             if let Some(&index) = train.iter().chain(validation).find(|&&i| i >= n) {
-                return Err(sc_data::Error::OutOfRange { what: "cell", index, len: n }.into());
+                return Err(sc_data::Error::OutOfRange {
+                    what: "cell",
+                    index,
+                    len: n,
+                }
+                .into());
             }
-            return Ok(Split { train: train.clone(), validation: validation.clone(), test: Vec::new() });
+            if train.is_empty() {
+                return Err(Error::TooFewCells {
+                    what: "the training set".into(),
+                    found: 0,
+                    needed: 1,
+                });
+            }
+            let mut seen = std::collections::HashSet::new();
+            if let Some(twice) = train.iter().chain(validation).find(|i| !seen.insert(**i)) {
+                return Err(Error::InvalidSetting {
+                    name: "split.given",
+                    value: twice.to_string(),
+                    reason: "this cell occurs twice".into(),
+                });
+            }
+            return Ok(Split {
+                train: train.clone(),
+                validation: validation.clone(),
+                test: Vec::new(),
+            });
         }
         let (n_train, n_validation) = self.sizes(n, batch_size)?;
         let order: Vec<usize> = if self.shuffle {
-            RandomState::new(seed as u32).permutation(n)
+            let seed = u32::try_from(seed).map_err(|_| Error::InvalidSetting {
+                name: "seed",
+                value: seed.to_string(),
+                reason: "NumPy's generator, which splits the cells, takes seeds below 2^32".into(),
+            })?;
+            RandomState::new(seed).permutation(n)
         } else {
-            // Without shuffling, training cells come first.
-            (n_train..n_train + n_validation).chain(0..n_train).chain(n_train + n_validation..n).collect()
+            (0..n).collect()
         };
         let (validation, rest) = order.split_at(n_validation);
         let (train, test) = rest.split_at(n_train);
-        Ok(Split { train: train.to_vec(), validation: validation.to_vec(), test: test.to_vec() })
+        Ok(Split {
+            train: train.to_vec(),
+            validation: validation.to_vec(),
+            test: test.to_vec(),
+        })
     }
 
     /// How many cells train and validate.
     fn sizes(&self, n: usize, batch_size: usize) -> Result<(usize, usize)> {
         let share = |name, value: Option<f64>, low_ok: bool| match value {
-            Some(v) if !(v <= 1.0 && (v > 0.0 || (low_ok && v == 0.0))) => Err(Error::InvalidSetting {
-                name,
-                value: v.to_string(),
-                reason: "it must be a share of the cells, up to 1".into(),
-            }),
+            Some(v) if !(v <= 1.0 && (v > 0.0 || (low_ok && v == 0.0))) => {
+                Err(Error::InvalidSetting {
+                    name,
+                    value: v.to_string(),
+                    reason: "it must be a share of the cells, up to 1".into(),
+                })
+            }
             _ => Ok(()),
         };
         share("train_size", self.train_size, false)?;
@@ -184,7 +238,11 @@ impl SplitConfig {
             }
         }
         if n_train == 0 {
-            return Err(Error::TooFewCells { what: "the training set".into(), found: 0, needed: 1 });
+            return Err(Error::TooFewCells {
+                what: "the training set".into(),
+                found: 0,
+                needed: 1,
+            });
         }
         Ok((n_train, n_validation))
     }

@@ -5,9 +5,12 @@ use sc_tensor::rng::Rng;
 
 use super::checkpoint::{Progress, ResumeState, Saver};
 use super::config::Split;
-use super::{Control, EpochEvent, Loss, Observer, RunInfo, Step, StepEvent, StopReason, Trainable, TrainConfig};
+use super::{
+    Control, EpochEvent, Loss, Observer, RunInfo, Step, StepEvent, StopReason, TrainConfig,
+    Trainable,
+};
 use crate::optim::first_non_finite;
-use crate::{Error, Mode, Optimizer, Result};
+use crate::{Error, LrSchedule, Mode, Optimizer, Result};
 
 /// What training left behind besides the weights.
 #[derive(Debug, Clone)]
@@ -35,16 +38,28 @@ pub fn fit<M: Trainable<D>, D: ?Sized>(
     observer: &mut dyn Observer,
 ) -> Result<Fitted> {
     config.check()?;
-    let split = config.split.split(model.n_cells(data), config.batch_size, config.seed)?;
+    let split = config
+        .split
+        .split(model.n_cells(data), config.batch_size, config.seed)?;
+    check_minibatches(split.train.len(), config.batch_size, model.min_batch())?;
     let progress = Progress::new(split, config);
-    let optimizer = Optimizer::new(config.optimizer, model.params());
-    Loop { model, data, config, progress, optimizer, rng: Rng::new(config.seed) }.run(observer)
+    let mut optimizer = Optimizer::new(config.optimizer, model.params());
+    set_masks(model, &mut optimizer)?;
+    Loop {
+        model,
+        data,
+        config,
+        progress,
+        optimizer,
+        rng: Rng::new(config.seed),
+    }
+    .run(observer)
 }
 
 /// Goes on from a saved state as if training had never stopped: the result is the same bit for bit.
 ///
 /// # Errors
-/// Those of [`fit`], and [`Error::InvalidSetting`] if the settings are not those of the saved run.
+/// Those of [`fit`], and [`Error::Format`] if the settings are not those of the saved run.
 pub fn resume<M: Trainable<D>, D: ?Sized>(
     model: &M,
     data: &D,
@@ -57,8 +72,43 @@ pub fn resume<M: Trainable<D>, D: ?Sized>(
     state.restore(model.params())?;
     let mut optimizer = Optimizer::new(config.optimizer, model.params());
     optimizer.load_state(model.params(), state.tensors())?;
+    set_masks(model, &mut optimizer)?;
     let progress = state.progress().clone();
-    Loop { model, data, config, progress, optimizer, rng: Rng::new(config.seed) }.run(observer)
+    Loop {
+        model,
+        data,
+        config,
+        progress,
+        optimizer,
+        rng: Rng::new(config.seed),
+    }
+    .run(observer)
+}
+
+fn set_masks<M: Trainable<D>, D: ?Sized>(model: &M, optimizer: &mut Optimizer) -> Result<()> {
+    model
+        .masks()
+        .into_iter()
+        .try_for_each(|(name, mask)| optimizer.set_mask(model.params(), &name, mask))
+}
+
+/// Refuses a split whose last minibatch would be too small for the model, before anything is trained.
+fn check_minibatches(n_train: usize, batch_size: usize, smallest: usize) -> Result<()> {
+    let last = match n_train % batch_size {
+        0 => batch_size,
+        rest => rest,
+    };
+    if last >= smallest {
+        return Ok(());
+    }
+    Err(Error::InvalidSetting {
+        name: "batch_size",
+        value: batch_size.to_string(),
+        reason: format!(
+            "the last minibatch of {n_train} training cells would hold {last}, and this model needs {smallest} (batch \
+             normalisation can't use one cell alone); change batch_size or train_size"
+        ),
+    })
 }
 
 struct Loop<'a, M, D: ?Sized> {
@@ -76,15 +126,45 @@ impl<M: Trainable<D>, D: ?Sized> Loop<'_, M, D> {
         observer.on_start(&RunInfo {
             epochs,
             first_epoch: self.progress.epoch,
-            steps_per_epoch: self.progress.split.train.len().div_ceil(self.config.batch_size),
+            steps_per_epoch: self
+                .progress
+                .split
+                .train
+                .len()
+                .div_ceil(self.config.batch_size),
             n_train: self.progress.split.train.len(),
             n_validation: self.progress.split.validation.len(),
         })?;
-        let mut stop = StopReason::Finished;
+        let result = self.train(epochs, observer);
+        let reason = *result.as_ref().unwrap_or(&StopReason::Failed);
+        let ended = observer.on_end(reason, &self.progress.history, &self.saver());
+        let stop = result?;
+        ended?;
+        let Progress {
+            history,
+            split,
+            epoch_seconds,
+            ..
+        } = self.progress;
+        Ok(Fitted {
+            history,
+            split,
+            stop,
+            epoch_seconds,
+        })
+    }
+
+    fn train(&mut self, epochs: usize, observer: &mut dyn Observer) -> Result<StopReason> {
+        // A run that was killed after its last epoch, before it was saved.
+        if let Some(rule) = &self.config.early_stopping
+            && self.progress.step_in_epoch == 0
+            && self.progress.stop.is_done(rule)
+        {
+            return Ok(StopReason::EarlyStopping);
+        }
         while self.progress.epoch < epochs {
             if self.train_epoch(observer)? == Control::Stop {
-                stop = StopReason::Interrupted;
-                break;
+                return Ok(StopReason::Interrupted);
             }
             let stops_early = self.end_epoch()?;
             let event = EpochEvent {
@@ -94,16 +174,13 @@ impl<M: Trainable<D>, D: ?Sized> Loop<'_, M, D> {
                 state: &self.saver(),
             };
             if observer.on_epoch(&event)? == Control::Stop {
-                stop = StopReason::Interrupted;
-                break;
+                return Ok(StopReason::Interrupted);
             }
             if stops_early {
-                stop = StopReason::EarlyStopping;
-                break;
+                return Ok(StopReason::EarlyStopping);
             }
         }
-        observer.on_end(stop, &self.progress.history, &self.saver())?;
-        Ok(Fitted { history: self.progress.history, split: self.progress.split, stop, epoch_seconds: self.progress.epoch_seconds })
+        Ok(StopReason::Finished)
     }
 
     fn saver(&self) -> Saver<'_> {
@@ -119,7 +196,11 @@ impl<M: Trainable<D>, D: ?Sized> Loop<'_, M, D> {
     fn order(&self, epoch: usize) -> Vec<usize> {
         let train = &self.progress.split.train;
         let mut stream = self.rng.stream("shuffle").at(&[epoch as u64]);
-        stream.permutation(train.len()).into_iter().map(|i| train[i]).collect()
+        stream
+            .permutation(train.len())
+            .into_iter()
+            .map(|i| train[i])
+            .collect()
     }
 
     fn train_epoch(&mut self, observer: &mut dyn Observer) -> Result<Control> {
@@ -141,7 +222,9 @@ impl<M: Trainable<D>, D: ?Sized> Loop<'_, M, D> {
                 return Ok(Control::Stop);
             }
         }
-        self.progress.epoch_seconds.push(start.elapsed().as_secs_f64());
+        self.progress
+            .epoch_seconds
+            .push(start.elapsed().as_secs_f64());
         Ok(Control::Continue)
     }
 
@@ -165,7 +248,12 @@ impl<M: Trainable<D>, D: ?Sized> Loop<'_, M, D> {
                 first_cell: rows.first().copied().unwrap_or(0),
             });
         }
-        self.optimizer.step(self.model.params(), &grads, self.progress.lr.lr, self.config.max_grad_norm)?;
+        self.optimizer.step(
+            self.model.params(),
+            &grads,
+            self.progress.lr.lr,
+            self.config.max_grad_norm,
+        )?;
         sc_tensor::recycle(grads);
         self.progress.step += 1;
         self.progress.train_sums.add(&loss, value);
@@ -175,30 +263,84 @@ impl<M: Trainable<D>, D: ?Sized> Loop<'_, M, D> {
     /// Closes an epoch: history, validation, learning rate; whether to stop early.
     fn end_epoch(&mut self) -> Result<bool> {
         let epoch = self.progress.epoch;
-        let kl_weight = self.config.kl_warmup.weight(epoch, self.progress.step.saturating_sub(1));
+        let kl_weight = self
+            .config
+            .kl_warmup
+            .weight(epoch, self.progress.step.saturating_sub(1));
         self.progress.history.push("kl_weight", epoch, kl_weight);
         let sums = std::mem::take(&mut self.progress.train_sums);
         sums.note(&mut self.progress.history, "train", epoch);
         if self.config.validates_after(epoch) && !self.progress.split.validation.is_empty() {
             self.validate(epoch, kl_weight)?;
         }
-        let metric = |name: &str, p: &Progress| p.history.get(name).last().filter(|m| m.0 == epoch).map(|m| m.1);
+        let metric = |name: &str, p: &Progress| {
+            p.history
+                .get(name)
+                .last()
+                .filter(|m| m.0 == epoch)
+                .map(|m| m.1)
+        };
         let plateau = metric(&self.config.plateau_monitor, &self.progress);
-        self.progress.lr.after_epoch(&self.config.lr_schedule, self.config.lr, epoch, plateau);
+        self.progress
+            .lr
+            .after_epoch(&self.config.lr_schedule, self.config.lr, epoch, plateau);
         let stops = match &self.config.early_stopping {
-            Some(rule) => metric(&rule.monitor, &self.progress)
-                .is_some_and(|m| self.progress.stop.after_epoch(rule, epoch, m)),
+            Some(rule) => {
+                self.check_metric(&rule.monitor)?;
+                metric(&rule.monitor, &self.progress)
+                    .is_some_and(|m| self.progress.stop.after_epoch(rule, epoch, m))
+            }
             None => false,
         };
+        if matches!(self.config.lr_schedule, LrSchedule::Plateau { .. }) {
+            self.check_metric(&self.config.plateau_monitor)?;
+        }
+        if let Some(parameter) = self.model.params().first_non_finite()? {
+            return Err(Error::Diverged {
+                loss: f64::NAN,
+                epoch,
+                step: self.progress.step_in_epoch,
+                parameter: Some(parameter),
+                first_cell: 0,
+            });
+        }
         self.progress.epoch += 1;
         self.progress.step_in_epoch = 0;
         Ok(stops)
     }
 
+    /// A rule that waits for a metric that never comes would wait for ever.
+    fn check_metric(&self, name: &str) -> Result<()> {
+        let h = &self.progress.history;
+        if self.progress.epoch > 0 || !h.get(name).is_empty() || !self.config.validates_after(0) {
+            return Ok(());
+        }
+        Err(Error::InvalidSetting {
+            name: "the monitored metric",
+            value: name.to_owned(),
+            reason: format!(
+                "there is no such metric; there are {}",
+                h.names().collect::<Vec<_>>().join(", ")
+            ),
+        })
+    }
+
     fn validate(&mut self, epoch: usize, kl_weight: f64) -> Result<()> {
         let mut sums = super::checkpoint::Sums::default();
-        for (k, rows) in self.progress.split.validation.chunks(self.config.batch_size).enumerate() {
-            let step = Step { mode: Mode::eval(), epoch, step: k as u64, kl_weight, rng: &self.rng };
+        for (k, rows) in self
+            .progress
+            .split
+            .validation
+            .chunks(self.config.batch_size)
+            .enumerate()
+        {
+            let step = Step {
+                mode: Mode::eval(),
+                epoch,
+                step: k as u64,
+                kl_weight,
+                rng: &self.rng,
+            };
             let loss = self.model.loss(self.data, rows, &step)?;
             let value = scalar(&loss)?;
             sums.add(&loss, value);

@@ -13,9 +13,16 @@ pub struct History {
 }
 
 impl History {
-    /// Notes a value of an epoch (from 0).
+    /// Notes a value of an epoch (from 0). One that is no number is left out with a warning: it could not be saved.
     pub fn push(&mut self, name: &str, epoch: usize, value: f64) {
-        self.metrics.entry(name.to_owned()).or_default().push((epoch, value));
+        if !value.is_finite() {
+            tracing::warn!(epoch, value, "{name} is not a number");
+            return;
+        }
+        self.metrics
+            .entry(name.to_owned())
+            .or_default()
+            .push((epoch, value));
     }
 
     /// The names of the metrics.
@@ -38,10 +45,29 @@ impl History {
         self.get(name).last().map(|p| p.1)
     }
 
+    /// Puts the epochs of a later run behind these.
+    pub fn append(&mut self, later: &Self) {
+        let first = self
+            .metrics
+            .values()
+            .flatten()
+            .map(|p| p.0 + 1)
+            .max()
+            .unwrap_or(0);
+        for (name, values) in &later.metrics {
+            for &(epoch, value) in values {
+                self.push(name, first + epoch, value);
+            }
+        }
+    }
+
     /// The metrics of one epoch.
     pub fn epoch(&self, epoch: usize) -> impl Iterator<Item = (&str, f64)> {
         self.metrics.iter().filter_map(move |(k, v)| {
-            v.iter().rev().find(|p| p.0 == epoch).map(|p| (k.as_str(), p.1))
+            v.iter()
+                .rev()
+                .find(|p| p.0 == epoch)
+                .map(|p| (k.as_str(), p.1))
         })
     }
 
@@ -51,13 +77,14 @@ impl History {
     /// If the file cannot be written.
     pub fn write_csv(&self, path: &Path) -> Result<()> {
         crate::files::write_atomic(path, |f| {
-            let last = self.metrics.values().flatten().map(|p| p.0).max();
+            let epochs: std::collections::BTreeSet<usize> =
+                self.metrics.values().flatten().map(|p| p.0).collect();
             write!(f, "epoch")?;
             for name in self.names() {
                 write!(f, ",{name}")?;
             }
             writeln!(f)?;
-            for epoch in 0..last.map_or(0, |l| l + 1) {
+            for epoch in epochs {
                 write!(f, "{epoch}")?;
                 for values in self.metrics.values() {
                     match values.iter().find(|p| p.0 == epoch) {

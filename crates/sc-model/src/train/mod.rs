@@ -39,7 +39,9 @@ impl Step<'_> {
         if self.mode.is_training() {
             self.rng.stream(name).at(&[self.step])
         } else {
-            self.rng.stream(&format!("validation/{name}")).at(&[self.epoch as u64, self.step])
+            self.rng
+                .stream(&format!("validation/{name}"))
+                .at(&[self.epoch as u64, self.step])
         }
     }
 }
@@ -62,6 +64,16 @@ pub trait Trainable<D: ?Sized> {
 
     /// The number of cells in the data.
     fn n_cells(&self, data: &D) -> usize;
+
+    /// The fewest cells that a training minibatch may hold; 2 where a batch norm needs their variance.
+    fn min_batch(&self) -> usize {
+        1
+    }
+
+    /// Masks that the gradients of some parameters are multiplied by, by name, in the layout the parameter is kept in.
+    fn masks(&self) -> Vec<(String, Tensor)> {
+        Vec::new()
+    }
 
     /// The loss of the cells `rows`.
     ///

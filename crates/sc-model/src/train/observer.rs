@@ -22,6 +22,8 @@ pub enum StopReason {
     EarlyStopping,
     /// An observer asked for it (for example Ctrl-C).
     Interrupted,
+    /// An error, which the caller gets.
+    Failed,
 }
 
 /// What is known before the first step.
@@ -104,7 +106,12 @@ pub trait Observer {
     ///
     /// # Errors
     /// An error is passed on.
-    fn on_end(&mut self, _reason: StopReason, _history: &History, _state: &dyn Snapshot) -> Result<()> {
+    fn on_end(
+        &mut self,
+        _reason: StopReason,
+        _history: &History,
+        _state: &dyn Snapshot,
+    ) -> Result<()> {
         Ok(())
     }
 }
@@ -122,7 +129,12 @@ impl<O: Observer + ?Sized> Observer for Box<O> {
     fn on_epoch(&mut self, event: &EpochEvent<'_>) -> Result<Control> {
         (**self).on_epoch(event)
     }
-    fn on_end(&mut self, reason: StopReason, history: &History, state: &dyn Snapshot) -> Result<()> {
+    fn on_end(
+        &mut self,
+        reason: StopReason,
+        history: &History,
+        state: &dyn Snapshot,
+    ) -> Result<()> {
         (**self).on_end(reason, history, state)
     }
 }
@@ -132,13 +144,21 @@ impl<O: Observer> Observer for Option<O> {
         self.as_mut().map_or(Ok(()), |o| o.on_start(info))
     }
     fn on_step(&mut self, event: &StepEvent<'_>) -> Result<Control> {
-        self.as_mut().map_or(Ok(Control::Continue), |o| o.on_step(event))
+        self.as_mut()
+            .map_or(Ok(Control::Continue), |o| o.on_step(event))
     }
     fn on_epoch(&mut self, event: &EpochEvent<'_>) -> Result<Control> {
-        self.as_mut().map_or(Ok(Control::Continue), |o| o.on_epoch(event))
+        self.as_mut()
+            .map_or(Ok(Control::Continue), |o| o.on_epoch(event))
     }
-    fn on_end(&mut self, reason: StopReason, history: &History, state: &dyn Snapshot) -> Result<()> {
-        self.as_mut().map_or(Ok(()), |o| o.on_end(reason, history, state))
+    fn on_end(
+        &mut self,
+        reason: StopReason,
+        history: &History,
+        state: &dyn Snapshot,
+    ) -> Result<()> {
+        self.as_mut()
+            .map_or(Ok(()), |o| o.on_end(reason, history, state))
     }
 }
 
@@ -158,7 +178,12 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
     fn on_epoch(&mut self, event: &EpochEvent<'_>) -> Result<Control> {
         Ok(either(self.0.on_epoch(event)?, self.1.on_epoch(event)?))
     }
-    fn on_end(&mut self, reason: StopReason, history: &History, state: &dyn Snapshot) -> Result<()> {
+    fn on_end(
+        &mut self,
+        reason: StopReason,
+        history: &History,
+        state: &dyn Snapshot,
+    ) -> Result<()> {
         self.0.on_end(reason, history, state)?;
         self.1.on_end(reason, history, state)
     }
@@ -170,12 +195,20 @@ impl Observer for Vec<Box<dyn Observer>> {
         self.iter_mut().try_for_each(|o| o.on_start(info))
     }
     fn on_step(&mut self, event: &StepEvent<'_>) -> Result<Control> {
-        self.iter_mut().try_fold(Control::Continue, |c, o| Ok(either(c, o.on_step(event)?)))
+        self.iter_mut()
+            .try_fold(Control::Continue, |c, o| Ok(either(c, o.on_step(event)?)))
     }
     fn on_epoch(&mut self, event: &EpochEvent<'_>) -> Result<Control> {
-        self.iter_mut().try_fold(Control::Continue, |c, o| Ok(either(c, o.on_epoch(event)?)))
+        self.iter_mut()
+            .try_fold(Control::Continue, |c, o| Ok(either(c, o.on_epoch(event)?)))
     }
-    fn on_end(&mut self, reason: StopReason, history: &History, state: &dyn Snapshot) -> Result<()> {
-        self.iter_mut().try_for_each(|o| o.on_end(reason, history, state))
+    fn on_end(
+        &mut self,
+        reason: StopReason,
+        history: &History,
+        state: &dyn Snapshot,
+    ) -> Result<()> {
+        self.iter_mut()
+            .try_for_each(|o| o.on_end(reason, history, state))
     }
 }

@@ -18,7 +18,11 @@ pub struct ProgressBar {
 impl ProgressBar {
     /// Shows `metric` (e.g. `elbo_train`) after each epoch.
     pub fn new(metric: impl Into<String>) -> Self {
-        Self { bar: Bar::hidden(), metric: metric.into(), shown: Instant::now() }
+        Self {
+            bar: Bar::hidden(),
+            metric: metric.into(),
+            shown: Instant::now(),
+        }
     }
 }
 
@@ -26,7 +30,9 @@ impl Observer for ProgressBar {
     fn on_start(&mut self, info: &RunInfo) -> Result<()> {
         let template = "epoch {pos}/{len} {wide_bar} {elapsed} elapsed, {eta} left, {msg}";
         self.bar = Bar::with_draw_target(Some(info.epochs as u64), ProgressDrawTarget::stderr());
-        self.bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        self.bar.set_style(
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
+        );
         self.bar.set_position(info.first_epoch as u64);
         self.bar.reset_eta();
         Ok(())
@@ -75,13 +81,19 @@ pub struct CsvLog {
 impl CsvLog {
     /// To `path`, replaced as a whole (at most every two seconds, and at the end).
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), written: None }
+        Self {
+            path: path.into(),
+            written: None,
+        }
     }
 }
 
 impl Observer for CsvLog {
     fn on_epoch(&mut self, event: &EpochEvent<'_>) -> Result<Control> {
-        if self.written.is_none_or(|w| w.elapsed() > Duration::from_secs(2)) {
+        if self
+            .written
+            .is_none_or(|w| w.elapsed() > Duration::from_secs(2))
+        {
             event.history.write_csv(&self.path)?;
             self.written = Some(Instant::now());
         }
@@ -99,6 +111,10 @@ pub struct StopFlag(pub Arc<AtomicBool>);
 
 impl Observer for StopFlag {
     fn on_step(&mut self, _: &StepEvent<'_>) -> Result<Control> {
-        Ok(if self.0.load(Ordering::Relaxed) { Control::Stop } else { Control::Continue })
+        Ok(if self.0.load(Ordering::Relaxed) {
+            Control::Stop
+        } else {
+            Control::Continue
+        })
     }
 }

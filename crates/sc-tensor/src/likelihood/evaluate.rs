@@ -7,6 +7,7 @@ use super::family::{DispersionRows, Family};
 use super::problem::{Numbers, Problem};
 use super::row::{Plan, Row, RowScratch, row};
 use crate::math::{Float, Kernel, dispatch};
+use crate::pool::{self, Pooled};
 
 /// Which gradients to compute.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -73,18 +74,18 @@ struct Scratch<T> {
 }
 
 /// Sums of the gradients by shared rows of `log_theta` over the cells of one task.
-struct Partial<T> {
+struct Partial<'a, T> {
     /// The rows of `log_theta` that occur in the task.
     rows: Vec<usize>,
     /// G numbers for each of them.
     sums: Vec<T>,
-    mean_bias: Option<Vec<T>>,
-    dropout_bias: Option<Vec<T>>,
+    mean_bias: Option<&'a mut [T]>,
+    dropout_bias: Option<&'a mut [T]>,
 }
 
 /// Log-probabilities of all cells and the gradients wanted. `weights` (one per cell, otherwise all 1) enter the sums over
 /// cells.
-pub(super) fn evaluate<T: Float>(
+pub(super) fn evaluate<T: Pooled>(
     problem: &Problem,
     numbers: &Numbers<'_, T>,
     held: Held<T>,
@@ -110,7 +111,15 @@ pub(super) fn evaluate<T: Float>(
     };
     let tasks = tasks(&mut log_prob, &mut grads, g);
     let sums = wanted.log_theta && !per_cell;
-    let partials: Vec<Partial<T>> = tasks
+    let room = |yes: bool| yes.then(|| pool::take::<T>(tasks.len() * g));
+    let mut mean_biases = room(wanted.mean_bias);
+    let mut dropout_biases = room(wanted.dropout_bias);
+    let mut mean_bias = pieces(&mut mean_biases, g);
+    let mut dropout_bias = pieces(&mut dropout_biases, g);
+    let tasks: Vec<_> = (tasks.into_iter())
+        .map(|task| (task, mean_bias(), dropout_bias()))
+        .collect();
+    let partials: Vec<Partial<'_, T>> = tasks
         .into_par_iter()
         .map_init(
             || Scratch {
@@ -118,12 +127,15 @@ pub(super) fn evaluate<T: Float>(
                 dropout: Vec::new(),
                 inner: RowScratch::new(problem),
             },
-            |scratch, task| {
+            |scratch, (task, mut mean_bias, mut dropout_bias)| {
+                for sums in [&mut mean_bias, &mut dropout_bias].into_iter().flatten() {
+                    sums.fill(T::ZERO);
+                }
                 let mut partial = Partial {
                     rows: Vec::new(),
                     sums: Vec::new(),
-                    mean_bias: buffer(wanted.mean_bias, g),
-                    dropout_bias: buffer(wanted.dropout_bias, g),
+                    mean_bias,
+                    dropout_bias,
                 };
                 if wanted.any() {
                     run::<T, true>(&plan, scratch, task, &mut partial, sums, weights);
@@ -137,14 +149,17 @@ pub(super) fn evaluate<T: Float>(
     if sums {
         grads.log_theta = Some(combine(problem, &partials));
     }
-    let sum = |pick: fn(&Partial<T>) -> Option<&Vec<T>>| {
-        let parts: Vec<&[T]> = partials.iter().filter_map(pick).map(Vec::as_slice).collect();
+    drop(partials);
+    drop((mean_bias, dropout_bias));
+    let sum = |all: Vec<T>| {
+        let parts: Vec<&[T]> = all.chunks(g.max(1)).collect();
         let mut out = vec![T::ZERO; g];
         add_parts(&mut out, &parts);
+        pool::give(all);
         out
     };
-    grads.mean_bias = wanted.mean_bias.then(|| sum(|p| p.mean_bias.as_ref()));
-    grads.dropout_bias = wanted.dropout_bias.then(|| sum(|p| p.dropout_bias.as_ref()));
+    grads.mean_bias = mean_biases.map(sum);
+    grads.dropout_bias = dropout_biases.map(sum);
     (log_prob, grads)
 }
 
@@ -183,7 +198,7 @@ fn run<T: Float, const GRAD: bool>(
     plan: &Plan<'_, T>,
     scratch: &mut Scratch<T>,
     mut task: Task<'_, T>,
-    partial: &mut Partial<T>,
+    partial: &mut Partial<'_, T>,
     sums: bool,
     weights: Option<&[T]>,
 ) {
@@ -275,7 +290,7 @@ fn slot<'a, T: Float>(
 }
 
 /// Adds up the sums of the tasks, in the order of the tasks.
-fn combine<T: Float>(problem: &Problem, partials: &[Partial<T>]) -> Vec<T> {
+fn combine<T: Float>(problem: &Problem, partials: &[Partial<'_, T>]) -> Vec<T> {
     let g = problem.g;
     let mut out = vec![T::ZERO; problem.n_theta() * g];
     if g == 0 {

@@ -16,6 +16,7 @@ use super::evaluate::{Gradients, Held, Wanted, evaluate};
 use super::family::{Dispersion, DispersionRows, Family, Mean};
 use super::problem::Problem;
 use crate::math::{Float, Kernel, dispatch};
+use crate::pool::Pooled;
 use crate::{DType, Device};
 
 /// The log-probability of every cell, summed over genes: `[N]`.
@@ -101,7 +102,7 @@ struct PortOp<T> {
     value: Mutex<Option<Vec<T>>>,
 }
 
-fn connect<T: Float>(problem: Problem, tracked: &[(Port, &Tensor)]) -> Result<Tensor> {
+fn connect<T: Pooled>(problem: Problem, tracked: &[(Port, &Tensor)]) -> Result<Tensor> {
     let mut wanted = Wanted::default();
     for (port, _) in tracked {
         wanted.add(*port);
@@ -154,7 +155,7 @@ impl<T> Gradients<T> {
     }
 }
 
-impl<T: Float> State<T> {
+impl<T: Pooled> State<T> {
     /// The gradient of a port, computed again if an earlier `backward` has taken it or if the sums need `weights`.
     fn gradient(&self, port: Port, weights: Option<&[T]>) -> Result<Vec<T>> {
         if weights.is_none() {
@@ -175,7 +176,7 @@ impl<T: Float> State<T> {
     }
 }
 
-impl<T: Float> CustomOp1 for PortOp<T> {
+impl<T: Pooled> CustomOp1 for PortOp<T> {
     fn name(&self) -> &'static str {
         "log_prob"
     }

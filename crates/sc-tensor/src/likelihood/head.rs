@@ -89,8 +89,8 @@ impl Layer<'_> {
 
 /// [`log_prob`](log_prob()) of logits that linear layers make of `h`, `[N, H]`, in one operation: `[N]`.
 ///
-/// The same numbers as [`linear`] followed by [`log_prob`](log_prob()), up to rounding, in about two thirds of the time.
-/// That is also what is computed on a device other than the CPU, and for a dispersion of each cell.
+/// The same numbers as [`linear`] followed by [`log_prob`](log_prob()), up to rounding, but no `[N, G]` tensor is made. On a
+/// device other than the CPU, and for a dispersion of each cell, it is that composition.
 ///
 /// ```
 /// use std::sync::Arc;

@@ -195,10 +195,12 @@ impl<T: Pooled> Kernel for Port<T> {
         let gradients = slots.map(|(&slot, arg)| {
             let gradient = match slot {
                 Slot::Hidden => self.state.by_hidden(cotangent)?,
-                Slot::MeanWeight => self.state.by_weight(&self.state.gradients.mean, cotangent)?,
-                Slot::DropoutWeight => {
-                    self.state.by_weight(&self.state.gradients.dropout, cotangent)?
-                }
+                Slot::MeanWeight => self
+                    .state
+                    .by_weight(&self.state.gradients.mean, cotangent)?,
+                Slot::DropoutWeight => self
+                    .state
+                    .by_weight(&self.state.gradients.dropout, cotangent)?,
                 Slot::MeanBias => sums.of(&self.state, |g| &g.mean_bias),
                 Slot::DropoutBias => sums.of(&self.state, |g| &g.dropout_bias),
                 Slot::LogTheta => sums.of(&self.state, |g| &g.log_theta),

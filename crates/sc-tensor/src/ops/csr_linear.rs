@@ -5,8 +5,8 @@ use rayon::prelude::*;
 use super::composed;
 use super::reduce::sum_rows_kernel;
 use super::sparse_input::{BLOCK, SparseInput, Stored};
-use crate::pool;
 use crate::kernel::{self, Arg, Kernel, View, by_dtype};
+use crate::pool;
 use crate::simd::GatherAxpy;
 use crate::{Error, Result};
 

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use sc_data::Csr;
 
 use crate::Result;
-use crate::pool::Pooled;
+use crate::pool::{self, Pooled};
 
 /// Genes per block: the part of a weight that is worked on at a time stays in the second-level cache.
 pub(super) const BLOCK: usize = 256;
@@ -39,6 +39,12 @@ struct Inner {
     wide: OnceLock<Vec<f64>>,
     /// Where each block of genes starts in each row, `[N, blocks + 1]`.
     starts: OnceLock<Vec<usize>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.values.take().into_iter().for_each(pool::give);
+    }
 }
 
 impl SparseInput {
@@ -197,7 +203,7 @@ fn log1p(values: &[f32]) -> Vec<f32> {
             _ => v.ln_1p(),
         }
     };
-    let mut out = vec![0f32; values.len()];
+    let mut out = pool::take::<f32>(values.len());
     crate::kernel::for_chunks(&mut out, |out, first| {
         for (o, &v) in out.iter_mut().zip(&values[first..]) {
             *o = one(v);

@@ -173,7 +173,11 @@ fn gradients_are_slopes() {
         s.x = crate::testing::counts(3, 7, 0.5);
         let inputs = inputs(6, 7, n_theta, DType::F64);
         // The squares in a normal are large, too.
-        let tolerance = if s.family == Family::Normal { 1e-4 } else { 1e-6 };
+        let tolerance = if s.family == Family::Normal {
+            1e-4
+        } else {
+            1e-6
+        };
         gradcheck(|t| s.touched(t, true), &inputs, 1e-6, tolerance).unwrap();
     }
 }
