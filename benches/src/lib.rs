@@ -29,9 +29,9 @@ pub fn counts(n: usize, g: usize, stored: f64, seed: u64) -> Csr {
     for _ in 0..60 {
         let middle = (low + high) / 2.0;
         if share(middle) < stored {
-            low = middle
+            low = middle;
         } else {
-            high = middle
+            high = middle;
         }
     }
     let rows: Vec<(Vec<u32>, Vec<f32>)> = (0..n)

@@ -585,6 +585,31 @@ fn all_ages_of_checkpoints_open() {
     }
 }
 
+/// Also those that the tests above have no numbers for: reference and query models of scArches, minified ones, hubs.
+#[test]
+fn every_scvi_checkpoint_opens() {
+    let Some(root) = shared() else { return };
+    let (mut opened, mut others) = (0, 0);
+    for folder in ["models", "small_models", "hub"] {
+        for entry in std::fs::read_dir(root.join("golden/scvi").join(folder)).unwrap() {
+            let dir = entry.unwrap().path();
+            match Scvi::from_scvi_tools(&dir, &Device::Cpu) {
+                Ok(_) => opened += 1,
+                Err(e) => {
+                    assert!(
+                        e.to_string().contains("class SCANVI"),
+                        "{}: {e}",
+                        dir.display()
+                    );
+                    others += 1;
+                }
+            }
+        }
+    }
+    eprintln!("{opened} SCVI and LinearSCVI models, {others} SCANVI models");
+    assert!(opened >= 39, "only {opened} models opened");
+}
+
 #[test]
 fn what_is_written_for_scvi_tools_reads_back() {
     for_each_model(|case| {

@@ -1,6 +1,6 @@
 use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
-use sprs::CsMatI;
+use sprs::{CsMatI, CsMatViewI};
 
 use crate::{Error, Result};
 
@@ -9,10 +9,14 @@ use crate::{Error, Result};
 /// Rows are cells, columns are features. Within a row the columns ascend and none occurs twice; every way of
 /// building a `Csr` makes sure of it, so that code which reads one may rely on it.
 ///
-/// It is a [`sprs::CsMatI`] underneath, see [`Csr::as_sprs`] and `From`.
+/// [`Csr::as_sprs`] shows it to `sprs`, `From` takes one over. The arrays are our own because `sprs` checks its
+/// invariants again, on one thread, whenever a matrix is made: once for each minibatch.
 #[derive(Clone, PartialEq)]
 pub struct Csr {
-    inner: CsMatI<f32, u32, usize>,
+    n_cols: usize,
+    indptr: Vec<usize>,
+    indices: Vec<u32>,
+    data: Vec<f32>,
 }
 
 impl Csr {
@@ -55,26 +59,38 @@ impl Csr {
                 data.len()
             )));
         }
+        // In ascending columns only the last can be too large.
+        let canonical = indptr.par_windows(2).all(|w| {
+            let row = &indices[w[0]..w[1]];
+            row.windows(2).all(|c| c[0] < c[1]) && row.last().is_none_or(|&c| (c as usize) < n_cols)
+        });
+        if canonical {
+            return Ok(Self {
+                n_cols,
+                indptr,
+                indices,
+                data,
+            });
+        }
         if let Some(k) = indices.par_iter().position_any(|&c| c as usize >= n_cols) {
             return Err(invalid(format!("column index {} at entry {k}", indices[k])));
         }
-        let canonical = indptr
-            .par_windows(2)
-            .all(|w| indices[w[0]..w[1]].windows(2).all(|c| c[0] < c[1]));
-        let (indptr, indices, data) = if canonical {
-            (indptr, indices, data)
-        } else {
-            canonicalise(&indptr, &indices, &data)
-        };
-        let inner = CsMatI::try_new((n_rows, n_cols), indptr, indices, data)
-            .map_err(|(_, _, _, e)| invalid(e.to_string()))?;
-        Ok(Self { inner })
+        let (indptr, indices, data) = canonicalise(&indptr, &indices, &data);
+        Ok(Self {
+            n_cols,
+            indptr,
+            indices,
+            data,
+        })
     }
 
     /// An `n_rows` x `n_cols` matrix with nothing stored.
     pub fn zeros(n_rows: usize, n_cols: usize) -> Self {
         Self {
-            inner: CsMatI::zero((n_rows, n_cols)),
+            n_cols,
+            indptr: vec![0; n_rows + 1],
+            indices: Vec::new(),
+            data: Vec::new(),
         }
     }
 
@@ -98,38 +114,41 @@ impl Csr {
             indptr.push(indices.len());
         }
         Self {
-            inner: CsMatI::new((dense.nrows(), dense.ncols()), indptr, indices, data),
+            n_cols: dense.ncols(),
+            indptr,
+            indices,
+            data,
         }
     }
 
     /// Number of rows (cells).
     pub fn n_rows(&self) -> usize {
-        self.inner.rows()
+        self.indptr.len().saturating_sub(1)
     }
 
     /// Number of columns (features).
     pub fn n_cols(&self) -> usize {
-        self.inner.cols()
+        self.n_cols
     }
 
     /// Number of stored entries (explicit zeros count).
     pub fn n_stored(&self) -> usize {
-        self.inner.nnz()
+        self.data.len()
     }
 
     /// Where each row starts in [`indices`](Self::indices) and [`data`](Self::data): length `n_rows + 1`, from 0.
     pub fn indptr(&self) -> &[usize] {
-        self.inner.indptr().into_raw_storage()
+        &self.indptr
     }
 
     /// The column of each stored entry, ascending within a row.
     pub fn indices(&self) -> &[u32] {
-        self.inner.indices()
+        &self.indices
     }
 
     /// The value of each stored entry.
     pub fn data(&self) -> &[f32] {
-        self.inner.data()
+        &self.data
     }
 
     /// The columns and values stored in row `i`; empty if there is no such row.
@@ -145,12 +164,10 @@ impl Csr {
     pub fn map(&self, f: impl Fn(f32) -> f32 + Sync) -> Self {
         let data = self.data().par_iter().map(|&v| f(v)).collect();
         Self {
-            inner: CsMatI::new(
-                self.inner.shape(),
-                self.indptr().to_vec(),
-                self.indices().to_vec(),
-                data,
-            ),
+            n_cols: self.n_cols,
+            indptr: self.indptr.clone(),
+            indices: self.indices.clone(),
+            data,
         }
     }
 
@@ -182,7 +199,10 @@ impl Csr {
             data.extend_from_slice(v);
         }
         Ok(Self {
-            inner: CsMatI::new((rows.len(), self.n_cols()), indptr, indices, data),
+            n_cols: self.n_cols,
+            indptr,
+            indices,
+            data,
         })
     }
 
@@ -197,7 +217,7 @@ impl Csr {
             let slot = target.get_mut(old).ok_or(Error::OutOfRange {
                 what: "column",
                 index: old,
-                len: self.inner.cols(),
+                len: self.n_cols,
             })?;
             if *slot != u32::MAX {
                 return Err(Error::Duplicate {
@@ -248,7 +268,10 @@ impl Csr {
             data.extend_from_slice(part.data());
         }
         Ok(Self {
-            inner: CsMatI::new((indptr.len() - 1, n_cols), indptr, indices, data),
+            n_cols,
+            indptr,
+            indices,
+            data,
         })
     }
 
@@ -274,7 +297,10 @@ impl Csr {
             }
         }
         Self {
-            inner: CsMatI::new((self.n_cols(), self.n_rows()), indptr, indices, data),
+            n_cols: self.n_rows(),
+            indptr,
+            indices,
+            data,
         }
     }
 
@@ -298,14 +324,24 @@ impl Csr {
             .collect()
     }
 
-    /// The underlying `sprs` matrix.
-    pub fn as_sprs(&self) -> &CsMatI<f32, u32, usize> {
-        &self.inner
+    /// The same matrix as `sprs` sees it, without copying (but checked by `sprs`, in time linear in the stored entries).
+    ///
+    /// # Errors
+    /// [`Error::InvalidCsr`] if `sprs` does not take it.
+    pub fn as_sprs(&self) -> Result<CsMatViewI<'_, f32, u32, usize>> {
+        let shape = (self.n_rows(), self.n_cols);
+        CsMatViewI::try_new(shape, &self.indptr, &self.indices, &self.data).map_err(|(.., e)| {
+            Error::InvalidCsr {
+                rows: shape.0,
+                cols: shape.1,
+                reason: e.to_string(),
+            }
+        })
     }
 
     /// The three arrays `(indptr, indices, data)`, without copying.
     pub fn into_raw(self) -> (Vec<usize>, Vec<u32>, Vec<f32>) {
-        self.inner.into_raw_storage()
+        (self.indptr, self.indices, self.data)
     }
 }
 
@@ -324,8 +360,15 @@ impl std::fmt::Debug for Csr {
 impl From<CsMatI<f32, u32, usize>> for Csr {
     /// Takes over a `sprs` matrix; one in compressed columns is converted.
     fn from(m: CsMatI<f32, u32, usize>) -> Self {
+        let m = if m.is_csr() { m } else { m.to_csr() };
+        let n_cols = m.cols();
+        let indptr = m.indptr().to_proper().to_vec();
+        let (_, indices, data) = m.into_raw_storage();
         Self {
-            inner: if m.is_csr() { m } else { m.to_csr() },
+            n_cols,
+            indptr,
+            indices,
+            data,
         }
     }
 }
@@ -421,5 +464,7 @@ mod tests {
         assert!(m.select_columns(&[Some(0), Some(0)]).is_err());
         assert_eq!(Csr::vstack(&[&m, &m]).unwrap().n_rows(), 6);
         assert_eq!(Csr::zeros(4, 3).row_sums(), vec![0.0; 4]);
+        assert_eq!(Csr::from(m.as_sprs().unwrap().to_owned()), m);
+        assert_eq!(Csr::from(m.as_sprs().unwrap().to_csc()), m);
     }
 }

@@ -323,14 +323,14 @@ impl ParamBuilder<'_> {
         let value = match self.source {
             Source::Random(_) => Tensor::full(value, shape, &self.device())?.to_dtype(dtype)?,
             Source::File(path, tensors) => {
-                self.from_file(path, tensors, name, shape.dims(), dtype)?
+                self.read_tensor(path, tensors, name, shape.dims(), dtype)?
             }
         };
         self.push(name, &value, true, false)
     }
 
     /// A tensor of the file, if it has this shape.
-    fn from_file(
+    fn read_tensor(
         &self,
         path: &Path,
         tensors: &HashMap<String, Tensor>,
@@ -374,7 +374,7 @@ impl ParamBuilder<'_> {
                 if transposed {
                     dims.reverse();
                 }
-                let t = self.from_file(path, tensors, name, &dims, dtype)?;
+                let t = self.read_tensor(path, tensors, name, &dims, dtype)?;
                 let t = if transposed {
                     t.t()?.contiguous()?
                 } else {
