@@ -338,6 +338,147 @@ fn double_precision() {
     });
 }
 
+/// Mean and standard deviation over the first axis of `[draws, cells, genes]`, of some cells and genes.
+fn moments(draws: &[ndarray::Array2<f32>]) -> (Vec<f64>, Vec<f64>) {
+    let n = draws.len() as f64;
+    let each = |f: &dyn Fn(f64) -> f64| {
+        let mut sum = vec![0.0; draws[0].len()];
+        for d in draws {
+            sum.iter_mut()
+                .zip(d)
+                .for_each(|(s, &v)| *s += f(f64::from(v)));
+        }
+        sum.into_iter().map(|s| s / n).collect::<Vec<f64>>()
+    };
+    let (mean, square) = (each(&|v| v), each(&|v| v * v));
+    let sd = mean
+        .iter()
+        .zip(&square)
+        .map(|(m, s)| (s - m * m).max(0.0).sqrt())
+        .collect();
+    (mean, sd)
+}
+
+/// The cells and genes that the reference has draws for.
+fn draws_of(case: &Case, key: &str) -> (Vec<usize>, Vec<usize>) {
+    let genes = case.expected.indices("genes");
+    let rows = case.expected.get(key).len() / genes.len();
+    (case.expected.indices("cells")[..rows].to_vec(), genes)
+}
+
+#[test]
+fn draws_of_expression_and_counts_have_the_moments_of_scvi_tools() {
+    const DRAWS: usize = 400;
+    let mut checked = 0;
+    let Some(root) = shared() else { return };
+    for names in all_models() {
+        let case = Case::load(&root, &names);
+        let e = &case.expected;
+        if !e.has("ppc200_mean") || !e.has("normexpr_mc400_mean") {
+            continue;
+        }
+        let model = &case.single;
+        let (rows, genes) = draws_of(&case, "ppc200_mean");
+        let data = case.data.select_obs(&rows).unwrap();
+        let cells = Cells::for_model(&data, model.registry()).unwrap();
+        let counts = model
+            .posterior_predictive_sample(&cells, DRAWS, &[], Some(&genes), 1)
+            .unwrap();
+        let counts: Vec<_> = counts.outer_iter().map(|d| d.to_owned()).collect();
+        let (mean, _) = moments(&counts);
+        // Where theta is tiny a mean rests on a few rare large counts, which 200 draws may not have met: one entry in 500
+        // may be out of bounds.
+        let far = |m: f64, em: f64, sd: f64| {
+            (m - em).abs() > 5.0 * sd * (1.0 / 200.0 + 1.0 / DRAWS as f64).sqrt() + 0.02
+        };
+        let expected = e.get("ppc200_mean").iter().zip(e.get("ppc200_sd"));
+        let out = mean
+            .iter()
+            .zip(expected)
+            .filter(|(m, (em, sd))| far(**m, **em, **sd))
+            .count();
+        eprintln!(
+            "{}: {out} of {} means of counts out of bounds",
+            case.name,
+            mean.len()
+        );
+        assert!(
+            out * 500 <= mean.len(),
+            "{}: {out} of {} means of counts",
+            case.name,
+            mean.len()
+        );
+        let (rows, genes) = draws_of(&case, "normexpr_mc400_mean");
+        let data = case.data.select_obs(&rows).unwrap();
+        let cells = Cells::for_model(&data, model.registry()).unwrap();
+        let draws: Vec<_> = (0..DRAWS as u64)
+            .map(|seed| {
+                let mut options = Expression::default();
+                options.library_size = LibrarySize::Fixed(1e4);
+                options.genes = Some(genes.clone());
+                options.seed = seed;
+                model.normalized_expression(&cells, &options).unwrap()
+            })
+            .collect();
+        let (mean, sd) = moments(&draws);
+        let expected = e
+            .get("normexpr_mc400_mean")
+            .iter()
+            .zip(e.get("normexpr_mc400_sd"));
+        let mut out = 0;
+        for ((m, s), (em, es)) in mean.iter().zip(&sd).zip(expected) {
+            let allowed = 5.0 * es * (2.0 / DRAWS as f64).sqrt() + 1e-4 * em.abs();
+            out += usize::from((m - em).abs() > allowed);
+            // 400 draws on either side know a standard deviation to 5 %; where tails are heavy, less well.
+            out += usize::from(es.abs() > 1e-6 && (s / es - 1.0).abs() > 0.5);
+        }
+        eprintln!(
+            "{}: {out} of {} moments of expression out of bounds",
+            case.name,
+            2 * mean.len()
+        );
+        assert!(
+            out * 500 <= 2 * mean.len(),
+            "{}: {out} moments of expression",
+            case.name
+        );
+        checked += 1;
+    }
+    assert!(checked >= 3, "only {checked} models have draws");
+}
+
+#[test]
+fn marginal_likelihood_by_sampling() {
+    for_each_model(|case| {
+        let e = &case.expected;
+        if !e.has("marginal_ll_percell_mean5")
+            || case.single.config().latent_distribution
+                == sc_latent::LatentDistribution::LogisticNormal
+        {
+            return;
+        }
+        let (mean, sd) = (
+            e.get("marginal_ll_percell_mean5"),
+            e.get("marginal_ll_percell_sd5"),
+        );
+        let rows = e.indices("cells");
+        if rows.len() < mean.len() {
+            return;
+        }
+        let data = case.data.select_obs(&rows[..mean.len()]).unwrap();
+        let cells = Cells::for_model(&data, case.single.registry()).unwrap();
+        let found = case.single.marginal_ll(&cells, 500, 0).unwrap();
+        let n = mean.len() as f64;
+        let difference = (found.iter().sum::<f64>() - mean.iter().sum::<f64>()) / n;
+        let spread = sd.iter().map(|s| s * s).sum::<f64>().sqrt() / n;
+        assert!(
+            difference.abs() <= (6.0 * spread).max(0.5),
+            "{}: off by {difference}",
+            case.name
+        );
+    });
+}
+
 /// Noise `[S, N, d]` for the first rows of a minibatch of `n`.
 fn noise_of(e: &Npz, key: &str, n: usize) -> Option<Tensor> {
     if !e.has(key) {

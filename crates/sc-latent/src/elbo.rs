@@ -7,7 +7,8 @@ use sc_tensor::rng::{Rng, Stream};
 
 use crate::arrays::{batches, to_vec};
 use crate::cells::Minibatch;
-use crate::nets::{Conditions, Posterior};
+use crate::conditions::Conditions;
+use crate::nets::Posterior;
 use crate::{Cells, LatentDistribution, Result, Scvi};
 
 /// Standard normal noise for the draws of a minibatch; `None` takes the means instead.

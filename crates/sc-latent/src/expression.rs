@@ -10,9 +10,9 @@ use sc_tensor::rng::Rng;
 
 use crate::arrays::{batches, fill_rows, to_array2, to_vec};
 use crate::cells::Minibatch;
+use crate::conditions::Conditions;
 use crate::decoded::Decoded;
 use crate::elbo::{Noise, draw, repeat};
-use crate::nets::Conditions;
 use crate::{Cells, LatentDistribution, Result, Scvi};
 
 /// The posterior of each cell.
@@ -218,19 +218,22 @@ impl Scvi {
         Ok(out)
     }
 
-    /// Counts drawn from the posterior predictive distribution, `[samples, cells, genes]`.
+    /// Counts drawn from the posterior predictive distribution, `[samples, cells, genes]`; as if all cells were of batch
+    /// `transform_batch`, or the mean of draws for several batches (then no whole numbers).
     ///
     /// # Errors
-    /// If the cells do not fit the model.
+    /// If the cells do not fit the model, or a batch or gene is unknown.
     pub fn posterior_predictive_sample(
         &self,
         cells: &Cells<'_>,
         n_samples: usize,
+        transform_batch: &[String],
         genes: Option<&[usize]>,
         seed: u64,
     ) -> Result<Array3<f32>> {
         self.fits(cells)?;
         let columns = self.columns(genes)?;
+        let codes = self.batch_codes(transform_batch)?;
         let n_genes = columns
             .as_ref()
             .map_or(self.registry.n_genes(), Tensor::elem_count);
@@ -240,37 +243,56 @@ impl Scvi {
         for rows in batches(cells.n_cells()) {
             let batch = cells.minibatch(&rows, self.config.log_variational)?;
             for s in 0..n_samples {
-                let at = [start as u64, s as u64];
-                let noise = Noise::draw(self, rows.len(), |name| {
-                    rng.stream(&format!("predictive/{name}")).at(&at)
-                })?;
-                let decoded = self.decode_as(&batch, &noise, None, 1)?;
-                let columns = columns.as_ref();
-                let (mu, theta) = (
-                    select(&decoded.rate()?, columns)?,
-                    select(&decoded.theta()?, columns)?,
-                );
-                let dropout = decoded
-                    .dropout_tensor()?
-                    .map(|t| select(&t, columns))
-                    .transpose()?;
-                let mut stream = rng.stream("predictive/counts").at(&at);
-                let family = self.config.likelihood.family();
-                let drawn =
-                    likelihood::sample(family, &mu, Some(&theta), dropout.as_ref(), &mut stream)?;
-                let mut sample = out.index_axis_mut(ndarray::Axis(0), s);
-                for (mut to, from) in sample
-                    .rows_mut()
-                    .into_iter()
-                    .skip(start)
-                    .zip(to_array2(&drawn)?.rows())
-                {
-                    to.assign(&from);
+                let mut sum: Option<Tensor> = None;
+                for (b, &code) in codes.iter().enumerate() {
+                    let at = [start as u64, s as u64, b as u64];
+                    let drawn = self.predict(&batch, code, columns.as_ref(), &rng, &at)?;
+                    sum = Some(match sum {
+                        Some(sum) => (sum + drawn)?,
+                        None => drawn,
+                    });
+                }
+                if let Some(sum) = sum {
+                    let mean = to_array2(&(sum / codes.len() as f64)?)?;
+                    let mut sample = out.index_axis_mut(ndarray::Axis(0), s);
+                    let to = sample.rows_mut().into_iter().skip(start);
+                    to.zip(mean.rows())
+                        .for_each(|(mut to, from)| to.assign(&from));
                 }
             }
             start += rows.len();
         }
         Ok(out)
+    }
+
+    /// One draw of the counts of a minibatch.
+    fn predict(
+        &self,
+        batch: &Minibatch,
+        code: Option<u32>,
+        columns: Option<&Tensor>,
+        rng: &Rng,
+        at: &[u64],
+    ) -> Result<Tensor> {
+        let noise = Noise::draw(self, batch.batch.len(), |name| {
+            rng.stream(&format!("predictive/{name}")).at(at)
+        })?;
+        let decoded = self.decode_as(batch, &noise, code, 1)?;
+        let mu = select(&decoded.rate()?, columns)?;
+        let theta = select(&decoded.theta()?, columns)?;
+        let dropout = decoded
+            .dropout_tensor()?
+            .map(|t| select(&t, columns))
+            .transpose()?;
+        let mut stream = rng.stream("predictive/counts").at(at);
+        let family = self.config.likelihood.family();
+        Ok(likelihood::sample(
+            family,
+            &mu,
+            Some(&theta),
+            dropout.as_ref(),
+            &mut stream,
+        )?)
     }
 
     /// The parameters of the likelihood; at the posterior mean of `z` if `seed` is `None`, else at one draw.

@@ -47,6 +47,7 @@
 
 mod arrays;
 mod cells;
+mod conditions;
 mod config;
 mod correlate;
 mod decoded;

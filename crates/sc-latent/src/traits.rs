@@ -24,7 +24,7 @@ impl Generative<Cells<'_>> for Scvi {
         n_samples: usize,
         seed: u64,
     ) -> Result<Array3<f32>> {
-        self.posterior_predictive_sample(cells, n_samples, None, seed)
+        self.posterior_predictive_sample(cells, n_samples, &[], None, seed)
     }
 
     fn expected_expression(
