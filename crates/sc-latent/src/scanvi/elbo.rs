@@ -128,8 +128,8 @@ impl Scanvi {
             Parity::Correct => {
                 let log_p_z2 = log_density(&second.z2, &standard_normal(&second.z2)?)?;
                 let ratio = self.by_cell(&(log_p_z2 - log_density(&second.z2, &second.qz2)?)?)?;
-                let of_label = (ratio - &second.neg_log_p_z1)?
-                    .broadcast_add(&self.semi.y_prior.value().log()?)?;
+                let log_prior = self.semi.prior()?.log()?;
+                let of_label = (ratio - &second.neg_log_p_z1)?.broadcast_add(&log_prior)?;
                 let log_p_z1 = ops::log_sum_exp(&of_label)?;
                 ((&d.log_likelihood + log_p_z1)? - log_density(&z1, &d.qz)?)?
             }

@@ -189,7 +189,7 @@ impl Scanvi {
     /// `KL(Cat(p) || Cat(prior))` of each row. As in torch, probabilities are kept off 0 and 1 by one epsilon of their type
     /// where their logarithm is taken.
     fn kl_labels(&self, p: &Tensor) -> Result<Tensor> {
-        let prior = log_clamped(self.semi.y_prior.value())?;
+        let prior = log_clamped(&self.semi.prior()?)?;
         let log_ratio = log_clamped(p)?.broadcast_sub(&prior)?;
         Ok((p * log_ratio)?.sum(1)?)
     }

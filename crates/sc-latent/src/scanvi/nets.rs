@@ -14,7 +14,7 @@ use crate::{Registry, Result};
 #[derive(Debug, Clone)]
 pub(crate) struct SemiNets {
     /// `p(y)`, `[1, labels]`; never trained.
-    pub(crate) y_prior: Param,
+    y_prior: Param,
     pub(crate) classifier: Classifier,
     encoder_z2_z1: Encoder,
     decoder_z1_z2: Decoder,
@@ -55,6 +55,12 @@ impl SemiNets {
                 n_labels,
             },
         ))
+    }
+
+    /// `p(y)`, `[1, labels]`, which sums to 1 in the precision of the model whatever that of the file.
+    pub(crate) fn prior(&self) -> Result<Tensor> {
+        let prior = self.y_prior.value();
+        Ok(prior.broadcast_div(&prior.sum_keepdim(1)?)?)
     }
 
     pub(crate) fn n_labels(&self) -> usize {
