@@ -7,6 +7,7 @@ mod error;
 mod evaluate;
 mod expression;
 mod inspect;
+mod map;
 mod options;
 mod progress;
 mod resume;
@@ -43,6 +44,7 @@ Examples:
   sc embed model cells.h5ad --out embedded.h5ad
   sc expression model cells.h5ad --out expression.h5ad --genes CD3E,MS4A1
   sc evaluate model cells.h5ad --json
+  sc map model query.h5ad --out mapped.h5ad
 
 `sc COMMAND --help` explains the options of a command. RUST_LOG=info shows more of what goes on.
 Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted.";
@@ -50,6 +52,7 @@ Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted.";
 #[derive(Debug, Subcommand)]
 enum Command {
     Inspect(inspect::Args),
+    Map(map::Args),
     Convert(convert::Args),
     Train(train::Args),
     Embed(embed::Args),
@@ -64,6 +67,7 @@ impl Command {
             Self::Train(a) => a.threads(),
             Self::Embed(a) => a.query.threads,
             Self::Expression(a) => a.query.threads,
+            Self::Map(a) => a.threads,
             Self::Evaluate(a) => a.query.threads,
         }
     }
@@ -71,6 +75,7 @@ impl Command {
     fn run(self) -> Result<()> {
         match self {
             Self::Inspect(a) => inspect::run(&a),
+            Self::Map(a) => map::run(&a),
             Self::Convert(a) => convert::run(&a),
             Self::Train(a) => train::run(&a),
             Self::Embed(a) => embed::run(&a),

@@ -196,6 +196,7 @@ impl Args {
             size_factor_key: c.size_factor_key.clone(),
             categorical_covariate_keys: c.categorical_covariate.clone(),
             continuous_covariate_keys: c.continuous_covariate.clone(),
+            ..Setup::default()
         }
     }
 

@@ -12,6 +12,7 @@
 //! | latent space | [`Scvi::latent`] |
 //! | expression | [`Scvi::normalized_expression`], [`Scvi::posterior_predictive_sample`] |
 //! | how good is it | [`Scvi::elbo`], [`Scvi::marginal_ll`] |
+//! | new data on an old model | [`Cells::for_query`], [`Scvi::load_query`], [`QueryOptions::train_config`] |
 //! | files | [`Scvi::save`], [`Scvi::load`], [`Scvi::from_scvi_tools`], [`Scvi::save_scvi_tools`] |
 //!
 //! ```
@@ -57,6 +58,7 @@ mod expression;
 mod model;
 mod nets;
 mod params;
+mod query;
 mod registry;
 mod traits;
 mod upstream;
@@ -75,6 +77,7 @@ pub use expression::{
 pub use model::{Scvi, Training};
 pub use nets::Posterior;
 pub use params::{ScviParams, ScviValidParams};
+pub use query::{GeneReport, Prepared, Query, QueryOptions, QueryReport, prepare_query};
 pub use registry::{Registry, Setup};
 pub use upstream::is_scvi_tools_model;
 

@@ -110,6 +110,7 @@ impl ScviValidParams {
             params,
             nets,
             training: None,
+            query: None,
         })
     }
 
@@ -128,6 +129,7 @@ impl ScviValidParams {
             params,
             nets,
             training: None,
+            query: None,
         })
     }
 }

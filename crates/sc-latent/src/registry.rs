@@ -18,6 +18,8 @@ pub struct Setup {
     pub batch_key: Option<String>,
     /// The column with the label of each cell.
     pub labels_key: Option<String>,
+    /// The label that stands for "not known", for SCANVI. It becomes the last of the labels.
+    pub unlabeled_category: Option<String>,
     /// The column with a size factor of each cell (not its logarithm).
     pub size_factor_key: Option<String>,
     /// Columns with further categories to correct for.

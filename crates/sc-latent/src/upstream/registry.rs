@@ -56,6 +56,7 @@ pub(super) fn read(registry: &Value, genes: Vec<String>) -> Result<Registry> {
             layer: text("layer"),
             batch_key,
             labels_key,
+            unlabeled_category: text("unlabeled_category"),
             size_factor_key: text("size_factor_key"),
             categorical_covariate_keys: keys,
             continuous_covariate_keys: continuous.map(strings).transpose()?.unwrap_or_default(),
@@ -106,6 +107,7 @@ pub(super) fn read_legacy(setup: &Value, genes: Vec<String>) -> Result<Registry>
                 .map(str::to_owned),
             batch_key: key("_scvi_batch"),
             labels_key: key("_scvi_labels"),
+            unlabeled_category: None,
             size_factor_key: None,
             categorical_covariate_keys: keys,
             continuous_covariate_keys: setup

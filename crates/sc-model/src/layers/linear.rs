@@ -83,6 +83,36 @@ impl SparseLinear {
         mode: &Mode<'_>,
     ) -> Result<Tensor> {
         let bias = self.bias.as_ref().map(|b| b.get(mode));
-        Ok(ops::csr_linear(x, self.weight.get(mode), bias, extra)?)
+        let frozen = self.weight.frozen_lead();
+        let in_part = frozen >= x.n_cols().max(1) && frozen < self.weight.value().dim(0)?;
+        match extra {
+            Some(extra) if mode.tracks() && in_part => {
+                self.forward_tail(x, extra, bias, frozen, mode)
+            }
+            _ => Ok(ops::csr_linear(x, self.weight.get(mode), bias, extra)?),
+        }
+    }
+
+    /// The same where the weights of the first `frozen` inputs, the genes among them, are not trained: the gradient of the
+    /// weight, which costs more than anything else here, is then that of a few columns.
+    fn forward_tail(
+        &self,
+        x: &SparseInput,
+        extra: &Tensor,
+        bias: Option<&Tensor>,
+        frozen: usize,
+        mode: &Mode<'_>,
+    ) -> Result<Tensor> {
+        let weight = self.weight.value();
+        let known = frozen - x.n_cols();
+        let rest = weight.dim(0)? - frozen;
+        let head = match known {
+            0 => None,
+            _ => Some(extra.narrow(1, 0, known)?.contiguous()?),
+        };
+        let y = ops::csr_linear(x, &weight.narrow(0, 0, frozen)?, bias, head.as_ref())?;
+        let tail = self.weight.get(mode).narrow(0, frozen, rest)?;
+        let input = extra.narrow(1, known, rest)?.contiguous()?;
+        Ok((y + ops::linear(&input, &tail.t()?.contiguous()?, None)?)?)
     }
 }
