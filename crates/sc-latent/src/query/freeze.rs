@@ -80,6 +80,7 @@ pub(super) fn freeze(
         encodes_covariates: config.encode_covariates,
         injects_deeply: config.deeply_inject_covariates,
         dispersion_of_batches: config.dispersion == Dispersion::GeneBatch,
+        learns_library: !config.use_observed_lib_size && registry.setup.size_factor_key.is_none(),
     };
     for param in params.iter() {
         match rules.of(param) {
@@ -97,15 +98,18 @@ struct Rules<'a> {
     encodes_covariates: bool,
     injects_deeply: bool,
     dispersion_of_batches: bool,
+    learns_library: bool,
 }
 
 impl Rules<'_> {
     fn of(&self, param: &Param) -> Trains {
         let (o, name) = (self.options, param.name());
         let network = Network::of(name);
-        // The prior of the library size follows the data, not this.
-        if o.unfrozen || network == Network::LibraryEncoder {
+        if o.unfrozen {
             return Trains::All;
+        }
+        if network == Network::LibraryEncoder {
+            return all_if(self.learns_library || o.parity == Parity::Upstream);
         }
         match Place::of(name) {
             Some(place) if place.part == BATCH_NORM => all_if(self.batch_norm_trains(network)),

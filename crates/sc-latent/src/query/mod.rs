@@ -223,6 +223,11 @@ impl Scvi {
             options,
         )?);
         model.learn_library_prior(cells)?;
+        if model.params.trainable().next().is_none() {
+            tracing::warn!(
+                "nothing of this model is trained: the query has no batch or covariate level that the reference does not know"
+            );
+        }
         Ok(model)
     }
 
