@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 use sc_data::{AnnData, RowSource};
 use sc_io::Format;
-use sc_latent::{Cells, NonInteger, Scvi};
+use sc_latent::{AnyModel, Cells, NonInteger, Registry, Scvi};
 
 use crate::error::{Error, Result};
 use crate::progress::{Spinner, Watch, Watched};
@@ -121,13 +121,9 @@ pub(crate) fn check_writable(folder: &Path) -> Result<()> {
 }
 
 /// Reads a model of ours or of scvi-tools.
-pub(crate) fn load_model(dir: &Path) -> Result<Scvi> {
-    let device = Device::Cpu;
-    if sc_model::save::is_saved_model(dir) {
-        return Ok(Scvi::load(dir, &device)?);
-    }
-    if sc_latent::is_scvi_tools_model(dir) {
-        return Ok(Scvi::from_scvi_tools(dir, &device)?);
+pub(crate) fn load_model(dir: &Path) -> Result<AnyModel> {
+    if sc_model::save::is_saved_model(dir) || sc_latent::is_scvi_tools_model(dir) {
+        return Ok(AnyModel::load(dir, &Device::Cpu)?);
     }
     let why = if !dir.exists() {
         "there is no such folder"
@@ -156,7 +152,16 @@ pub(crate) fn cells_for<'a>(
     data: &'a AnnData,
     backed: Option<&Path>,
 ) -> Result<QueryCells<'a>> {
-    let registry = model.registry();
+    cells_with(model, model.registry(), data, backed)
+}
+
+/// The same with a registry that says otherwise which columns mean what.
+pub(crate) fn cells_with<'a>(
+    model: &Scvi,
+    registry: &Registry,
+    data: &'a AnnData,
+    backed: Option<&Path>,
+) -> Result<QueryCells<'a>> {
     let layer = registry.setup.layer.as_deref();
     let counts: Box<dyn RowSource + 'a> = match backed {
         Some(path) => Box::new(sc_io::h5ad::read_backed(path, layer)?),
@@ -164,8 +169,19 @@ pub(crate) fn cells_for<'a>(
     };
     let counts = Watched::new(counts);
     let watch = counts.handle();
-    let cells = Cells::from_source_for_model(counts, data, registry)
-        .map_err(|e| Error::from(e).explained())?;
+    // The model of a query is used on the query, which may lack genes of the reference.
+    let cells = match model.query() {
+        Some(_) => Cells::from_source_for_query(counts, data, registry).map(|(cells, _)| cells),
+        None => Cells::from_source_for_model(counts, data, registry),
+    };
+    let cells = cells.map_err(|e| Error::from(e).explained())?;
+    if cells.registry().batches.len() != registry.batches.len() {
+        let new = cells.registry().batches.get(registry.batches.len()..);
+        return Err(Error::Message(format!(
+            "the model does not know these batches: {}. `sc map` adds them",
+            new.unwrap_or_default().join(", ")
+        )));
+    }
     watch.start("checking the counts", cells.n_cells());
     let empty = cells.check_counts(model.config(), NonInteger::Warn)?;
     watch.start("computing", cells.n_cells());

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use sc_data::{AnnData, Column, RowSource, Table};
-use sc_latent::{Cells, NonInteger, QueryOptions, QueryReport, Scvi};
+use sc_latent::{AnyModel, Cells, NonInteger, QueryOptions, QueryReport, Scvi, SemiSupervised};
 use sc_model::train::{Fitted, ProgressBar, StopReason, TrainConfig};
 use serde::Serialize;
 
@@ -32,7 +32,7 @@ where they were, and the query's can be compared with them.";
 /// The query with its places, in the folder of its model.
 const DATA: &str = "query.h5ad";
 
-/// Map new cells onto a trained model (scArches), and write their places to obsm X_scVI
+/// Map new cells onto a trained model (scArches), and write their places to obsm X_scVI or X_scANVI
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -174,20 +174,25 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     let genes = described(&data, args)?;
     let (latent, mapped) = {
-        let (cells, report) = cells(args, &data, &genes, &reference)?;
-        tell_of(&report, &reference);
+        let (cells, report) = cells(args, &data, &genes, reference.scvi())?;
+        tell_of(&report, reference.scvi());
         let start = Instant::now();
         let options = args.options();
-        let mut model = reference.load_query(&cells, &options, args.training.seed)?;
-        let config = args.train_config(&options);
-        let fitted = model.fit(&cells, &config, &mut ProgressBar::new("elbo_train"))?;
+        let (model, fitted) = train(&reference, &cells, &options, args)?;
         let seconds = start.elapsed().as_secs_f64();
         if let Some(dir) = model_out {
             let _spinner = Spinner::new(format!("writing {}", dir.display()));
-            model.save(dir)?;
+            match &model {
+                AnyModel::Scanvi(m) => m.save(dir)?,
+                other => other.scvi().save(dir)?,
+            }
         }
-        let latent = model.latent(&cells)?.mean;
+        let latent = model.scvi().latent(&cells)?.mean;
         let mapped = Mapped {
+            key: match model {
+                AnyModel::Scanvi(_) => "X_scANVI",
+                _ => "X_scVI",
+            },
             dimensions: latent.dim(),
             report,
             fitted,
@@ -195,12 +200,37 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         };
         (latent, mapped)
     };
-    data.obsm.insert("X_scVI".into(), latent.into());
+    data.obsm.insert(mapped.key.into(), latent.into());
     write(&data_out, &data)?;
     tell(args, &mapped, &data_out, model_out)
 }
 
+/// The model of the query, trained.
+fn train(
+    reference: &AnyModel,
+    cells: &Cells<'_>,
+    options: &QueryOptions,
+    args: &Args,
+) -> Result<(AnyModel, Fitted)> {
+    let (config, seed) = (args.train_config(options), args.training.seed);
+    let mut bar = ProgressBar::new("elbo_train");
+    Ok(match reference {
+        AnyModel::Scanvi(reference) => {
+            let mut model = reference.load_query(cells, options, seed)?;
+            let fitted = model.fit(cells, &config, &SemiSupervised::default(), &mut bar)?;
+            (AnyModel::Scanvi(model), fitted)
+        }
+        other => {
+            let mut model = other.scvi().load_query(cells, options, seed)?;
+            let fitted = model.fit(cells, &config, &mut bar)?;
+            (AnyModel::Scvi(model), fitted)
+        }
+    })
+}
+
 struct Mapped {
+    /// The entry of obsm with the places.
+    key: &'static str,
     /// Cells, and dimensions of the latent space.
     dimensions: (usize, usize),
     report: QueryReport,
@@ -320,12 +350,13 @@ fn tell(args: &Args, mapped: &Mapped, data: &Path, model: Option<&Path>) -> Resu
         model,
     };
     let mut text = format!(
-        "mapped {n_cells} cells in {} epochs, {:.1} s; -ELBO {:.2}{}\nplaces in {}, obsm X_scVI",
+        "mapped {n_cells} cells in {} epochs, {:.1} s; -ELBO {:.2}{}\nplaces in {}, obsm {}",
         summary.epochs,
         summary.seconds,
         summary.elbo_train.last().copied().unwrap_or(f64::NAN),
         if summary.stopped_early { "; stopped early" } else { "" },
-        data.display()
+        data.display(),
+        mapped.key
     );
     if let Some(model) = model {
         text.push_str(&format!("; model in {}", model.display()));

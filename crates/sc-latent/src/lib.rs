@@ -1,6 +1,6 @@
 //! # sc-latent
 //!
-//! scVI and LinearSCVI: variational auto-encoders of single-cell counts that remove batch effects, give each cell a
+//! scVI, LinearSCVI and scANVI: variational auto-encoders of single-cell counts that remove batch effects, give each cell a
 //! place in a latent space, and its expression without noise. Models that scvi-tools saved open here, and the other way
 //! round.
 //!
@@ -12,8 +12,9 @@
 //! | latent space | [`Scvi::latent`] |
 //! | expression | [`Scvi::normalized_expression`], [`Scvi::posterior_predictive_sample`] |
 //! | how good is it | [`Scvi::elbo`], [`Scvi::marginal_ll`] |
-//! | new data on an old model | [`Cells::for_query`], [`Scvi::load_query`], [`QueryOptions::train_config`] |
-//! | files | [`Scvi::save`], [`Scvi::load`], [`Scvi::from_scvi_tools`], [`Scvi::save_scvi_tools`] |
+//! | labels for cells | [`Scanvi::params`] or [`Scanvi::from_scvi`], [`Scanvi::fit`], [`Scanvi::predict`] |
+//! | new data on an old model | [`Cells::for_query`], [`Scvi::load_query`], [`Scanvi::load_query`], [`QueryOptions::train_config`] |
+//! | files | [`AnyModel::load`], [`Scvi::save`], [`Scvi::load`], [`Scvi::from_scvi_tools`], [`Scvi::save_scvi_tools`] |
 //!
 //! ```
 //! use sc_latent::{Cells, Expression, Scvi, Setup};
@@ -46,6 +47,7 @@
 //! ```
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod any_model;
 mod arrays;
 mod cells;
 mod conditions;
@@ -60,9 +62,11 @@ mod nets;
 mod params;
 mod query;
 mod registry;
+mod scanvi;
 mod traits;
 mod upstream;
 
+pub use any_model::AnyModel;
 pub use cells::{Cells, Minibatch, NonInteger};
 pub use config::{
     BatchRepresentation, Decoder, Dispersion, LatentDistribution, Likelihood, NormIn, ScviConfig,
@@ -79,6 +83,10 @@ pub use nets::Posterior;
 pub use params::{ScviParams, ScviValidParams};
 pub use query::{GeneReport, Prepared, Query, QueryOptions, QueryReport, prepare_query};
 pub use registry::{Registry, Setup};
+pub use scanvi::{
+    ClassifierConfig, Labels, PredictAt, Scanvi, ScanviConfig, ScanviParams, ScanviTerms,
+    ScanviValidParams, SemiSupervised,
+};
 pub use upstream::is_scvi_tools_model;
 
 #[cfg(doctest)]

@@ -7,6 +7,7 @@ mod freeze;
 mod genes;
 mod growth;
 mod prepare;
+mod scanvi;
 mod surgery;
 
 pub use genes::GeneReport;
@@ -222,12 +223,7 @@ impl Scvi {
             &self.config,
             options,
         )?);
-        model.learn_library_prior(cells)?;
-        if model.params.trainable().next().is_none() {
-            tracing::warn!(
-                "nothing of this model is trained: the query has no batch or covariate level that the reference does not know"
-            );
-        }
+        model.start_query(cells)?;
         Ok(model)
     }
 
@@ -249,6 +245,17 @@ impl Scvi {
     pub(crate) fn freeze(&mut self, query: Query) -> Result<()> {
         freeze_params(&self.params, &self.config, &self.registry, &query)?;
         self.query = Some(query);
+        Ok(())
+    }
+
+    /// What a query's model learns before it is trained.
+    pub(crate) fn start_query(&self, cells: &Cells<'_>) -> Result<()> {
+        self.learn_library_prior(cells)?;
+        if self.params.trainable().next().is_none() {
+            tracing::warn!(
+                "nothing of this model is trained: the query has no batch or covariate level that the reference does not know"
+            );
+        }
         Ok(())
     }
 
