@@ -8,6 +8,7 @@ mod error;
 mod evaluate;
 mod expression;
 mod inspect;
+mod map;
 mod options;
 mod progress;
 mod resume;
@@ -48,6 +49,7 @@ Examples:
   sc annotate labels cells.h5ad --out annotated.h5ad
   sc expression model cells.h5ad --out expression.h5ad --genes CD3E,MS4A1
   sc evaluate model cells.h5ad --json
+  sc map model query.h5ad --out mapped.h5ad
 
 `sc COMMAND --help` explains the options of a command. RUST_LOG=info shows more of what goes on.
 Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted.";
@@ -55,6 +57,7 @@ Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted.";
 #[derive(Debug, Subcommand)]
 enum Command {
     Inspect(inspect::Args),
+    Map(map::Args),
     Convert(convert::Args),
     Train(train::Args),
     Embed(embed::Args),
@@ -71,6 +74,7 @@ impl Command {
             Self::Embed(a) => a.query.threads,
             Self::Annotate(a) => a.query.threads,
             Self::Expression(a) => a.query.threads,
+            Self::Map(a) => a.threads,
             Self::Evaluate(a) => a.query.threads,
         }
     }
@@ -78,6 +82,7 @@ impl Command {
     fn run(self) -> Result<()> {
         match self {
             Self::Inspect(a) => inspect::run(&a),
+            Self::Map(a) => map::run(&a),
             Self::Convert(a) => convert::run(&a),
             Self::Train(a) => train::run(&a),
             Self::Embed(a) => embed::run(&a),

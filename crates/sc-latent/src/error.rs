@@ -72,6 +72,50 @@ pub enum Error {
         /// Some of them.
         found_examples: String,
     },
+    /// A query and its reference that have no gene in common.
+    #[error(
+        "the query has none of the reference's {n_reference} genes ({reference_examples}, ...); its {found} are {found_examples}, ...: {hint}"
+    )]
+    NoSharedGenes {
+        /// How many genes the reference has.
+        n_reference: usize,
+        /// Some of them.
+        reference_examples: String,
+        /// How many genes the query has.
+        found: usize,
+        /// Some of them.
+        found_examples: String,
+        /// What may be wrong.
+        hint: String,
+    },
+    /// A column of `obs` that the reference was trained with and the query lacks.
+    #[error(
+        "the reference was trained with obs column \"{column}\" ({meaning}), which the query lacks; it has {available}. Add it \
+         under that name"
+    )]
+    MissingQueryColumn {
+        /// The column.
+        column: String,
+        /// What it says about a cell.
+        meaning: &'static str,
+        /// The columns there are.
+        available: String,
+    },
+    /// Labels that the reference never saw.
+    #[error(
+        "column \"{column}\" holds labels that the reference does not know: {unknown}. It knows {known}; a query can't add to \
+         them: {unlabeled}"
+    )]
+    UnknownLabels {
+        /// The column.
+        column: String,
+        /// The labels that are not known.
+        unknown: String,
+        /// Those that are.
+        known: String,
+        /// What to do.
+        unlabeled: String,
+    },
     /// Not what a scvi-tools checkpoint looks like.
     #[error("{path}: {reason}")]
     Upstream {

@@ -13,6 +13,7 @@
 //! | expression | [`Scvi::normalized_expression`], [`Scvi::posterior_predictive_sample`] |
 //! | how good is it | [`Scvi::elbo`], [`Scvi::marginal_ll`] |
 //! | labels for cells | [`Scanvi::params`] or [`Scanvi::from_scvi`], [`Scanvi::fit`], [`Scanvi::predict`] |
+//! | new data on an old model | [`Cells::for_query`], [`Scvi::load_query`], [`Scanvi::load_query`], [`QueryOptions::train_config`] |
 //! | files | [`AnyModel::load`], [`Scvi::save`], [`Scvi::load`], [`Scvi::from_scvi_tools`], [`Scvi::save_scvi_tools`] |
 //!
 //! ```
@@ -59,6 +60,7 @@ mod expression;
 mod model;
 mod nets;
 mod params;
+mod query;
 mod registry;
 mod scanvi;
 mod traits;
@@ -79,6 +81,7 @@ pub use expression::{
 pub use model::{Scvi, Training};
 pub use nets::Posterior;
 pub use params::{ScviParams, ScviValidParams};
+pub use query::{GeneReport, Prepared, Query, QueryOptions, QueryReport, prepare_query};
 pub use registry::{Registry, Setup};
 pub use scanvi::{
     ClassifierConfig, Labels, PredictAt, Scanvi, ScanviConfig, ScanviParams, ScanviTerms,
