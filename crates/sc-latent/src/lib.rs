@@ -12,6 +12,7 @@
 //! | latent space | [`Scvi::latent`] |
 //! | expression | [`Scvi::normalized_expression`], [`Scvi::posterior_predictive_sample`] |
 //! | how good is it | [`Scvi::elbo`], [`Scvi::marginal_ll`] |
+//! | cells without their counts | [`Scvi::minify`], [`mod@minify`] |
 //! | files | [`Scvi::save`], [`Scvi::load`], [`Scvi::from_scvi_tools`], [`Scvi::save_scvi_tools`] |
 //!
 //! ```
@@ -54,6 +55,8 @@ mod decoded;
 mod elbo;
 mod error;
 mod expression;
+pub mod hub;
+pub mod minify;
 mod model;
 mod nets;
 mod params;
