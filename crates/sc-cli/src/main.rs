@@ -6,7 +6,9 @@ mod embed;
 mod error;
 mod evaluate;
 mod expression;
+mod hub;
 mod inspect;
+mod minify;
 mod options;
 mod progress;
 mod resume;
@@ -43,6 +45,7 @@ Examples:
   sc embed model cells.h5ad --out embedded.h5ad
   sc expression model cells.h5ad --out expression.h5ad --genes CD3E,MS4A1
   sc evaluate model cells.h5ad --json
+  sc minify model cells.h5ad --out atlas
 
 `sc COMMAND --help` explains the options of a command. RUST_LOG=info shows more of what goes on.
 Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted.";
@@ -55,16 +58,19 @@ enum Command {
     Embed(embed::Args),
     Expression(expression::Args),
     Evaluate(evaluate::Args),
+    Minify(minify::Args),
+    Hub(hub::Args),
 }
 
 impl Command {
     fn threads(&self) -> Option<usize> {
         match self {
-            Self::Inspect(_) | Self::Convert(_) => None,
+            Self::Inspect(_) | Self::Convert(_) | Self::Hub(_) => None,
             Self::Train(a) => a.threads(),
             Self::Embed(a) => a.query.threads,
             Self::Expression(a) => a.query.threads,
             Self::Evaluate(a) => a.query.threads,
+            Self::Minify(a) => a.query.threads,
         }
     }
 
@@ -76,6 +82,8 @@ impl Command {
             Self::Embed(a) => embed::run(&a),
             Self::Expression(a) => expression::run(&a),
             Self::Evaluate(a) => evaluate::run(&a),
+            Self::Minify(a) => minify::run(&a),
+            Self::Hub(a) => hub::run(&a),
         }
     }
 }

@@ -5,7 +5,7 @@ use super::MinifyKind;
 use crate::{Error, Result};
 
 /// The key in `uns` that says whether, and how, an AnnData is minified.
-pub(crate) const TYPE_KEY: &str = "_scvi_adata_minify_type";
+pub(super) const TYPE_KEY: &str = "_scvi_adata_minify_type";
 
 /// Prefixes of the classes whose posterior is one normal of the latent space.
 const CLASSES: [&str; 3] = ["scvi", "scanvi", "ldvae"];
@@ -56,8 +56,11 @@ impl MinifiedKeys {
             && data.obs.get(&self.library_size).is_some()
     }
 
-    /// Those of `registered` if the data have them, else the first known ones that they have.
-    pub(super) fn find(data: &AnnData, registered: Option<&Self>) -> Result<Self> {
+    /// Where minified data keep their posterior: under `registered` if that is there, else under the first known names that are.
+    ///
+    /// # Errors
+    /// If there is none; the message lists what there is.
+    pub fn find(data: &AnnData, registered: Option<&Self>) -> Result<Self> {
         let found = registered
             .cloned()
             .into_iter()
@@ -89,7 +92,7 @@ impl MinifiedKeys {
 ///
 /// # Errors
 /// [`Error::InvalidSetting`] if they are in a way that is not known.
-pub(crate) fn kind_of(data: &AnnData) -> Result<Option<MinifyKind>> {
+pub(super) fn kind_of(data: &AnnData) -> Result<Option<MinifyKind>> {
     match data.uns.get(TYPE_KEY) {
         None | Some(Uns::Null) => Ok(None),
         Some(Uns::Str(text)) => text.parse().map(Some),

@@ -26,6 +26,7 @@ mod stored_statistics;
 mod tests;
 mod write;
 
+use sc_data::AnnData;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -38,7 +39,6 @@ pub use stored::{StoredPosterior, StoredRows};
 pub use stored_statistics::StoredStatistics;
 pub use write::MinifyOptions;
 
-pub(crate) use keys::kind_of;
 pub(crate) use stored::{NoCounts, find};
 
 /// What a minified AnnData keeps.
@@ -60,6 +60,14 @@ impl MinifyKind {
             Self::Posterior => "latent_posterior_parameters",
             Self::PosteriorWithCounts => "latent_posterior_parameters_with_counts",
         }
+    }
+
+    /// How data are minified, if they are: what `uns` says.
+    ///
+    /// # Errors
+    /// [`Error::InvalidSetting`] if it says something that is not known.
+    pub fn of(data: &AnnData) -> Result<Option<Self>> {
+        keys::kind_of(data)
     }
 
     /// Whether the counts are still there.

@@ -2,7 +2,7 @@ use candle_core::{DType, Device, Tensor};
 use ndarray::{Array2, Axis, CowArray, Ix2};
 use sc_data::{AnnData, Annotation, Csr, Matrix, RowSource};
 
-use super::{MinifiedKeys, MinifyKind, kind_of};
+use super::{MinifiedKeys, MinifyKind};
 use crate::nets::Posterior;
 use crate::{Error, Result};
 
@@ -160,7 +160,7 @@ pub(crate) fn find<'a>(
     data: &'a AnnData,
     registered: Option<&MinifiedKeys>,
 ) -> Result<Option<StoredPosterior<'a>>> {
-    let Some(kind) = kind_of(data)? else {
+    let Some(kind) = MinifyKind::of(data)? else {
         return Ok(None);
     };
     let keys = MinifiedKeys::find(data, registered)?;
