@@ -63,7 +63,11 @@ impl Case {
             .iter()
             .flat_map(|&r| genes.iter().map(move |&g| f64::from(found[(r, g)])))
             .collect();
-        self.near(key, worst_relative(&found, self.expected.get(key)), tolerance);
+        self.near(
+            key,
+            worst_relative(&found, self.expected.get(key)),
+            tolerance,
+        );
     }
 }
 
@@ -129,14 +133,23 @@ fn the_decoder_in_double_precision() {
         let n = e.shape("f64/qzm")[0];
         let rows = &e.indices("cells")[..n];
         let batch = case.cells().minibatch(rows, true).unwrap();
-        let (q, _) = case
-            .double
-            .encode(&batch, &sc_model::Mode::eval())
-            .unwrap();
-        case.near("f64/qzm", worst(&values(&q.mean), e.get("f64/qzm"), |_| 1.0), 1e-15);
-        case.near("f64/qzv", worst(&values(&q.var), e.get("f64/qzv"), |_| 1.0), 1e-15);
+        let (q, _) = case.double.encode(&batch, &sc_model::Mode::eval()).unwrap();
+        case.near(
+            "f64/qzm",
+            worst(&values(&q.mean), e.get("f64/qzm"), |_| 1.0),
+            1e-15,
+        );
+        case.near(
+            "f64/qzv",
+            worst(&values(&q.var), e.get("f64/qzv"), |_| 1.0),
+            1e-15,
+        );
         let logs: Vec<f64> = batch.library_size().iter().map(|l| l.ln()).collect();
-        case.near("f64/library", worst_relative(&logs, e.get("f64/library")), 1e-9);
+        case.near(
+            "f64/library",
+            worst_relative(&logs, e.get("f64/library")),
+            1e-9,
+        );
         let genes: Vec<u32> = e.indices("genes").iter().map(|&g| g as u32).collect();
         let genes = Tensor::from_slice(&genes, genes.len(), &Device::Cpu).unwrap();
         let pick = |t: Tensor| values(&t.index_select(&genes, 1).unwrap());
@@ -185,7 +198,10 @@ fn posterior_predictive_draws_have_the_moments_of_scvi_tools() {
         let (m, s) = (e.get("ppc200_mean"), e.get("ppc200_sd"));
         for (i, ((mean, sd), (m, s))) in mean.iter().zip(&sd).zip(m.iter().zip(s)).enumerate() {
             let allowed = 5.0 * s.max(*sd) * (1.0f64 / 200.0 + 1.0 / 400.0).sqrt() + 0.02;
-            assert!((mean - m).abs() <= allowed, "entry {i}: {mean} instead of {m} +- {s}");
+            assert!(
+                (mean - m).abs() <= allowed,
+                "entry {i}: {mean} instead of {m} +- {s}"
+            );
         }
         let nonzero = draws.mapv(|x| f64::from(u8::from(x > 0.0)));
         let nonzero = nonzero.mean_axis(Axis(0)).unwrap();
@@ -207,8 +223,16 @@ fn what_needs_counts_is_refused() {
         };
         refused(case.model.elbo(&cells, None).err());
         refused(case.model.marginal_ll(&cells, 2, 0).err());
-        refused(cells.check_counts(case.model.config(), NonInteger::Refuse).err());
-        refused(case.model.fit(&cells, &TrainConfig::default(), &mut ()).err());
+        refused(
+            cells
+                .check_counts(case.model.config(), NonInteger::Refuse)
+                .err(),
+        );
+        refused(
+            case.model
+                .fit(&cells, &TrainConfig::default(), &mut ())
+                .err(),
+        );
         // scvi-tools keeps no sums by gene.
         assert_eq!(cells.gene_statistics(&[0, 1]).unwrap(), None);
     }
@@ -264,7 +288,12 @@ fn minified_here_or_by_scvi_tools_is_the_same() {
     let back = sc_io::h5ad::read_annotations(&file).unwrap();
     let cells = Cells::for_model(&back, again.registry()).unwrap();
     let counted = Cells::for_model(&data, again.registry()).unwrap();
-    let adl = data.obs.get("cell_type").unwrap().to_categorical("").unwrap();
+    let adl = data
+        .obs
+        .get("cell_type")
+        .unwrap()
+        .to_categorical("")
+        .unwrap();
     for keep in [true, false] {
         let rows: Vec<usize> = (0..data.n_obs())
             .filter(|&i| (adl.get(i) == Some("ADL")) == keep)

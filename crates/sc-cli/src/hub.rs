@@ -150,15 +150,24 @@ fn pack(args: &Pack) -> Result<()> {
         options.metrics = Metrics::from_json(&text)?;
     }
     let beside = args.model.join(hub::ADATA);
-    let data = args.data.clone().or_else(|| beside.is_file().then_some(beside));
+    let data = args
+        .data
+        .clone()
+        .or_else(|| beside.is_file().then_some(beside));
     let mut model = load_model(&args.model)?;
     if let Some(path) = &data {
         take_data(&mut model, path, &args.out)?;
     }
     HubModel::pack(&args.out, &model, &options)?;
-    note(&format!("{} -> {}", args.model.display(), args.out.display()));
+    note(&format!(
+        "{} -> {}",
+        args.model.display(),
+        args.out.display()
+    ));
     if data.is_none() && args.training_data_url.is_none() {
-        note("without cells (--data) or their address (--training-data-url) nobody can map to the reference cells");
+        note(
+            "without cells (--data) or their address (--training-data-url) nobody can map to the reference cells",
+        );
     }
     Ok(())
 }
@@ -228,8 +237,13 @@ fn find(hub: &HubModel) -> Result<Found> {
     let files = std::fs::read_dir(hub.dir()).map_err(Error::file(hub.dir(), "list"))?;
     let files = files.flatten().filter_map(|entry| {
         // A link of a cache counts as what it leads to.
-        let bytes = std::fs::metadata(entry.path()).ok().filter(std::fs::Metadata::is_file)?;
-        Some((entry.file_name().to_string_lossy().into_owned(), bytes.len()))
+        let bytes = std::fs::metadata(entry.path())
+            .ok()
+            .filter(std::fs::Metadata::is_file)?;
+        Some((
+            entry.file_name().to_string_lossy().into_owned(),
+            bytes.len(),
+        ))
     });
     Ok(Found {
         dir: hub.dir().to_owned(),
@@ -308,7 +322,11 @@ fn pull(args: &Pull) -> Result<()> {
         } else {
             format!("{} transferred", human_bytes(file.transferred))
         };
-        note(&format!("{} ({}, {how})", file.name, human_bytes(file.bytes)));
+        note(&format!(
+            "{} ({}, {how})",
+            file.name,
+            human_bytes(file.bytes)
+        ));
     }
     print(&pulled.dir.display().to_string())
 }

@@ -110,10 +110,18 @@ impl State {
             if revision != "main" && revision != COMMIT {
                 return missing();
             }
-            let names = self.files.keys().map(|f| format!("{{\"rfilename\": {f:?}}}"));
+            let names = self
+                .files
+                .keys()
+                .map(|f| format!("{{\"rfilename\": {f:?}}}"));
             let names = names.collect::<Vec<_>>().join(", ");
             let body = format!("{{\"siblings\": [{names}], \"sha\": \"{COMMIT}\"}}");
-            return reply("200 OK", "Content-Type: application/json\r\n", body.as_bytes(), body.len());
+            return reply(
+                "200 OK",
+                "Content-Type: application/json\r\n",
+                body.as_bytes(),
+                body.len(),
+            );
         }
         let name = path.strip_prefix(&format!("/{REPOSITORY}/resolve/{COMMIT}/"));
         let Some(content) = name.and_then(|n| self.files.get(n)) else {
@@ -125,18 +133,27 @@ impl State {
             _ if faults.hostile_tag => "../../../outside".to_owned(),
             // As the real hub: SHA-256 for large files, git's checksum for small ones.
             true => hex(sha2::Sha256::digest(content)),
-            false => hex(sha1::Sha1::digest([format!("blob {}\0", content.len()).as_bytes(), content].concat())),
+            false => hex(sha1::Sha1::digest(
+                [format!("blob {}\0", content.len()).as_bytes(), content].concat(),
+            )),
         };
         let mut content = content.clone();
         if large && faults.garble {
             content[7] ^= 1;
         }
         let total = content.len();
-        let (from, to) = range.trim_start_matches("bytes=").split_once('-').unwrap_or(("0", ""));
+        let (from, to) = range
+            .trim_start_matches("bytes=")
+            .split_once('-')
+            .unwrap_or(("0", ""));
         let from: usize = from.parse().unwrap_or(0);
         let to = to.parse::<usize>().map_or(total, |t| (t + 1).min(total));
         let asked_for_tag = to == 1;
-        let (from, to) = if faults.ignore_range && !asked_for_tag { (0, total) } else { (from, to) };
+        let (from, to) = if faults.ignore_range && !asked_for_tag {
+            (0, total)
+        } else {
+            (from, to)
+        };
         if from >= total {
             return reply("416 Range Not Satisfiable", "", b"", 0);
         }
@@ -201,12 +218,26 @@ fn a_repository_arrives_and_stays() {
     .unwrap();
     assert_eq!((pulled.commit.as_str(), told), (COMMIT, 800_000));
     let names: Vec<&str> = pulled.files.iter().map(|f| f.name.as_str()).collect();
-    assert_eq!(names, ["_scvi_required_metadata.json", "README.md", "model.pt", "adata.h5ad"]);
-    assert_eq!(transferred(&pulled, "adata.h5ad"), (800_000, Checksum::Sha256));
+    assert_eq!(
+        names,
+        [
+            "_scvi_required_metadata.json",
+            "README.md",
+            "model.pt",
+            "adata.h5ad"
+        ]
+    );
+    assert_eq!(
+        transferred(&pulled, "adata.h5ad"),
+        (800_000, Checksum::Sha256)
+    );
     assert_eq!(transferred(&pulled, "model.pt").1, Checksum::Git);
     let hub = HubModel::open(&pulled.dir).unwrap();
     assert_eq!(hub.model(&Device::Cpu).unwrap().registry().n_genes(), 5);
-    assert_eq!(std::fs::read(hub.adata_path().unwrap()).unwrap(), files()["adata.h5ad"]);
+    assert_eq!(
+        std::fs::read(hub.adata_path().unwrap()).unwrap(),
+        files()["adata.h5ad"]
+    );
 
     // Again: nothing is transferred, also without a network.
     let before = server.requests("adata.h5ad").len();
@@ -219,7 +250,12 @@ fn a_repository_arrives_and_stays() {
     let cached = run(&offline).unwrap();
     assert_eq!((cached.dir, cached.commit), (again.dir, again.commit));
     offline.revision = "v2".into();
-    assert!(run(&offline).unwrap_err().to_string().contains("not in the cache"));
+    assert!(
+        run(&offline)
+            .unwrap_err()
+            .to_string()
+            .contains("not in the cache")
+    );
 }
 
 #[test]
@@ -262,7 +298,10 @@ fn a_server_without_ranges_is_survived() {
     server.state.faults.lock().unwrap().ignore_range = true;
     options.retries = 1;
     let pulled = run(&options).unwrap();
-    assert_eq!(transferred(&pulled, "adata.h5ad"), (800_000, Checksum::Sha256));
+    assert_eq!(
+        transferred(&pulled, "adata.h5ad"),
+        (800_000, Checksum::Sha256)
+    );
 }
 
 #[test]
@@ -271,7 +310,10 @@ fn a_wrong_checksum_is_refused() {
     let options = server.options(cache.path());
     server.state.faults.lock().unwrap().garble = true;
     let message = run(&options).unwrap_err().to_string();
-    assert!(message.contains("checksum") && message.contains("adata.h5ad"), "{message}");
+    assert!(
+        message.contains("checksum") && message.contains("adata.h5ad"),
+        "{message}"
+    );
     // It is not left in the cache.
     server.state.faults.lock().unwrap().garble = false;
     let pulled = run(&options).unwrap();
@@ -281,7 +323,10 @@ fn a_wrong_checksum_is_refused() {
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[100] ^= 1;
     std::fs::write(std::fs::canonicalize(&path).unwrap(), bytes).unwrap();
-    assert_eq!(transferred(&run(&options).unwrap(), "adata.h5ad").0, 800_000);
+    assert_eq!(
+        transferred(&run(&options).unwrap(), "adata.h5ad").0,
+        800_000
+    );
 }
 
 #[test]
@@ -291,14 +336,24 @@ fn what_is_not_there_is_named() {
     let (server, cache) = (Server::new(only), tempfile::tempdir().unwrap());
     let mut options = server.options(cache.path());
     let message = run(&options).unwrap_err().to_string();
-    assert!(message.contains("model.pt") && message.contains(REPOSITORY), "{message}");
+    assert!(
+        message.contains("model.pt") && message.contains(REPOSITORY),
+        "{message}"
+    );
     options.revision = "v9".into();
     let message = run(&options).unwrap_err().to_string();
-    assert!(message.contains("@v9") && message.contains("revision"), "{message}");
-    let message = pull("nobody/nothing", &options, &mut |_, _, _| {}).unwrap_err().to_string();
+    assert!(
+        message.contains("@v9") && message.contains("revision"),
+        "{message}"
+    );
+    let message = pull("nobody/nothing", &options, &mut |_, _, _| {})
+        .unwrap_err()
+        .to_string();
     assert!(message.contains("no such repository"), "{message}");
     for name in ["../etc", "a/b/c", "", "a b", "/x"] {
-        let message = pull(name, &options, &mut |_, _, _| {}).unwrap_err().to_string();
+        let message = pull(name, &options, &mut |_, _, _| {})
+            .unwrap_err()
+            .to_string();
         assert!(message.contains("owner/name"), "{message}");
     }
     options.revision = "../../x".into();

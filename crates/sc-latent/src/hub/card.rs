@@ -155,7 +155,11 @@ mod tests {
             header: CardHeader {
                 library_name: Some("scvi-tools".into()),
                 license: Some("cc-by-4.0".into()),
-                tags: vec!["biology".into(), "tissue:lung: left, upper".into(), "annotated:True".into()],
+                tags: vec![
+                    "biology".into(),
+                    "tissue:lung: left, upper".into(),
+                    "annotated:True".into(),
+                ],
                 other: BTreeMap::new(),
             },
             body: "# Model Description\n\nOne.\n\n```\n# no heading\n```\n\n# References\n".into(),
@@ -174,7 +178,12 @@ mod tests {
     #[test]
     fn odd_cards_are_read_or_refused() {
         assert_eq!(ModelCard::parse("just text").unwrap().body, "just text");
-        assert_eq!(ModelCard::parse("---\r\nlicense: mit\r\n---\r\nhi").unwrap().body, "hi");
+        assert_eq!(
+            ModelCard::parse("---\r\nlicense: mit\r\n---\r\nhi")
+                .unwrap()
+                .body,
+            "hi"
+        );
         assert!(ModelCard::parse("---\nlicense: mit\n").is_err());
         assert!(ModelCard::parse("---\n- a\n---\n").is_err());
     }

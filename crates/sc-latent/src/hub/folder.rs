@@ -78,7 +78,10 @@ impl HubModel {
             reason: format!("has no {file}, {what}"),
         };
         if !dir.join(MODEL).is_file() && !is_saved_model(dir) {
-            return Err(missing(MODEL, "so it is no model; give the folder that has one"));
+            return Err(missing(
+                MODEL,
+                "so it is no model; give the folder that has one",
+            ));
         }
         let metadata = read(&dir.join(METADATA))?.ok_or_else(|| {
             let pack = "which scvi-hub requires; `sc hub pack` (HubModel::pack) makes a folder that has it";
@@ -150,7 +153,11 @@ impl HubModel {
     pub fn metrics(&self) -> Result<Option<Metrics>> {
         let metrics = match read(&self.dir.join(METRICS))? {
             Some(text) => Metrics::from_json(&text)?,
-            None => self.card.as_ref().map(ModelCard::metrics).unwrap_or_default(),
+            None => self
+                .card
+                .as_ref()
+                .map(ModelCard::metrics)
+                .unwrap_or_default(),
         };
         Ok((!metrics.is_empty()).then_some(metrics))
     }
@@ -236,17 +243,26 @@ mod tests {
         assert_eq!(hub.metadata().anndata_version, "0.12.0");
         let facts = hub.facts().unwrap();
         assert!(facts.is_minified() && facts.class == "SCVI");
-        assert_eq!(facts.data_registry["latent_qzm"], "adata.obsm['scvi_latent_qzm']");
+        assert_eq!(
+            facts.data_registry["latent_qzm"],
+            "adata.obsm['scvi_latent_qzm']"
+        );
         assert_eq!(facts.data_registry["X"], "adata.X");
         assert_eq!(facts.summary_stats["n_latent_qzv"], 10);
         assert_eq!(facts.init_params["use_layer_norm"], "both");
         let card = hub.card().unwrap();
         assert_eq!(card.header.tag("annotated"), Some("True"));
-        assert!(card.body.contains("| n_vars | 4 |") && card.body.contains("**Data is Minified**: True"));
+        assert!(
+            card.body.contains("| n_vars | 4 |")
+                && card.body.contains("**Data is Minified**: True")
+        );
         assert_eq!(card.description(), Some("Not provided by uploader"));
         assert_eq!(hub.metrics().unwrap(), None);
         assert_eq!(hub.adata_path(), None);
-        assert_eq!(hub.model(&Device::Cpu).unwrap().registry(), model.registry());
+        assert_eq!(
+            hub.model(&Device::Cpu).unwrap().registry(),
+            model.registry()
+        );
     }
 
     #[test]
@@ -256,7 +272,10 @@ mod tests {
         assert!(message.contains("model.pt"), "{message}");
         model().save_scvi_tools(dir.path()).unwrap();
         let message = HubModel::open(dir.path()).unwrap_err().to_string();
-        assert!(message.contains("_scvi_required_metadata.json") && message.contains("sc hub pack"), "{message}");
+        assert!(
+            message.contains("_scvi_required_metadata.json") && message.contains("sc hub pack"),
+            "{message}"
+        );
         std::fs::write(dir.path().join(METADATA), "[]").unwrap();
         assert!(HubModel::open(dir.path()).is_err());
     }

@@ -256,7 +256,10 @@ pub(super) fn rows(text: &str) -> Vec<Vec<&str>> {
             let line = line.trim_start_matches('|').trim_end_matches('|');
             line.split('|').map(str::trim).collect::<Vec<_>>()
         })
-        .filter(|row| !row.iter().all(|c| c.chars().all(|c| matches!(c, '-' | ':'))))
+        .filter(|row| {
+            !row.iter()
+                .all(|c| c.chars().all(|c| matches!(c, '-' | ':')))
+        })
         .collect()
 }
 

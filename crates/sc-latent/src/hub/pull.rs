@@ -12,8 +12,8 @@ use hf_hub::{Cache, Repo, RepoType};
 use serde::Serialize;
 
 use super::{ADATA, CARD, MDATA, METADATA, METRICS, MODEL};
-use checksum::{Expected, verify};
 use crate::{Error, Result};
+use checksum::{Expected, verify};
 
 mod checksum;
 
@@ -102,12 +102,18 @@ pub fn pull(
     let named = options.repo(repository, &options.revision);
     let wanted = |name: &&str| options.with_data || !matches!(*name, ADATA | MDATA);
     if options.offline {
-        return from_cache(repository, options, &cache, ALLOWED.into_iter().filter(wanted));
+        return from_cache(
+            repository,
+            options,
+            &cache,
+            ALLOWED.into_iter().filter(wanted),
+        );
     }
     let api = options.api()?;
     let remote = api.repo(named.clone());
     let info = remote.info().map_err(|e| {
-        let known = "there is no such repository or revision, or it is private and the token is missing";
+        let known =
+            "there is no such repository or revision, or it is private and the token is missing";
         options.failed(repository, None, &e, known)
     })?;
     is_plain(&info.sha).map_err(|reason| options.error(repository, None, reason))?;
@@ -159,7 +165,7 @@ impl PullOptions {
             builder = builder.with_cache_dir(dir.clone());
         }
         let elsewhere = self.endpoint.is_some() || std::env::var_os("HF_ENDPOINT").is_some();
-        if self.token.is_some() || elsewhere || self.cache_dir.is_some() {
+        if self.token.is_some() || elsewhere {
             builder = builder.with_token(self.token.clone());
         }
         if let Some(endpoint) = &self.endpoint {
@@ -216,7 +222,9 @@ fn is_plain(text: &str) -> std::result::Result<(), String> {
     if !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
         return Ok(());
     }
-    Err(format!("the hub sent {text:?} as a commit or checksum, which it can't be"))
+    Err(format!(
+        "the hub sent {text:?} as a commit or checksum, which it can't be"
+    ))
 }
 
 /// The number of an HTTP answer; the type of the error belongs to a crate that hf-hub does not show.
@@ -233,8 +241,16 @@ fn from_cache<'n>(
     names: impl Iterator<Item = &'n str>,
 ) -> Result<Pulled> {
     let cached = cache.repo(options.repo(repository, &options.revision));
-    let missing = || options.error(repository, None, "is not in the cache; pull it with a network once");
-    let dir = cached.get(MODEL).and_then(|p| p.parent().map(Path::to_owned));
+    let missing = || {
+        options.error(
+            repository,
+            None,
+            "is not in the cache; pull it with a network once",
+        )
+    };
+    let dir = cached
+        .get(MODEL)
+        .and_then(|p| p.parent().map(Path::to_owned));
     let dir = dir.ok_or_else(missing)?;
     let commit = dir.file_name().ok_or_else(missing)?;
     let commit = commit.to_string_lossy().into_owned();
@@ -242,7 +258,8 @@ fn from_cache<'n>(
         .filter_map(|name| Some((name, cached.get(name)?)))
         .map(|(name, path)| {
             let wrong = |reason| options.error(repository, Some(name), reason);
-            let (bytes, checksum) = verify(&path, &Expected::of_cached(&path), None).map_err(wrong)?;
+            let (bytes, checksum) =
+                verify(&path, &Expected::of_cached(&path), None).map_err(wrong)?;
             Ok(PulledFile {
                 name: name.to_owned(),
                 bytes,
@@ -323,7 +340,10 @@ impl Fetch<'_> {
             is_plain(text).map_err(|reason| Failure::Final(error(reason)))?;
         }
         let size = metadata.size() as u64;
-        let blob = self.cache.repo(self.pinned.clone()).blob_path(metadata.etag());
+        let blob = self
+            .cache
+            .repo(self.pinned.clone())
+            .blob_path(metadata.etag());
         let part = blob.with_extension("part");
         let start = prepare_part(&part, size);
         let watch = Watch {
@@ -399,7 +419,11 @@ fn prepare_part(part: &Path, size: u64) -> u64 {
     if length < size {
         return length;
     }
-    let keep = if length == size { size.saturating_sub(1) } else { 0 };
+    let keep = if length == size {
+        size.saturating_sub(1)
+    } else {
+        0
+    };
     let cut = std::fs::OpenOptions::new().write(true).open(part);
     match cut.and_then(|f| f.set_len(keep)) {
         Ok(()) => keep,

@@ -43,8 +43,12 @@ pub struct GroupStatistics {
 
 impl GroupStatistics {
     /// The weighted sum of groups, as means over `n_cells`.
-    fn new(n_cells: usize, parts: &[(f64, &GeneSums, usize)], origin: StatisticsOrigin) -> Self {
-        let n_genes = parts.first().map_or(0, |p| p.1.n_genes());
+    fn new(
+        n_cells: usize,
+        n_genes: usize,
+        parts: &[(f64, &GeneSums, usize)],
+        origin: StatisticsOrigin,
+    ) -> Self {
         let (mut mean, mut nonzero, mut scaled_mean) =
             (vec![0.0; n_genes], vec![0.0; n_genes], vec![0.0; n_genes]);
         let n = n_cells.max(1) as f64;
@@ -134,7 +138,13 @@ impl Cells<'_> {
         }
         let parts = [(1.0, &sums, 0)];
         let origin = StatisticsOrigin::Counts;
-        Ok(Some(GroupStatistics::new(rows.len(), &parts, origin)))
+        let n_genes = sums.n_genes();
+        Ok(Some(GroupStatistics::new(
+            rows.len(),
+            n_genes,
+            &parts,
+            origin,
+        )))
     }
 }
 
@@ -149,7 +159,7 @@ impl StoredStatistics {
         let best = candidates.max_by_key(|c| (c.exact_cells, c.grouping.categories.len()));
         match best {
             Some(cover) => cover.statistics(rows.len(), self.groupings.first()),
-            None => GroupStatistics::new(rows.len(), &[], StatisticsOrigin::Stored),
+            None => GroupStatistics::new(rows.len(), 0, &[], StatisticsOrigin::Stored),
         }
     }
 }
@@ -165,7 +175,8 @@ struct Cover<'a> {
 impl Grouping {
     fn cover(&self, rows: &[usize], distinct: bool) -> Cover<'_> {
         let mut wanted = vec![0; self.sums.n_groups()];
-        rows.iter().for_each(|&r| wanted[self.codes[r] as usize] += 1);
+        rows.iter()
+            .for_each(|&r| wanted[self.codes[r] as usize] += 1);
         let whole = |k: usize| distinct && self.is_whole[k] && wanted[k] == self.sums.n_cells[k];
         let exact_cells = (0..wanted.len())
             .filter(|&k| whole(k))
@@ -202,6 +213,6 @@ impl Cover<'_> {
                 exact_share: self.exact_cells as f64 / n_cells.max(1) as f64,
             }
         };
-        GroupStatistics::new(n_cells, &parts, origin)
+        GroupStatistics::new(n_cells, sums.n_genes(), &parts, origin)
     }
 }

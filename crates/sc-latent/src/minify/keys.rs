@@ -75,7 +75,10 @@ impl MinifiedKeys {
                 false => names.join(", "),
             };
             Error::Data(sc_data::Error::NotFound {
-                container: format!("minified data (obsm \"{}\" and \"{}\", obs \"{}\")", wanted.mean, wanted.variance, wanted.library_size),
+                container: format!(
+                    "minified data (obsm \"{}\" and \"{}\", obs \"{}\")",
+                    wanted.mean, wanted.variance, wanted.library_size
+                ),
                 kind: "stored posterior under",
                 name: "these names".into(),
                 available: format!(
@@ -123,13 +126,24 @@ mod tests {
 
     #[test]
     fn new_old_and_registered_names_are_found() {
-        let new = data("scanvi_latent_qzm", "scanvi_latent_qzv", "observed_lib_size");
+        let new = data(
+            "scanvi_latent_qzm",
+            "scanvi_latent_qzv",
+            "observed_lib_size",
+        );
         assert_eq!(
             MinifiedKeys::find(&new, None).unwrap(),
             MinifiedKeys::of_class("scanvi")
         );
-        let old = data("_scvi_latent_qzm", "_scvi_latent_qzv", "_scvi_observed_lib_size");
-        assert_eq!(MinifiedKeys::find(&old, None).unwrap().mean, "_scvi_latent_qzm");
+        let old = data(
+            "_scvi_latent_qzm",
+            "_scvi_latent_qzv",
+            "_scvi_observed_lib_size",
+        );
+        assert_eq!(
+            MinifiedKeys::find(&old, None).unwrap().mean,
+            "_scvi_latent_qzm"
+        );
         let own = MinifiedKeys {
             mean: "m".into(),
             variance: "v".into(),
@@ -138,17 +152,27 @@ mod tests {
         let odd = data("m", "v", "l");
         assert_eq!(MinifiedKeys::find(&odd, Some(&own)).unwrap(), own);
         let message = MinifiedKeys::find(&odd, None).unwrap_err().to_string();
-        assert!(message.contains("scvi_latent_qzm") && message.contains("obsm m, v"), "{message}");
+        assert!(
+            message.contains("scvi_latent_qzm") && message.contains("obsm m, v"),
+            "{message}"
+        );
     }
 
     #[test]
     fn unknown_kinds_are_refused() {
         let mut data = AnnData::default();
         assert_eq!(kind_of(&data).unwrap(), None);
-        let set = |data: &mut AnnData, text: &str| data.uns.insert(TYPE_KEY.into(), Uns::Str(text.into()));
+        let set = |data: &mut AnnData, text: &str| {
+            data.uns.insert(TYPE_KEY.into(), Uns::Str(text.into()))
+        };
         set(&mut data, "latent_posterior_parameters");
         assert_eq!(kind_of(&data).unwrap(), Some(MinifyKind::Posterior));
         set(&mut data, "something");
-        assert!(kind_of(&data).unwrap_err().to_string().contains("with_counts"));
+        assert!(
+            kind_of(&data)
+                .unwrap_err()
+                .to_string()
+                .contains("with_counts")
+        );
     }
 }

@@ -50,7 +50,11 @@ impl<'a> StoredPosterior<'a> {
                 expected,
             }))
         };
-        length("a row of the stored variance", variance.ncols(), mean.ncols())?;
+        length(
+            "a row of the stored variance",
+            variance.ncols(),
+            mean.ncols(),
+        )?;
         length("the stored variance", variance.nrows(), mean.nrows())?;
         length("the stored library size", library_size.len(), mean.nrows())?;
         for (name, values) in [("mean", &mean), ("variance", &variance)] {
@@ -59,7 +63,10 @@ impl<'a> StoredPosterior<'a> {
                 return Err(damaged(name, cell, *v));
             }
         }
-        if let Some(cell) = library_size.iter().position(|l| !(l.is_finite() && *l >= 0.0)) {
+        if let Some(cell) = library_size
+            .iter()
+            .position(|l| !(l.is_finite() && *l >= 0.0))
+        {
             return Err(damaged("library size", cell, library_size[cell]));
         }
         Ok(Self {
@@ -104,7 +111,7 @@ impl<'a> StoredPosterior<'a> {
     }
 
     /// A copy that borrows nothing.
-    pub fn into_owned(self) -> StoredPosterior<'static> {
+    pub fn into_owned<'b>(self) -> StoredPosterior<'b> {
         StoredPosterior {
             kind: self.kind,
             mean: self.mean.into_owned().into(),

@@ -55,7 +55,10 @@ impl StoredStatistics {
 
     /// The categories of a column, and the sums over the cells of each; one more, the last, is of the cells without one.
     pub fn by(&self, key: &str) -> Option<(&[String], &GeneSums)> {
-        let found = self.groupings.iter().find(|g| g.key.as_deref() == Some(key))?;
+        let found = self
+            .groupings
+            .iter()
+            .find(|g| g.key.as_deref() == Some(key))?;
         Some((&found.categories, &found.sums))
     }
 
@@ -81,7 +84,13 @@ impl StoredStatistics {
             for (key, described) in by {
                 // A column that is gone can't tell which cells are meant.
                 if data.obs.get(key).is_some() {
-                    groupings.push(Grouping::read(data, Some(key), Some(described), &names, genes)?);
+                    groupings.push(Grouping::read(
+                        data,
+                        Some(key),
+                        Some(described),
+                        &names,
+                        genes,
+                    )?);
                 }
             }
         }
@@ -118,7 +127,8 @@ impl StoredStatistics {
             for (name, sums) in SUMS.iter().zip([&s.sum, &s.nonzero, &s.scaled]) {
                 let by_gene = sums.t().as_standard_layout().into_owned();
                 let key = varm_name(name, g.key.as_deref());
-                data.varm.insert(key, Annotation::Matrix(Matrix::Dense64(by_gene)));
+                data.varm
+                    .insert(key, Annotation::Matrix(Matrix::Dense64(by_gene)));
             }
             match &g.key {
                 Some(key) => {
@@ -142,7 +152,12 @@ impl StoredStatistics {
 }
 
 impl Grouping {
-    fn prepare(key: Option<&str>, column: Option<&Categorical>, names: &[u64], n_genes: usize) -> Self {
+    fn prepare(
+        key: Option<&str>,
+        column: Option<&Categorical>,
+        names: &[u64],
+        n_genes: usize,
+    ) -> Self {
         let categories = column.map(|c| c.categories().to_vec()).unwrap_or_default();
         let missing = categories.len() as u32;
         let codes: Vec<u32> = match column {
@@ -198,7 +213,8 @@ impl Grouping {
         if n_cells.len() != n || stored.len() != n || n_cells.iter().any(|&c| c < 0) {
             return Err(wrong("has another number of groups than categories"));
         }
-        let [sum, nonzero, scaled] = SUMS.map(|name| by_group(data, &varm_name(name, key), n, genes));
+        let [sum, nonzero, scaled] =
+            SUMS.map(|name| by_group(data, &varm_name(name, key), n, genes));
         let codes = codes(data, key, &categories)?;
         let present = counts_of(&codes, n);
         let now = digests(&codes, names, n);
@@ -243,7 +259,10 @@ fn by_group(data: &AnnData, name: &str, n: usize, genes: Option<&[usize]>) -> Re
         _ => return Err(damaged(name, "is not in varm")),
     };
     if by_gene.ncols() != n {
-        return Err(damaged(name, &format!("has {} columns instead of {n}", by_gene.ncols())));
+        return Err(damaged(
+            name,
+            &format!("has {} columns instead of {n}", by_gene.ncols()),
+        ));
     }
     let by_gene = match genes {
         Some(genes) => by_gene.select(ndarray::Axis(0), genes),

@@ -98,7 +98,11 @@ impl Scvi {
             }
         })?;
         if self.registry.setup.size_factor_key.is_none() {
-            let logs: Vec<f64> = found.library_size.iter().map(|l| f64::from(*l).ln()).collect();
+            let logs: Vec<f64> = found
+                .library_size
+                .iter()
+                .map(|l| f64::from(*l).ln())
+                .collect();
             crate::model::refuse_empty(&logs)?;
         }
         let keys = self.minified_keys(options);

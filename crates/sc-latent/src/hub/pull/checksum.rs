@@ -103,11 +103,22 @@ mod tests {
         // Of `sha256sum` and `git hash-object`.
         let sha = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03";
         let git = "ce013625030ba8dba906f756967f9e9ca394464a";
-        for (digits, kind) in [(sha, Checksum::Sha256), (git, Checksum::Git), ("v1", Checksum::Size)] {
-            assert_eq!(verify(&path, &Expected::of_etag(digits), Some(6)), Ok((6, kind)));
+        for (digits, kind) in [
+            (sha, Checksum::Sha256),
+            (git, Checksum::Git),
+            ("v1", Checksum::Size),
+        ] {
+            assert_eq!(
+                verify(&path, &Expected::of_etag(digits), Some(6)),
+                Ok((6, kind))
+            );
         }
         let other = Expected::of_etag(&sha.replace('5', "6"));
         assert!(verify(&path, &other, None).unwrap_err().contains("removed"));
-        assert!(verify(&path, &Expected::of_etag("v1"), Some(7)).unwrap_err().contains("6 bytes"));
+        assert!(
+            verify(&path, &Expected::of_etag("v1"), Some(7))
+                .unwrap_err()
+                .contains("6 bytes")
+        );
     }
 }
