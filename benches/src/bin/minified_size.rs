@@ -13,7 +13,7 @@ use candle_core::Device;
 use sc_data::{AnnData, Matrix};
 use sc_io::h5ad::{self, WriteOptions};
 use sc_latent::minify::{MinifyOptions, SizeInput, part_sizes};
-use sc_latent::{Cells, Scvi};
+use sc_latent::{AnyModel, Cells, Scvi};
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
@@ -28,12 +28,9 @@ fn main() -> Result<()> {
         return Err("give a folder with a model, and an .h5ad file".into());
     };
     let device = Device::Cpu;
-    let model = if sc_latent::is_scvi_tools_model(&folder) {
-        Scvi::from_scvi_tools(&folder, &device)?
-    } else {
-        Scvi::load(&folder, &device)?
-    };
-    let data = counts_only(h5ad::read(&file)?, &model)?;
+    let model = AnyModel::load(&folder, &device)?;
+    let model = model.scvi();
+    let data = counts_only(h5ad::read(&file)?, model)?;
     let small = model.minify(&data, &MinifyOptions::default())?;
     let scratch = tempfile::tempdir()?;
     let size = |data: &AnnData, options: &WriteOptions| -> Result<u64> {
@@ -53,7 +50,10 @@ fn main() -> Result<()> {
     let estimate = SizeInput::new(n, g, entries / (n * g), model.config().n_latent as f64);
     let (a, b) = (estimate.estimate(), estimate.gzipped().estimate());
     let cells = Cells::for_model(&small, model.registry())?;
-    let (raw, drawn) = (raw_variation(&data)?, drawn_variation(&model, &cells, &small)?);
+    let (raw, drawn) = (
+        raw_variation(&data)?,
+        drawn_variation(model, &cells, &small)?,
+    );
     println!(
         "{{\"cells\": {n}, \"genes\": {g}, \"density\": {:.4}, \"n_latent\": {}, \"counts_plain\": {}, \"counts_gzip\": {}, \
          \"minified_plain\": {}, \"minified_gzip\": {}, \"posterior_bytes\": {}, \"statistics_bytes\": {}, \
@@ -71,7 +71,11 @@ fn main() -> Result<()> {
         b.ratio(),
         r2(&raw, &drawn),
         pearson(&raw, &drawn),
-        raw.iter().zip(&drawn).map(|(a, b)| (a - b).abs()).sum::<f64>() / raw.len() as f64,
+        raw.iter()
+            .zip(&drawn)
+            .map(|(a, b)| (a - b).abs())
+            .sum::<f64>()
+            / raw.len() as f64,
     );
     Ok(())
 }
@@ -84,13 +88,19 @@ fn counts_only(data: AnnData, model: &Scvi) -> Result<AnnData> {
         let index = data.var.index();
         let lookup: std::collections::HashMap<&str, usize> =
             index.iter().map(String::as_str).zip(0..).collect();
-        let found = registry.genes.iter().map(|g| lookup.get(g.as_str()).copied());
+        let found = registry
+            .genes
+            .iter()
+            .map(|g| lookup.get(g.as_str()).copied());
         found
             .collect::<Option<Vec<usize>>>()
             .ok_or("the data lack genes of the model")?
     };
     let data = data.select_vars(&columns)?;
-    let x: Matrix = data.matrix(registry.setup.layer.as_deref())?.to_csr().into();
+    let x: Matrix = data
+        .matrix(registry.setup.layer.as_deref())?
+        .to_csr()
+        .into();
     let mut out = AnnData::new(x, data.obs, data.var)?;
     if let Some(layer) = &registry.setup.layer {
         let x = out.matrix(None)?.clone();
