@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 use sc_data::{AnnData, RowSource};
 use sc_io::Format;
+use sc_latent::minify::MinifyKind;
 use sc_latent::{AnyModel, Cells, NonInteger, Registry, Scvi};
 
 use crate::error::{Error, Result};
@@ -142,6 +143,8 @@ pub(crate) struct QueryCells<'a> {
     pub(crate) empty: Vec<usize>,
     /// Shows progress: begin anew before each pass over the cells after the first.
     pub(crate) watch: Watch,
+    /// Minified cells have no counts whose reading could show progress.
+    _spinner: Option<Spinner>,
 }
 
 /// Fits the cells of `data` to a model. The counts are those in memory, or with `backed` those in that file.
@@ -162,6 +165,15 @@ pub(crate) fn cells_with<'a>(
     data: &'a AnnData,
     backed: Option<&Path>,
 ) -> Result<QueryCells<'a>> {
+    if MinifyKind::of(data)?.is_some_and(|kind| !kind.has_counts()) {
+        let cells = Cells::for_model(data, registry).map_err(|e| Error::from(e).explained())?;
+        return Ok(QueryCells {
+            cells,
+            empty: Vec::new(),
+            watch: Watch::idle(),
+            _spinner: Some(Spinner::new("computing".into())),
+        });
+    }
     let layer = registry.setup.layer.as_deref();
     let counts: Box<dyn RowSource + 'a> = match backed {
         Some(path) => Box::new(sc_io::h5ad::read_backed(path, layer)?),
@@ -189,6 +201,7 @@ pub(crate) fn cells_with<'a>(
         cells,
         empty,
         watch,
+        _spinner: None,
     })
 }
 

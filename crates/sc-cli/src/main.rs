@@ -7,8 +7,10 @@ mod embed;
 mod error;
 mod evaluate;
 mod expression;
+mod hub;
 mod inspect;
 mod map;
+mod minify;
 mod options;
 mod progress;
 mod resume;
@@ -50,6 +52,7 @@ Examples:
   sc expression model cells.h5ad --out expression.h5ad --genes CD3E,MS4A1
   sc evaluate model cells.h5ad --json
   sc map model query.h5ad --out mapped.h5ad
+  sc minify model cells.h5ad --out atlas
 
 `sc COMMAND --help` explains the options of a command. RUST_LOG=info shows more of what goes on.
 Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted.";
@@ -64,18 +67,21 @@ enum Command {
     Annotate(annotate::Args),
     Expression(expression::Args),
     Evaluate(evaluate::Args),
+    Minify(minify::Args),
+    Hub(hub::Args),
 }
 
 impl Command {
     fn threads(&self) -> Option<usize> {
         match self {
-            Self::Inspect(_) | Self::Convert(_) => None,
+            Self::Inspect(_) | Self::Convert(_) | Self::Hub(_) => None,
             Self::Train(a) => a.threads(),
             Self::Embed(a) => a.query.threads,
             Self::Annotate(a) => a.query.threads,
             Self::Expression(a) => a.query.threads,
             Self::Map(a) => a.threads,
             Self::Evaluate(a) => a.query.threads,
+            Self::Minify(a) => a.query.threads,
         }
     }
 
@@ -89,6 +95,8 @@ impl Command {
             Self::Annotate(a) => annotate::run(&a),
             Self::Expression(a) => expression::run(&a),
             Self::Evaluate(a) => evaluate::run(&a),
+            Self::Minify(a) => minify::run(&a),
+            Self::Hub(a) => hub::run(&a),
         }
     }
 }

@@ -56,6 +56,15 @@ pub enum Error {
         /// The first few.
         rows: String,
     },
+    /// Cells that are minified, where their counts are needed.
+    #[error(
+        "{what} needs counts, and these cells are minified: only their place in the latent space was kept. Use the data \
+         with counts, or data minified with them (latent_posterior_parameters_with_counts)"
+    )]
+    NeedsCounts {
+        /// What needs them.
+        what: &'static str,
+    },
     /// Genes that the model needs.
     #[error(
         "the data lacks {count} of the model's {n_genes} genes, among them {examples}; it has {found} genes, for example {found_examples}"
@@ -115,6 +124,14 @@ pub enum Error {
         known: String,
         /// What to do.
         unlabeled: String,
+    },
+    /// A hub folder, or a hub, that is not as it should be.
+    #[error("{place}: {reason}")]
+    Hub {
+        /// The folder, file or repository.
+        place: String,
+        /// What is wrong, and what would work.
+        reason: String,
     },
     /// Not what a scvi-tools checkpoint looks like.
     #[error("{path}: {reason}")]

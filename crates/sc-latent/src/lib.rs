@@ -14,6 +14,8 @@
 //! | how good is it | [`Scvi::elbo`], [`Scvi::marginal_ll`] |
 //! | labels for cells | [`Scanvi::params`] or [`Scanvi::from_scvi`], [`Scanvi::fit`], [`Scanvi::predict`] |
 //! | new data on an old model | [`Cells::for_query`], [`Scvi::load_query`], [`Scanvi::load_query`], [`QueryOptions::train_config`] |
+//! | cells without their counts | [`Scvi::minify`], [`mod@minify`] |
+//! | a model with its card | [`mod@hub`] |
 //! | files | [`AnyModel::load`], [`Scvi::save`], [`Scvi::load`], [`Scvi::from_scvi_tools`], [`Scvi::save_scvi_tools`] |
 //!
 //! ```
@@ -57,6 +59,8 @@ mod decoded;
 mod elbo;
 mod error;
 mod expression;
+pub mod hub;
+pub mod minify;
 mod model;
 mod nets;
 mod params;

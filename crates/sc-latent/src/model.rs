@@ -176,6 +176,7 @@ impl Scvi {
     /// variance of its logarithm in each batch (an empty cell counts as 0, as in scvi-tools).
     pub(crate) fn prepare(&self, cells: &Cells<'_>) -> Result<()> {
         self.fits(cells)?;
+        cells.require_counts("training")?;
         let log_library = self.log_library_sizes(cells)?;
         if self.nets.library_prior.is_none() && self.registry.setup.size_factor_key.is_none() {
             refuse_empty(&log_library)?;
@@ -251,7 +252,8 @@ impl Scvi {
         Ok(out)
     }
 
-    /// `q(z | x)` of a minibatch, and `q(l | x)` if the library size is learned.
+    /// `q(z | x)` of a minibatch, and `q(l | x)` if the library size is learned. Of minified cells it is the one that was
+    /// stored; [`Minibatch::counted`] makes the encoder look at their counts.
     ///
     /// # Errors
     /// If the minibatch does not fit the model.
@@ -323,7 +325,7 @@ pub(crate) fn check_kind(dir: &Path, expected: &'static str) -> Result<()> {
     })
 }
 
-fn refuse_empty(log_library: &[f64]) -> Result<()> {
+pub(crate) fn refuse_empty(log_library: &[f64]) -> Result<()> {
     let empty: Vec<usize> = log_library
         .iter()
         .enumerate()

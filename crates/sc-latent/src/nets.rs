@@ -222,12 +222,17 @@ impl Nets {
         Ok((nets, own))
     }
 
-    /// `q(z | x)`, and `q(l | x)` if the library size is learned.
+    /// `q(z | x)`, and `q(l | x)` if the library size is learned. Of minified cells it is the one that was stored.
     pub(crate) fn encode(
         &self,
         batch: &Minibatch,
         mode: &Mode<'_>,
     ) -> Result<(Posterior, Option<Posterior>)> {
+        if let Some(stored) = &batch.stored {
+            let (dtype, device) = self.place();
+            let q = stored.posterior(self.config.n_latent, dtype, &device)?;
+            return Ok((q, None));
+        }
         let (extra, one_hots) = self.encoder_covariates(batch, mode)?;
         let x = Input::Sparse(&batch.input, extra.as_ref());
         let z = self.z_encoder.forward(x, one_hots.as_ref(), mode)?;

@@ -320,7 +320,8 @@ impl Scanvi {
         batch: &crate::Minibatch,
         mode: &Mode<'_>,
     ) -> Result<candle_core::Tensor> {
-        let q = self.scvi.nets.encode_z(batch, mode)?;
+        let batch = batch.counted("the classification loss")?;
+        let q = self.scvi.nets.encode_z(&batch, mode)?;
         self.semi.classifier.logits(&q.mean, mode)
     }
 
