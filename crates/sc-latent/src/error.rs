@@ -56,6 +56,14 @@ pub enum Error {
         /// The first few.
         rows: String,
     },
+    /// A group of cells to compare that holds none.
+    #[error("group \"{group}\" has no cells (of {n_cells} in all), so it can't be compared; choose a group that has some")]
+    EmptyGroup {
+        /// Its name.
+        group: String,
+        /// How many cells there are.
+        n_cells: usize,
+    },
     /// Genes that the model needs.
     #[error(
         "the data lacks {count} of the model's {n_genes} genes, among them {examples}; it has {found} genes, for example {found_examples}"

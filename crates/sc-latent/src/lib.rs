@@ -11,6 +11,7 @@
 //! | train | [`Scvi::fit`], [`Scvi::resume`] |
 //! | latent space | [`Scvi::latent`] |
 //! | expression | [`Scvi::normalized_expression`], [`Scvi::posterior_predictive_sample`] |
+//! | which genes differ | [`de::differential_expression`] |
 //! | how good is it | [`Scvi::elbo`], [`Scvi::marginal_ll`] |
 //! | files | [`Scvi::save`], [`Scvi::load`], [`Scvi::from_scvi_tools`], [`Scvi::save_scvi_tools`] |
 //!
@@ -50,6 +51,7 @@ mod cells;
 mod conditions;
 mod config;
 mod correlate;
+pub mod de;
 mod decoded;
 mod elbo;
 mod error;
@@ -70,7 +72,8 @@ pub use decoded::Decoded;
 pub use elbo::{CellElbo, ElboTerms, Noise, Parity};
 pub use error::{Error, Result};
 pub use expression::{
-    Correlation, Expression, FeatureCorrelation, Latent, LibrarySize, LikelihoodParameters,
+    Correlation, DrawOptions, Expression, ExpressionDraws, FeatureCorrelation, Importance, Latent,
+    LibrarySize, LikelihoodParameters, LikelihoodSamples, Weights,
 };
 pub use model::{Scvi, Training};
 pub use nets::Posterior;
