@@ -23,8 +23,8 @@ use crate::{Cells, Result, Scvi, Weights};
 /// gene as [`bayes_factors`] says. With batch correction all cells are decoded as if they came from the same batches, and
 /// compared batch by batch.
 ///
-/// The same seed gives the same bits on any number of threads, and a comparison gives the same numbers whatever else is
-/// compared with it. Memory holds the draws of the populations that are being compared, `n_samples` x genes in single
+/// The same seed gives the same bits on any number of threads, and a comparison is made of the same draws whatever else is
+/// compared with it (its numbers may differ in the last digit). Memory holds the draws of the populations that are being compared, `n_samples` x genes in single
 /// precision each, not those of all groups.
 ///
 /// # Errors

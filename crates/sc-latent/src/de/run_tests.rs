@@ -13,7 +13,7 @@ fn data() -> AnnData {
         if g == GENES - 1 {
             0.0
         } else {
-            ((i * 5 + g * 7) % 6 + if g % 3 == kind { 9 } else { 0 }) as f32
+            ((i * 5 + g * 7 + i * i * (g + 1)) % 13 + if g % 3 == kind { 9 } else { 0 }) as f32
         }
     });
     let names = |what: &str, n: usize| (0..n).map(|i| format!("{what} {i}")).collect();
@@ -66,6 +66,32 @@ fn all() -> Groups {
     Groups::one_vs_rest::<&str>(&labels(), &[]).unwrap()
 }
 
+/// The same draws: numbers that differ by the rounding of a product of matrices of other shapes.
+fn same(a: &DeComparison, b: &DeComparison) {
+    let (x, y) = (
+        a.statistics.change().unwrap(),
+        b.statistics.change().unwrap(),
+    );
+    let (mut a, mut b) = (a.genes.clone(), b.genes.clone());
+    let (by_gene_x, by_gene_y) = (order(&a), order(&b));
+    for (&i, &j) in by_gene_x.iter().zip(&by_gene_y) {
+        assert!((x.lfc_mean[i] - y.lfc_mean[j]).abs() < 1e-5);
+        assert!((x.lfc_max[i] - y.lfc_max[j]).abs() < 1e-4);
+        assert!((x.proba_de[i] - y.proba_de[j]).abs() < 0.006);
+        assert!((x.scale2[i] - y.scale2[j]).abs() < 1e-6);
+    }
+    a.sort_unstable();
+    b.sort_unstable();
+    assert_eq!(a, b);
+}
+
+/// The row of each gene.
+fn order(genes: &[usize]) -> Vec<usize> {
+    let mut rows: Vec<usize> = (0..genes.len()).collect();
+    rows.sort_by_key(|&row| genes[row]);
+    rows
+}
+
 #[test]
 fn a_comparison_is_the_same_alone_and_among_others() {
     with_model(|model, cells| {
@@ -78,13 +104,13 @@ fn a_comparison_is_the_same_alone_and_among_others() {
             for (k, name) in ["a", "b", "c"].into_iter().enumerate() {
                 let groups = Groups::one_vs_rest(&labels(), &[name]).unwrap();
                 let alone = run(model, cells, &groups, &options);
-                assert_eq!(alone.comparisons[0], together.comparisons[k]);
+                same(&alone.comparisons[0], &together.comparisons[k]);
             }
             let pairs = Groups::pairwise::<&str>(&labels(), &[]).unwrap();
             let together = run(model, cells, &pairs, &options);
             let groups = Groups::against(&labels(), &["b"], "c").unwrap();
             let alone = run(model, cells, &groups, &options);
-            assert_eq!(alone.comparisons[0], together.comparisons[2]);
+            same(&alone.comparisons[0], &together.comparisons[2]);
         }
     });
 }

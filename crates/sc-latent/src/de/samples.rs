@@ -207,12 +207,14 @@ mod tests {
     fn other_batches_are_pooled() {
         let draws = array![[0.0f32], [1.0], [2.0]];
         let a = ScaleSamples::with_batches(draws.view(), vec![0, 0, 1]).unwrap();
-        let b = ScaleSamples::with_batches(draws.slice(ndarray::s![..2, ..]), vec![2, 2]).unwrap();
+        let b =
+            ScaleSamples::with_batches(draws.select(ndarray::Axis(0), &[0, 1]).view(), vec![2, 2])
+                .unwrap();
         let pairs = Pairs::new(&a, &b, None, stream()).unwrap();
         assert_eq!(pairs.first, [0, 1]);
         assert_eq!(pairs.second, [0, 1]);
         assert!(ScaleSamples::with_batches(draws.view(), vec![0]).is_err());
-        let none = ScaleSamples::new(draws.slice(ndarray::s![..0, ..]));
+        let none = ScaleSamples::new(draws.select(ndarray::Axis(0), &[]).view());
         assert!(Pairs::new(&a, &none, None, stream()).is_err());
     }
 }
