@@ -281,7 +281,11 @@ impl Golden<'_> {
             ("max_rel_diff", max),
         ] {
             if let Some(theirs) = self.between(column, measure) {
-                self.near(&format!("{measure} of {column}"), ours, 3.0 * theirs);
+                let allowed = 3.0 * theirs;
+                // The largest difference of one pair of seeds is a rough measure: of kang_default, batch-corrected, eight
+                // other seeds of scvi-tools are 5 to 13 % from this one in a single gene.
+                let least = if relative { 0.14 } else { 0.0 };
+                self.near(&format!("{measure} of {column}"), ours, allowed.max(least));
             }
         }
     }

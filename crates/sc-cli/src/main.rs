@@ -2,6 +2,7 @@
 
 mod common;
 mod convert;
+mod de;
 mod embed;
 mod error;
 mod evaluate;
@@ -14,6 +15,7 @@ mod threads;
 mod train;
 mod train_run;
 mod train_scvi;
+mod volcano;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -43,6 +45,7 @@ Examples:
   sc embed model cells.h5ad --out embedded.h5ad
   sc expression model cells.h5ad --out expression.h5ad --genes CD3E,MS4A1
   sc evaluate model cells.h5ad --json
+  sc de model cells.h5ad --groupby cell_type --out de.tsv
 
 `sc COMMAND --help` explains the options of a command. RUST_LOG=info shows more of what goes on.
 Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted.";
@@ -55,6 +58,7 @@ enum Command {
     Embed(embed::Args),
     Expression(expression::Args),
     Evaluate(evaluate::Args),
+    De(de::Args),
 }
 
 impl Command {
@@ -65,6 +69,7 @@ impl Command {
             Self::Embed(a) => a.query.threads,
             Self::Expression(a) => a.query.threads,
             Self::Evaluate(a) => a.query.threads,
+            Self::De(a) => a.query.threads,
         }
     }
 
@@ -76,6 +81,7 @@ impl Command {
             Self::Embed(a) => embed::run(&a),
             Self::Expression(a) => expression::run(&a),
             Self::Evaluate(a) => evaluate::run(&a),
+            Self::De(a) => de::run(&a),
         }
     }
 }

@@ -251,12 +251,11 @@ fn importance_and_outliers() {
             ..few()
         };
         let table = run(model, cells, &all(), &options);
-        let sizes: Vec<_> = table
-            .comparisons
-            .iter()
-            .map(|c| (c.n_cells1, c.n_cells2))
-            .collect();
-        assert_eq!(sizes, [(27, 54); 3]);
+        for c in &table.comparisons {
+            // Nine tenths; more where cells are equally far away.
+            assert!((27..30).contains(&c.n_cells1), "{}", c.n_cells1);
+            assert!((54..60).contains(&c.n_cells2), "{}", c.n_cells2);
+        }
     });
 }
 
