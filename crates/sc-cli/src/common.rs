@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 use sc_data::{AnnData, RowSource};
 use sc_io::Format;
+use sc_latent::minify::MinifyKind;
 use sc_latent::{Cells, NonInteger, Scvi};
 
 use crate::error::{Error, Result};
@@ -146,6 +147,8 @@ pub(crate) struct QueryCells<'a> {
     pub(crate) empty: Vec<usize>,
     /// Shows progress: begin anew before each pass over the cells after the first.
     pub(crate) watch: Watch,
+    /// Minified cells have no counts whose reading could show progress.
+    _spinner: Option<Spinner>,
 }
 
 /// Fits the cells of `data` to a model. The counts are those in memory, or with `backed` those in that file.
@@ -157,6 +160,15 @@ pub(crate) fn cells_for<'a>(
     backed: Option<&Path>,
 ) -> Result<QueryCells<'a>> {
     let registry = model.registry();
+    if MinifyKind::of(data)?.is_some_and(|kind| !kind.has_counts()) {
+        let cells = Cells::for_model(data, registry).map_err(|e| Error::from(e).explained())?;
+        return Ok(QueryCells {
+            cells,
+            empty: Vec::new(),
+            watch: Watch::idle(),
+            _spinner: Some(Spinner::new("computing".into())),
+        });
+    }
     let layer = registry.setup.layer.as_deref();
     let counts: Box<dyn RowSource + 'a> = match backed {
         Some(path) => Box::new(sc_io::h5ad::read_backed(path, layer)?),
@@ -173,6 +185,7 @@ pub(crate) fn cells_for<'a>(
         cells,
         empty,
         watch,
+        _spinner: None,
     })
 }
 

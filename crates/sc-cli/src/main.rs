@@ -7,7 +7,9 @@ mod embed;
 mod error;
 mod evaluate;
 mod expression;
+mod hub;
 mod inspect;
+mod minify;
 mod options;
 mod progress;
 mod resume;
@@ -46,6 +48,7 @@ Examples:
   sc expression model cells.h5ad --out expression.h5ad --genes CD3E,MS4A1
   sc evaluate model cells.h5ad --json
   sc de model cells.h5ad --groupby cell_type --out de.tsv
+  sc minify model cells.h5ad --out atlas
 
 `sc COMMAND --help` explains the options of a command. RUST_LOG=info shows more of what goes on.
 Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted.";
@@ -59,17 +62,20 @@ enum Command {
     Expression(expression::Args),
     Evaluate(evaluate::Args),
     De(de::Args),
+    Minify(minify::Args),
+    Hub(hub::Args),
 }
 
 impl Command {
     fn threads(&self) -> Option<usize> {
         match self {
-            Self::Inspect(_) | Self::Convert(_) => None,
+            Self::Inspect(_) | Self::Convert(_) | Self::Hub(_) => None,
             Self::Train(a) => a.threads(),
             Self::Embed(a) => a.query.threads,
             Self::Expression(a) => a.query.threads,
             Self::Evaluate(a) => a.query.threads,
             Self::De(a) => a.query.threads,
+            Self::Minify(a) => a.query.threads,
         }
     }
 
@@ -82,6 +88,8 @@ impl Command {
             Self::Expression(a) => expression::run(&a),
             Self::Evaluate(a) => evaluate::run(&a),
             Self::De(a) => de::run(&a),
+            Self::Minify(a) => minify::run(&a),
+            Self::Hub(a) => hub::run(&a),
         }
     }
 }

@@ -109,16 +109,9 @@ struct State {
 
 impl<'a> Watched<'a> {
     pub(crate) fn new(source: Box<dyn RowSource + 'a>) -> Self {
-        let state = State {
-            bar: ProgressBar::hidden(),
-            message: String::new(),
-            rows: 0,
-            seen: 0,
-            since: Instant::now(),
-        };
         Self {
             source,
-            watch: Watch(Arc::new(Mutex::new(state))),
+            watch: Watch::idle(),
         }
     }
 
@@ -128,6 +121,17 @@ impl<'a> Watched<'a> {
 }
 
 impl Watch {
+    /// One that has not begun.
+    pub(crate) fn idle() -> Self {
+        Self(Arc::new(Mutex::new(State {
+            bar: ProgressBar::hidden(),
+            message: String::new(),
+            rows: 0,
+            seen: 0,
+            since: Instant::now(),
+        })))
+    }
+
     /// Begins to count towards `rows`.
     pub(crate) fn start(&self, message: &str, rows: usize) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -179,6 +183,51 @@ impl RowSource for Watched<'_> {
     fn read_range(&self, rows: Range<usize>) -> sc_data::Result<Csr> {
         self.watch.saw(rows.len());
         self.source.read_range(rows)
+    }
+}
+
+/// Shows how far transfers of files are.
+pub(crate) struct Transfers {
+    bar: Option<ProgressBar>,
+    file: String,
+    since: Instant,
+}
+
+impl Transfers {
+    pub(crate) fn new() -> Self {
+        Self {
+            bar: None,
+            file: String::new(),
+            since: Instant::now(),
+        }
+    }
+
+    /// `done` bytes of `total` of a file are there.
+    pub(crate) fn saw(&mut self, file: &str, done: u64, total: u64) {
+        if file != self.file {
+            self.finish();
+            file.clone_into(&mut self.file);
+            self.since = Instant::now();
+        }
+        if self.bar.is_none() && done < total && self.since.elapsed() > PATIENCE {
+            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr())
+                .with_message(file.to_owned())
+                .with_elapsed(self.since.elapsed());
+            let template = "{msg} {wide_bar} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left";
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style);
+            }
+            self.bar = Some(bar);
+        }
+        if let Some(bar) = &self.bar {
+            bar.set_position(done);
+        }
+    }
+
+    pub(crate) fn finish(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
     }
 }
 

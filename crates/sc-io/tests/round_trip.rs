@@ -211,3 +211,36 @@ fn large_tables_survive() {
         );
     }
 }
+
+#[test]
+fn annotations_are_replaced_around_matrices_that_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (folder.path().join("a.h5ad"), folder.path().join("b.h5ad"));
+    let names = |prefix: &str, n: usize| Table::new((0..n).map(|i| format!("{prefix}{i}")).collect());
+    let counts = Csr::from_dense(&ndarray::array![[1.0f32, 0.0], [0.0, 2.0], [3.0, 0.0]]);
+    let mut data = AnnData::new(counts.clone(), names("c", 3), names("g", 2)).unwrap();
+    data.layers.insert("raw".into(), counts.clone().into());
+    data.obsm
+        .insert("old".into(), ndarray::array![[1.0f32], [2.0], [3.0]].into());
+    h5ad::write(&from, &data, &WriteOptions::gzip(4)).unwrap();
+
+    let mut other = h5ad::read_annotations(&from).unwrap();
+    other.obsm.clear();
+    other
+        .obs
+        .insert("size", Column::Float32(vec![1.0, 2.0, 3.0]))
+        .unwrap();
+    other.uns.insert("said".into(), Uns::Str("yes".into()));
+    h5ad::write_annotations(&from, &to, &other, &WriteOptions::default()).unwrap();
+    let found = h5ad::read(&to).unwrap();
+    assert_eq!((&found.x, &found.layers), (&data.x, &data.layers));
+    assert_eq!((&found.obs, &found.obsm, &found.uns), (&other.obs, &other.obsm, &other.uns));
+    // The original is as it was, and other cells are refused.
+    assert_eq!(h5ad::read(&from).unwrap(), data);
+    let fewer = other.select_obs(&[0, 1]).unwrap();
+    let message = h5ad::write_annotations(&from, &to, &fewer, &WriteOptions::default())
+        .unwrap_err()
+        .to_string();
+    assert!(message.contains("obs") && message.contains('3'), "{message}");
+    assert_eq!(h5ad::read(&to).unwrap(), found);
+}

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -5,12 +6,14 @@ use ndarray::Array2;
 use sc_data::{AnnData, Columns, CountProblem, Csr, RowSource, check_counts};
 use sc_tensor::ops::SparseInput;
 
+use crate::minify::{self, MinifyKind, NoCounts, StoredPosterior, StoredRows, StoredStatistics};
 use crate::registry::NO_CATEGORY;
 use crate::{Error, Registry, Result, ScviConfig, Setup};
 
 /// Cells as scVI reads them: counts, and for each cell the codes of its batch, label and covariates.
 ///
-/// The counts stay where they are (in memory or on disk) and are read one minibatch at a time.
+/// The counts stay where they are (in memory or on disk) and are read one minibatch at a time. Minified cells have their
+/// posterior instead, or besides; see [`mod@crate::minify`].
 pub struct Cells<'a> {
     counts: Box<dyn RowSource + 'a>,
     registry: Registry,
@@ -19,6 +22,8 @@ pub struct Cells<'a> {
     categorical: Vec<Vec<u32>>,
     continuous: Array2<f32>,
     size_factor: Option<Vec<f32>>,
+    stored: Option<StoredPosterior<'a>>,
+    statistics: Option<StoredStatistics>,
 }
 
 /// What to do with counts that are no integers where the likelihood is one of integers.
@@ -48,6 +53,34 @@ pub struct Minibatch {
     pub continuous: Array2<f32>,
     /// Size factors.
     pub size_factor: Option<Vec<f32>>,
+    /// The posterior of minified cells, which is used instead of the encoder. Without counts, `counts` is empty.
+    pub stored: Option<StoredRows>,
+}
+
+impl Minibatch {
+    /// The library size of each cell: the sum of its counts, as it was stored if the cells are minified.
+    pub fn library_size(&self) -> Vec<f64> {
+        match &self.stored {
+            Some(stored) => stored.library_size.iter().map(|&l| f64::from(l)).collect(),
+            None => self.counts.row_sums(),
+        }
+    }
+
+    /// The same cells as they are without their stored posterior: the encoder looks at the counts. `what` is done with
+    /// them, for the message.
+    ///
+    /// # Errors
+    /// [`Error::NeedsCounts`] if they are minified without them.
+    pub fn counted(&self, what: &'static str) -> Result<Cow<'_, Self>> {
+        match &self.stored {
+            None => Ok(Cow::Borrowed(self)),
+            Some(stored) if stored.kind.has_counts() => Ok(Cow::Owned(Self {
+                stored: None,
+                ..self.clone()
+            })),
+            Some(_) => Err(Error::NeedsCounts { what }),
+        }
+    }
 }
 
 impl<'a> Cells<'a> {
@@ -56,8 +89,10 @@ impl<'a> Cells<'a> {
     /// # Errors
     /// If the layer or a column is missing, a column lacks values, or a gene name occurs twice.
     pub fn new(data: &'a AnnData, setup: &Setup) -> Result<Self> {
-        let counts = data.matrix(setup.layer.as_deref())?;
-        Self::from_source(counts, data, setup)
+        let registry = Registry::new(data, setup)?;
+        let stored = minify::find(data, None)?;
+        let counts = matrix_unless_minified(data, setup.layer.as_deref(), stored.as_ref())?;
+        Self::with_registry(counts, data, registry, stored)
     }
 
     /// Counts from anywhere (a file, say), for a new model; `annotations` needs `obs` and `var` only.
@@ -70,17 +105,22 @@ impl<'a> Cells<'a> {
         setup: &Setup,
     ) -> Result<Self> {
         let registry = Registry::new(annotations, setup)?;
-        Self::with_registry(Box::new(counts), annotations, registry)
+        let stored = minify::find(annotations, None)?.map(StoredPosterior::into_owned);
+        Self::with_registry(Box::new(counts), annotations, registry, stored)
     }
 
     /// Cells in memory, for a model that knows its genes and categories. Genes are brought into the model's order;
-    /// genes that the model does not know are left out.
+    /// genes that the model does not know are left out. Minified data are taken for what they are, with or without counts.
     ///
     /// # Errors
-    /// As [`Cells::new`], and [`Error::MissingGenes`], and if a category is unknown to the model.
+    /// As [`Cells::new`], and [`Error::MissingGenes`], and if a category is unknown to the model, or if minified data lack
+    /// what they should keep.
     pub fn for_model(data: &'a AnnData, registry: &Registry) -> Result<Self> {
-        let counts = data.matrix(registry.setup.layer.as_deref())?;
-        Self::from_source_for_model(counts, data, registry)
+        let stored = minify::find(data, registry.minified.as_ref())?;
+        let layer = registry.setup.layer.as_deref();
+        let counts = matrix_unless_minified(data, layer, stored.as_ref())?;
+        let counts = columns_of(counts, data.var.index(), &registry.genes)?;
+        Self::with_registry(counts, data, registry.clone(), stored)
     }
 
     /// Counts from anywhere, for a model that knows its genes and categories.
@@ -92,13 +132,28 @@ impl<'a> Cells<'a> {
         annotations: &AnnData,
         registry: &Registry,
     ) -> Result<Self> {
-        let found = annotations.var.index();
-        let counts: Box<dyn RowSource + 'a> = if found == registry.genes.as_slice() {
-            Box::new(counts)
-        } else {
-            Box::new(Columns::new(counts, match_genes(&registry.genes, found)?)?)
+        let stored = minify::find(annotations, registry.minified.as_ref())?;
+        let stored = stored.map(StoredPosterior::into_owned);
+        let counts = columns_of(Box::new(counts), annotations.var.index(), &registry.genes)?;
+        Self::with_registry(counts, annotations, registry.clone(), stored)
+    }
+
+    /// Cells that are known by their posterior alone, for a model that knows their genes and categories; `annotations`
+    /// needs `obs` and `var` only. [`Cells::for_model`] finds the posterior in minified data by itself.
+    ///
+    /// # Errors
+    /// As [`Cells::for_model`].
+    pub fn from_posterior(
+        posterior: StoredPosterior<'a>,
+        annotations: &AnnData,
+        registry: &Registry,
+    ) -> Result<Self> {
+        let none = NoCounts {
+            n_rows: posterior.n_cells(),
+            n_cols: annotations.n_vars(),
         };
-        Self::with_registry(counts, annotations, registry.clone())
+        let counts = columns_of(Box::new(none), annotations.var.index(), &registry.genes)?;
+        Self::with_registry(counts, annotations, registry.clone(), Some(posterior))
     }
 
     /// Bare counts of one batch.
@@ -112,6 +167,8 @@ impl<'a> Cells<'a> {
             categorical: Vec::new(),
             continuous: Array2::zeros((n, 0)),
             size_factor: None,
+            stored: None,
+            statistics: None,
         }
     }
 
@@ -119,10 +176,16 @@ impl<'a> Cells<'a> {
         counts: Box<dyn RowSource + 'a>,
         annotations: &AnnData,
         registry: Registry,
+        stored: Option<StoredPosterior<'a>>,
     ) -> Result<Self> {
         let n = counts.n_rows();
         for (what, found, expected) in [
             ("the cells of the counts", n, annotations.n_obs()),
+            (
+                "the stored posterior",
+                stored.as_ref().map_or(n, StoredPosterior::n_cells),
+                n,
+            ),
             (
                 "the genes of the counts",
                 counts.n_cols(),
@@ -173,7 +236,22 @@ impl<'a> Cells<'a> {
                 .collect::<Result<_>>()?,
             continuous,
             size_factor,
-            counts,
+            counts: match &stored {
+                Some(s) if !s.kind().has_counts() => Box::new(NoCounts {
+                    n_rows: n,
+                    n_cols: registry.n_genes(),
+                }),
+                _ => counts,
+            },
+            statistics: match &stored {
+                Some(s) if !s.kind().has_counts() => {
+                    let genes = match_genes(&registry.genes, annotations.var.index())?;
+                    let genes: Vec<usize> = genes.into_iter().flatten().collect();
+                    StoredStatistics::read(annotations, Some(&genes))?
+                }
+                _ => None,
+            },
+            stored,
             registry,
         })
     }
@@ -203,12 +281,49 @@ impl<'a> Cells<'a> {
         &*self.counts
     }
 
+    /// How the cells are minified, if they are.
+    pub fn minified(&self) -> Option<MinifyKind> {
+        self.stored.as_ref().map(StoredPosterior::kind)
+    }
+
+    /// The posterior that minified cells keep.
+    pub fn stored_posterior(&self) -> Option<&StoredPosterior<'a>> {
+        self.stored.as_ref()
+    }
+
+    /// The sums of raw counts by gene that were kept when the counts were dropped. [`Cells::gene_statistics`] uses them.
+    pub fn stored_statistics(&self) -> Option<&StoredStatistics> {
+        self.statistics.as_ref()
+    }
+
+    /// Whether there are counts.
+    pub fn has_counts(&self) -> bool {
+        self.minified().is_none_or(MinifyKind::has_counts)
+    }
+
+    /// Makes sure that there are counts; `what` needs them.
+    ///
+    /// # Errors
+    /// [`Error::NeedsCounts`] if the cells are minified without them.
+    pub fn require_counts(&self, what: &'static str) -> Result<()> {
+        if self.has_counts() {
+            Ok(())
+        } else {
+            Err(Error::NeedsCounts { what })
+        }
+    }
+
     /// Reads some cells.
     ///
     /// # Errors
     /// If a row does not exist or cannot be read.
     pub fn minibatch(&self, rows: &[usize], log1p: bool) -> Result<Minibatch> {
-        let counts = Arc::new(self.counts.read_rows(rows)?);
+        let stored = self.stored.as_ref().map(|s| s.rows(rows)).transpose()?;
+        let counts = Arc::new(if self.has_counts() {
+            self.counts.read_rows(rows)?
+        } else {
+            Csr::zeros(rows.len(), self.registry.n_genes())
+        });
         let pick = |v: &[u32]| rows.iter().map(|&r| v[r]).collect::<Vec<_>>();
         Ok(Minibatch {
             input: if log1p {
@@ -224,6 +339,7 @@ impl<'a> Cells<'a> {
                 .size_factor
                 .as_ref()
                 .map(|s| rows.iter().map(|&r| s[r]).collect()),
+            stored,
             counts,
         })
     }
@@ -232,8 +348,9 @@ impl<'a> Cells<'a> {
     /// counts, which a model with an observed library size can't be trained on either.
     ///
     /// # Errors
-    /// [`Error::NotCounts`] names the first offender.
+    /// [`Error::NotCounts`] names the first offender; [`Error::NeedsCounts`] if there are no counts.
     pub fn check_counts(&self, config: &ScviConfig, non_integer: NonInteger) -> Result<Vec<usize>> {
+        self.require_counts("checking the counts")?;
         let report = check_counts(&*self.counts)?;
         let refuse = |problem, advice| match report.first(problem) {
             Some((cell, gene, value)) => Err(Error::NotCounts {
@@ -289,8 +406,36 @@ fn positive(key: &str, values: &[f64]) -> Result<Vec<f32>> {
     }
 }
 
+/// The matrix of counts; data that were minified without it may lack it.
+fn matrix_unless_minified<'a>(
+    data: &'a AnnData,
+    layer: Option<&str>,
+    stored: Option<&StoredPosterior<'_>>,
+) -> Result<Box<dyn RowSource + 'a>> {
+    Ok(match stored {
+        Some(s) if !s.kind().has_counts() => Box::new(NoCounts {
+            n_rows: data.n_obs(),
+            n_cols: data.n_vars(),
+        }),
+        _ => Box::new(data.matrix(layer)?),
+    })
+}
+
+/// Counts with the genes of the model, in its order.
+fn columns_of<'a>(
+    counts: Box<dyn RowSource + 'a>,
+    found: &[String],
+    genes: &[String],
+) -> Result<Box<dyn RowSource + 'a>> {
+    if found == genes {
+        return Ok(counts);
+    }
+    let counts: Arc<dyn RowSource + 'a> = Arc::from(counts);
+    Ok(Box::new(Columns::new(counts, match_genes(genes, found)?)?))
+}
+
 /// For each gene of the model its column in the data.
-fn match_genes(model: &[String], found: &[String]) -> Result<Vec<Option<usize>>> {
+pub(crate) fn match_genes(model: &[String], found: &[String]) -> Result<Vec<Option<usize>>> {
     let mut lookup: HashMap<&str, usize> = HashMap::with_capacity(found.len());
     for (i, g) in found.iter().enumerate() {
         if lookup.insert(g, i).is_some() {

@@ -151,6 +151,7 @@ impl Scvi {
         noise: &Noise,
         mode: &Mode<'_>,
     ) -> Result<ElboTerms> {
+        let batch = &*batch.counted("the evidence lower bound")?;
         let (qz, ql) = self.nets.encode(batch, mode)?;
         let z = draw(&qz, noise.z.as_ref())?;
         let log_library = self.log_library(batch, ql.as_ref(), noise.library.as_ref())?;
@@ -181,7 +182,7 @@ impl Scvi {
         }
         let logs: Vec<f64> = match &batch.size_factor {
             Some(s) => s.iter().map(|&s| f64::from(s).ln()).collect(),
-            None => batch.counts.row_sums().iter().map(|s| s.ln()).collect(),
+            None => batch.library_size().iter().map(|s| s.ln()).collect(),
         };
         let n = logs.len();
         Ok(Tensor::from_vec(logs, n, self.device())?.to_dtype(self.dtype())?)
@@ -303,6 +304,7 @@ impl Scvi {
         s: usize,
         parity: Parity,
     ) -> Result<Vec<Vec<f64>>> {
+        let batch = &*batch.counted("the marginal likelihood")?;
         let mode = Mode::eval();
         let n = batch.batch.len();
         let (qz, ql) = self.nets.encode(batch, &mode)?;

@@ -57,12 +57,23 @@ pub enum Error {
         rows: String,
     },
     /// A group of cells to compare that holds none.
-    #[error("group \"{group}\" has no cells (of {n_cells} in all), so it can't be compared; choose a group that has some")]
+    #[error(
+        "group \"{group}\" has no cells (of {n_cells} in all), so it can't be compared; choose a group that has some"
+    )]
     EmptyGroup {
         /// Its name.
         group: String,
         /// How many cells there are.
         n_cells: usize,
+    },
+    /// Cells that are minified, where their counts are needed.
+    #[error(
+        "{what} needs counts, and these cells are minified: only their place in the latent space was kept. Use the data \
+         with counts, or data minified with them (latent_posterior_parameters_with_counts)"
+    )]
+    NeedsCounts {
+        /// What needs them.
+        what: &'static str,
     },
     /// Genes that the model needs.
     #[error(
@@ -79,6 +90,14 @@ pub enum Error {
         found: usize,
         /// Some of them.
         found_examples: String,
+    },
+    /// A hub folder, or a hub, that is not as it should be.
+    #[error("{place}: {reason}")]
+    Hub {
+        /// The folder, file or repository.
+        place: String,
+        /// What is wrong, and what would work.
+        reason: String,
     },
     /// Not what a scvi-tools checkpoint looks like.
     #[error("{path}: {reason}")]

@@ -13,6 +13,7 @@
 //! | expression | [`Scvi::normalized_expression`], [`Scvi::posterior_predictive_sample`] |
 //! | which genes differ | [`de::differential_expression`] |
 //! | how good is it | [`Scvi::elbo`], [`Scvi::marginal_ll`] |
+//! | cells without their counts | [`Scvi::minify`], [`mod@minify`] |
 //! | files | [`Scvi::save`], [`Scvi::load`], [`Scvi::from_scvi_tools`], [`Scvi::save_scvi_tools`] |
 //!
 //! ```
@@ -56,6 +57,8 @@ mod decoded;
 mod elbo;
 mod error;
 mod expression;
+pub mod hub;
+pub mod minify;
 mod model;
 mod nets;
 mod params;

@@ -172,6 +172,7 @@ impl Scvi {
     /// variance of its logarithm in each batch (an empty cell counts as 0, as in scvi-tools).
     fn prepare(&self, cells: &Cells<'_>) -> Result<()> {
         self.fits(cells)?;
+        cells.require_counts("training")?;
         let log_library = self.log_library_sizes(cells)?;
         let Some((means, vars)) = &self.nets.library_prior else {
             if self.registry.setup.size_factor_key.is_none() {
@@ -230,7 +231,8 @@ impl Scvi {
         Ok(out)
     }
 
-    /// `q(z | x)` of a minibatch, and `q(l | x)` if the library size is learned.
+    /// `q(z | x)` of a minibatch, and `q(l | x)` if the library size is learned. Of minified cells it is the one that was
+    /// stored; [`Minibatch::counted`] makes the encoder look at their counts.
     ///
     /// # Errors
     /// If the minibatch does not fit the model.
@@ -291,7 +293,7 @@ impl Scvi {
     }
 }
 
-fn refuse_empty(log_library: &[f64]) -> Result<()> {
+pub(crate) fn refuse_empty(log_library: &[f64]) -> Result<()> {
     let empty: Vec<usize> = log_library
         .iter()
         .enumerate()

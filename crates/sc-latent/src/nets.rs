@@ -202,13 +202,17 @@ impl Nets {
         })
     }
 
-    /// `q(z | x)`, and `q(l | x)` if the library size is learned.
+    /// `q(z | x)`, and `q(l | x)` if the library size is learned. Of minified cells it is the one that was stored.
     pub(crate) fn encode(
         &self,
         batch: &Minibatch,
         mode: &Mode<'_>,
     ) -> Result<(Posterior, Option<Posterior>)> {
         let (dtype, device) = self.place();
+        if let Some(stored) = &batch.stored {
+            let q = stored.posterior(self.config.n_latent, dtype, &device)?;
+            return Ok((q, None));
+        }
         let (mut extra, mut one_hots) = (None, None);
         if self.config.encode_covariates {
             let conditions = Conditions::of(batch, dtype, &device, 1)?;

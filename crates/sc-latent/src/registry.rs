@@ -2,6 +2,7 @@ use sc_data::{AnnData, Column, Table};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
+use crate::minify::MinifiedKeys;
 
 /// Which columns of `obs` mean what: scvi-tools' `setup_anndata`.
 ///
@@ -42,6 +43,9 @@ pub struct Registry {
     /// The columns whose categories are whole numbers; scvi-tools tells them from text.
     #[serde(default)]
     pub integer_keys: Vec<String>,
+    /// Where minified data keep the posterior, if the model was saved with such data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minified: Option<MinifiedKeys>,
 }
 
 /// The one category of a column that was not given, as scvi-tools calls it.
@@ -57,6 +61,7 @@ impl Registry {
             labels: vec![NO_CATEGORY.into()],
             categorical_covariates: Vec::new(),
             integer_keys: Vec::new(),
+            minified: None,
         }
     }
 
@@ -110,6 +115,7 @@ impl Registry {
                 .iter()
                 .map(|key| categories(obs, key))
                 .collect::<Result<_>>()?,
+            minified: None,
         })
     }
 

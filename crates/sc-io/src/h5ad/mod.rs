@@ -25,6 +25,7 @@ mod backed;
 mod legacy;
 mod matrix;
 mod read;
+mod rewrite;
 mod table;
 mod uns;
 mod write;
@@ -32,6 +33,7 @@ mod write_parts;
 
 pub use backed::BackedMatrix;
 pub use read::{read, read_annotations};
+pub use rewrite::write_annotations;
 pub use write::{Compression, WriteOptions, write};
 
 use std::path::Path;

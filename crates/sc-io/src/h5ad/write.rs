@@ -56,16 +56,21 @@ pub fn write(path: impl AsRef<Path>, data: &AnnData, options: &WriteOptions) -> 
 }
 
 impl Out<'_> {
-    fn all(&self, file: &File, data: &AnnData) -> Result<()> {
-        let root: &Group = file;
-        self.encode(root, "anndata", "0.1.0")?;
+    /// Everything but `X`, the layers and `raw`.
+    pub(super) fn annotated(&self, root: &Group, data: &AnnData) -> Result<()> {
         self.table(root, "obs", &data.obs)?;
         self.table(root, "var", &data.var)?;
         self.dict(root, "uns", &data.uns)?;
         self.annotations(root, "obsm", &data.obsm)?;
         self.annotations(root, "varm", &data.varm)?;
         self.matrices(root, "obsp", &data.obsp)?;
-        self.matrices(root, "varp", &data.varp)?;
+        self.matrices(root, "varp", &data.varp)
+    }
+
+    fn all(&self, file: &File, data: &AnnData) -> Result<()> {
+        let root: &Group = file;
+        self.encode(root, "anndata", "0.1.0")?;
+        self.annotated(root, data)?;
         self.matrices(root, "layers", &data.layers)?;
         if let Some(x) = &data.x {
             self.matrix(root, "X", x)?;

@@ -47,7 +47,6 @@ pub use groups::Groups;
 pub use mixture::estimate_delta;
 pub use mode::{ChangeOptions, Mode, TestMode};
 pub use options::DeOptions;
-pub use raw::RawStatistics;
 pub use run::{differential_expression, differential_expression_observed};
 pub use samples::ScaleSamples;
 pub use statistics::{Change, GeneStatistics, Vanilla};

@@ -7,13 +7,14 @@ use super::fdr::fdr_calls;
 use super::groups::{Against, Comparison, Groups, Population};
 use super::mode::Mode;
 use super::options::{CONTAMINATION, DeOptions};
-use super::raw::{RawStatistics, raw_statistics};
+use super::raw::{raw_statistics, select};
 use super::robust::{Points, inliers};
 use super::sampler::Sampler;
 use super::samples::ScaleSamples;
 use super::statistics::GeneStatistics;
 use super::table::{DeComparison, DeTable};
 use crate::arrays::{ENCODED_AT_ONCE, in_batches, to_vec};
+use crate::minify::{GroupStatistics, StatisticsOrigin};
 use crate::{Cells, Result, Scvi, Weights};
 
 /// Compares populations of cells: scvi-tools' `differential_expression`.
@@ -87,7 +88,7 @@ struct Run<'a, 'c> {
     raw: Option<Vec<Sides>>,
 }
 
-type Sides = (RawStatistics, RawStatistics);
+type Sides = (GroupStatistics, GroupStatistics);
 
 impl<'a, 'c> Run<'a, 'c> {
     fn new(
@@ -121,7 +122,7 @@ impl<'a, 'c> Run<'a, 'c> {
         if options.filter_outliers {
             run.latent = Some((latent_means(model, cells)?, model.config().n_latent));
         } else if run.needs_counts() {
-            run.raw = Some(run.raw_of_all()?);
+            run.raw = run.raw_of_all()?;
         }
         Ok(run)
     }
@@ -136,11 +137,14 @@ impl<'a, 'c> Run<'a, 'c> {
     }
 
     /// Statistics of all comparisons from one pass over the counts.
-    fn raw_of_all(&self) -> Result<Vec<Sides>> {
+    fn raw_of_all(&self) -> Result<Option<Vec<Sides>>> {
         let populations: Vec<&[usize]> = self.populations().collect();
         let comparisons = &self.groups.comparisons;
         let rests = comparisons.iter().any(|c| c.second == Against::Rest);
-        let all = raw_statistics(self.cells, &populations, rests)?;
+        let Some(all) = raw_statistics(self.cells, &populations, rests)? else {
+            warn_of_lost_counts();
+            return Ok(None);
+        };
         let sides = |c: &Comparison| {
             let second = match c.second {
                 Against::Population(k) => all[k].0.clone(),
@@ -152,7 +156,14 @@ impl<'a, 'c> Run<'a, 'c> {
             };
             (all[c.first].0.clone(), second)
         };
-        Ok(comparisons.iter().map(sides).collect())
+        let sides: Vec<Sides> = comparisons.iter().map(sides).collect();
+        let rough = sides
+            .iter()
+            .find(|(a, b)| !(a.origin.is_exact() && b.origin.is_exact()));
+        if let Some((a, b)) = rough {
+            warn_of_rough_counts(a.origin, b.origin);
+        }
+        Ok(Some(sides))
     }
 
     fn populations(&self) -> impl Iterator<Item = &[usize]> {
@@ -173,7 +184,7 @@ impl<'a, 'c> Run<'a, 'c> {
                 .sampler
                 .cells(&name("second", &group2), &second, &self.codes.1)?;
             let raw = match self.needs_counts() {
-                true => Some(self.raw_of_two(&first, &second)?),
+                true => self.raw_of_two(&first, &second)?,
                 false => None,
             };
             ((one, two), raw, (first.len(), second.len()))
@@ -184,11 +195,15 @@ impl<'a, 'c> Run<'a, 'c> {
         self.assemble(&samples, raw, sizes, (group1, group2))
     }
 
-    fn raw_of_two(&self, first: &[usize], second: &[usize]) -> Result<Sides> {
-        let mut both = raw_statistics(self.cells, &[first, second], false)?.into_iter();
+    fn raw_of_two(&self, first: &[usize], second: &[usize]) -> Result<Option<Sides>> {
+        let both = raw_statistics(self.cells, &[first, second], false)?;
+        let Some(both) = both else {
+            warn_of_lost_counts();
+            return Ok(None);
+        };
+        let mut both = both.into_iter().map(|b| b.0);
         // Two populations, two statistics.
-        let mut next = || both.next().map(|b| b.0).unwrap_or_default();
-        Ok((next(), next()))
+        Ok(both.next().zip(both.next()))
     }
 
     /// Draws of both sides; those of a population that comes again are kept.
@@ -222,9 +237,16 @@ impl<'a, 'c> Run<'a, 'c> {
         (group1, group2): (String, String),
     ) -> Result<DeComparison> {
         let options = self.options;
-        let means = raw
-            .as_ref()
-            .map(|(a, b)| (a.mean.as_slice(), b.mean.as_slice()));
+        // Without counts every gene counts as not expressed, as in scvi-tools.
+        let lost = match &raw {
+            None if self.needs_counts() => vec![0.0; one.n_genes()],
+            _ => Vec::new(),
+        };
+        let means = match &raw {
+            Some((a, b)) => Some((a.mean.as_slice(), b.mean.as_slice())),
+            None if self.needs_counts() => Some((lost.as_slice(), lost.as_slice())),
+            None => None,
+        };
         let found = bayes_factors(
             one,
             two,
@@ -256,7 +278,7 @@ impl<'a, 'c> Run<'a, 'c> {
             },
             raw: raw
                 .filter(|_| options.all_stats)
-                .map(|(a, b)| (a.select(&genes), b.select(&genes))),
+                .map(|(a, b)| (select(&a, &genes), select(&b, &genes))),
             statistics,
             genes,
         })
@@ -293,6 +315,23 @@ impl<'a, 'c> Run<'a, 'c> {
             }
         }
     }
+}
+
+fn warn_of_lost_counts() {
+    tracing::warn!(
+        "these cells were minified without their counts or sums of them: the table has no statistics of counts, and the \
+         pseudocount is estimated as if no gene were expressed, which changes log fold changes of weakly expressed genes. \
+         Minify with statistics (sc minify keeps them), or set the pseudocount"
+    );
+}
+
+fn warn_of_rough_counts(a: StatisticsOrigin, b: StatisticsOrigin) {
+    tracing::warn!(
+        first = ?a,
+        second = ?b,
+        "these cells were minified: statistics of counts are exact for whole categories that were summed then; here some \
+         cells stand for the average of their category"
+    );
 }
 
 /// The mean of `q(z | x)` of all cells, cell after cell.

@@ -150,10 +150,10 @@ fn statistics_of_counts_and_order() {
             assert_eq!(genes, (0..GENES).collect::<Vec<_>>());
             for (row, &g) in c.genes.iter().enumerate() {
                 if g == GENES - 1 {
-                    assert_eq!((mine.mean[row], rest.non_zeros[row]), (0.0, 0.0));
+                    assert_eq!((mine.mean[row], rest.nonzero[row]), (0.0, 0.0));
                 } else if g % 3 == k {
                     assert!(mine.mean[row] > rest.mean[row] + 2.0);
-                    assert!(mine.normalized_mean[row] > rest.normalized_mean[row]);
+                    assert!(mine.scaled_mean[row] > rest.scaled_mean[row]);
                 }
             }
         }

@@ -6,9 +6,9 @@ use std::path::Path;
 use sc_data::{Categorical, Column, Table};
 use sc_model::files::write_atomic;
 
-use super::raw::RawStatistics;
 use super::statistics::{Change, GeneStatistics, Vanilla};
 use crate::Result;
+use crate::minify::GroupStatistics;
 
 /// What was found for all comparisons.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,8 +37,8 @@ pub struct DeComparison {
     pub genes: Vec<usize>,
     /// What was found.
     pub statistics: GeneStatistics,
-    /// Statistics of the counts in both populations, if asked for and known.
-    pub raw: Option<(RawStatistics, RawStatistics)>,
+    /// Statistics of the counts in both populations, if asked for and known; of minified cells their origin says how exact.
+    pub raw: Option<(GroupStatistics, GroupStatistics)>,
     /// Which genes are called at the false discovery rate, for [`Mode::Change`](super::Mode::Change).
     pub is_de: Option<Vec<bool>>,
 }
@@ -116,10 +116,10 @@ impl DeTable {
             GeneStatistics::Change(c) => change(c),
         };
         if let Some((one, two)) = &c.raw {
-            let lists: [(&str, fn(&RawStatistics) -> &Vec<f64>); 3] = [
+            let lists: [(&str, fn(&GroupStatistics) -> &Vec<f64>); 3] = [
                 ("raw_mean", |r| &r.mean),
-                ("non_zeros_proportion", |r| &r.non_zeros),
-                ("raw_normalized_mean", |r| &r.normalized_mean),
+                ("non_zeros_proportion", |r| &r.nonzero),
+                ("raw_normalized_mean", |r| &r.scaled_mean),
             ];
             for (name, of) in lists {
                 out.push((format!("{name}1"), Column::Float(of(one).clone())));

@@ -70,6 +70,7 @@ impl Scvi {
         code: Option<u32>,
         rng: &Rng,
     ) -> Result<Vec<Row>> {
+        cells.require_counts("importance weights")?;
         let candidates = candidates(among, n_draws, rng.stream("candidates"));
         let anchors = self.anchors(cells, among, options, rng)?;
         let mut weights = self.log_importance(cells, &candidates, &anchors, code, rng)?;

@@ -104,7 +104,7 @@ impl Scvi {
             let batch = cells.minibatch(&rows, self.config.log_variational)?;
             match self.encode(&batch, &Mode::eval())?.1 {
                 Some(q) => out.extend(to_vec(&(&q.mean + (&q.var * 0.5)?)?.exp()?)?),
-                None => out.extend(batch.counts.row_sums()),
+                None => out.extend(batch.library_size()),
             }
         }
         Ok(out)

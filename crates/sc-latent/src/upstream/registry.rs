@@ -2,6 +2,7 @@ use sc_io::pytorch::{Dict, NumpyArray, Value};
 
 use crate::cells::is_given;
 use crate::config::{Decoder, ScviConfig};
+use crate::minify::MinifiedKeys;
 use crate::registry::NO_CATEGORY;
 use crate::{Registry, Result, Setup};
 
@@ -64,6 +65,7 @@ pub(super) fn read(registry: &Value, genes: Vec<String>) -> Result<Registry> {
         labels: mapping(state("labels"))?,
         genes,
         integer_keys,
+        minified: minified(fields),
     })
 }
 
@@ -118,6 +120,20 @@ pub(super) fn read_legacy(setup: &Value, genes: Vec<String>) -> Result<Registry>
         labels: categories("_scvi_labels")?,
         genes,
         integer_keys: Vec::new(),
+        minified: None,
+    })
+}
+
+/// Where minified data keep the posterior; releases named the columns differently.
+fn minified(fields: &Value) -> Option<MinifiedKeys> {
+    let key = |field: &str| {
+        let data = fields.get(field)?.get("data_registry")?;
+        data.get("attr_key")?.as_str().map(str::to_owned)
+    };
+    Some(MinifiedKeys {
+        mean: key("latent_qzm")?,
+        variance: key("latent_qzv")?,
+        library_size: key("observed_lib_size")?,
     })
 }
 
@@ -224,6 +240,9 @@ pub(super) fn write(r: &Registry, config: &ScviConfig, n_cells: usize) -> Value 
         fields.push(("size_factor", size_factor_field(setup)));
         fields.push(("extra_categorical_covs", categorical_field(r)));
         fields.push(("extra_continuous_covs", continuous_field(setup)));
+    }
+    if let Some(keys) = &r.minified {
+        fields.extend(minified_fields(keys, config.n_latent));
     }
     dict(vec![
         ("scvi_version", "1.4.2".into()),
@@ -366,6 +385,31 @@ fn continuous_field(setup: &Setup) -> Value {
         vec![("columns", names(keys))],
         vec![("n_extra_continuous_covs", int(keys.len()))],
     )
+}
+
+/// What scvi-tools registers besides when data are minified.
+fn minified_fields(keys: &MinifiedKeys, n_latent: usize) -> [(&'static str, Value); 4] {
+    let at = |name: &str, key: &str| vec![("attr_name", name.into()), ("attr_key", key.into())];
+    let latent = |key: &str, count| {
+        let columns: Vec<i64> = (0..n_latent as i64).collect();
+        field(
+            at("obsm", key),
+            vec![("column_names", NumpyArray::from_i64(&columns).into())],
+            vec![(count, int(n_latent))],
+        )
+    };
+    [
+        ("latent_qzm", latent(&keys.mean, "n_latent_qzm")),
+        ("latent_qzv", latent(&keys.variance, "n_latent_qzv")),
+        (
+            "observed_lib_size",
+            field(at("obs", &keys.library_size), vec![], vec![]),
+        ),
+        (
+            "minify_type",
+            field(at("uns", "_scvi_adata_minify_type"), vec![], vec![]),
+        ),
+    ]
 }
 
 /// An identifier that depends on the registry alone, so that the same model gives the same file.

@@ -1,0 +1,92 @@
+use std::path::Path;
+
+use hdf5::{File, Group};
+use sc_data::AnnData;
+
+use super::WriteOptions;
+use super::write_parts::Out;
+use crate::hdf::{H5, Node};
+use crate::{Error, Result, atomic};
+
+/// The parts that are written anew.
+const ANNOTATIONS: [&str; 7] = ["obs", "var", "uns", "obsm", "varm", "obsp", "varp"];
+
+/// Writes a copy of an `.h5ad` file with the annotations of `data`: `obs`, `var`, `uns`, `obsm`, `varm`, `obsp`, `varp`. `X`,
+/// the layers and `raw` are those of `from`, as they are stored there; they are never read, so that the file may be larger
+/// than the memory. The matrices of `data` are not looked at.
+///
+/// # Errors
+/// [`Error::Data`] if `data` has other numbers of cells or features than `from`; [`Error::Unsupported`] if `from` was
+/// written before anndata 0.8, whose matrices newer releases read only beside annotations of the same age; otherwise as
+/// [`write()`](super::write()).
+pub fn write_annotations(
+    from: impl AsRef<Path>,
+    path: impl AsRef<Path>,
+    data: &AnnData,
+    options: &WriteOptions,
+) -> Result<()> {
+    let (from, path) = (from.as_ref(), path.as_ref());
+    data.check().map_err(Error::data(path, "/"))?;
+    same_shape(from, data)?;
+    atomic::write_by_name(path, |temporary| {
+        copy(from, temporary)?;
+        let file = File::open_rw(temporary).map_err(Error::hdf5(path, "/"))?;
+        let root: &Group = &file;
+        let out = Out::new(path, options.compression);
+        let written = ANNOTATIONS
+            .iter()
+            .filter(|name| root.link_exists(name))
+            .try_for_each(|name| root.unlink(name).map_err(Error::hdf5(path, *name)))
+            .and_then(|()| out.annotated(root, data));
+        let flushed = file.flush().map_err(Error::hdf5(path, "/"));
+        let closed = file.close().map_err(Error::hdf5(path, "/"));
+        written.and(flushed).and(closed)
+    })
+}
+
+/// The contents only: the copy must be writable even if the original is not.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let mut source = std::fs::File::open(from).map_err(Error::io(from))?;
+    let mut target = std::fs::OpenOptions::new()
+        .write(true)
+        .truncate(true)
+        .open(to)
+        .map_err(Error::io(to))?;
+    std::io::copy(&mut source, &mut target).map_err(Error::io(to))?;
+    Ok(())
+}
+
+fn same_shape(from: &Path, data: &AnnData) -> Result<()> {
+    let h5 = H5::open(from)?;
+    super::is_annotated(&h5)?;
+    let root: &Group = &h5.file;
+    if h5.encoding(&h5.file).as_deref() != Some("anndata") {
+        return Err(Error::Unsupported {
+            path: from.to_owned(),
+            found: "an .h5ad file of anndata before 0.8".into(),
+            hint: "read it and write it again (sc convert), then annotate that".into(),
+        });
+    }
+    for (name, expected) in [("obs", data.n_obs()), ("var", data.n_vars())] {
+        let found = n_rows(&h5, root, name)?;
+        if found != expected {
+            let what = format!("{name} of the matrices that stay");
+            return Err(Error::data(from, name)(sc_data::Error::LengthMismatch {
+                what,
+                found,
+                expected,
+            }));
+        }
+    }
+    Ok(())
+}
+
+fn n_rows(h5: &H5, root: &Group, name: &str) -> Result<usize> {
+    let node = h5.require(root, name)?;
+    if let Node::Group(table) = &node
+        && let Node::Dataset(index) = h5.require(table, &h5.index_member(table)?)?
+    {
+        return h5.length_1d(&index);
+    }
+    Ok(h5.table(&node, None)?.n_rows())
+}

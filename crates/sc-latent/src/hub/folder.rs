@@ -1,0 +1,282 @@
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use candle_core::Device;
+use sc_model::save::is_saved_model;
+
+use super::card::ModelCard;
+use super::facts::ModelFacts;
+use super::metadata::HubMetadata;
+use super::metrics::Metrics;
+use super::{ADATA, CARD, MDATA, METADATA, METRICS, MODEL, render};
+use crate::{Error, Result, Scvi};
+
+/// The release of anndata whose files sc-io writes.
+const ANNDATA_VERSION: &str = "0.12.0";
+
+/// What a model can't say of itself; see [`HubModel::pack`].
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct PackOptions {
+    /// The licence of model and data, as the hub abbreviates it: `cc-by-4.0`, `mit`, ...
+    pub license: Option<String>,
+    /// What the model is: cells, study, purpose.
+    pub description: String,
+    /// What to cite.
+    pub references: String,
+    /// `rna`, `protein`, ...
+    pub modalities: Vec<String>,
+    /// Where the cells came from.
+    pub tissues: Vec<String>,
+    /// Whether the cells have labels.
+    pub is_annotated: Option<bool>,
+    /// Where the full data with counts are.
+    pub training_data_url: Option<String>,
+    /// Where the program that trained the model is.
+    pub training_code_url: Option<String>,
+    /// How good the model is.
+    pub metrics: Metrics,
+    /// The release of anndata whose format `adata.h5ad` has.
+    pub anndata_version: String,
+}
+
+impl Default for PackOptions {
+    fn default() -> Self {
+        Self {
+            license: None,
+            description: String::new(),
+            references: String::new(),
+            modalities: vec!["rna".into()],
+            tissues: Vec::new(),
+            is_annotated: None,
+            training_data_url: None,
+            training_code_url: None,
+            metrics: Metrics::default(),
+            anndata_version: ANNDATA_VERSION.into(),
+        }
+    }
+}
+
+/// A folder in scvi-hub's layout. The model is read when it is first asked for.
+#[derive(Debug)]
+pub struct HubModel {
+    dir: PathBuf,
+    metadata: HubMetadata,
+    card: Option<ModelCard>,
+    model: OnceLock<Scvi>,
+}
+
+impl HubModel {
+    /// Opens a folder: of [`HubModel::pack`], of scvi-tools, or pulled from a hub.
+    ///
+    /// # Errors
+    /// [`Error::Hub`] if there is no model or no metadata, or they or the card can't be read.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
+        let dir = dir.as_ref();
+        let missing = |file: &str, what: &str| Error::Hub {
+            place: dir.display().to_string(),
+            reason: format!("has no {file}, {what}"),
+        };
+        if !dir.join(MODEL).is_file() && !is_saved_model(dir) {
+            return Err(missing(
+                MODEL,
+                "so it is no model; give the folder that has one",
+            ));
+        }
+        let metadata = read(&dir.join(METADATA))?.ok_or_else(|| {
+            let pack = "which scvi-hub requires; `sc hub pack` (HubModel::pack) makes a folder that has it";
+            missing(METADATA, pack)
+        })?;
+        Ok(Self {
+            metadata: HubMetadata::from_json(&metadata)?,
+            card: read(&dir.join(CARD))?
+                .map(|text| ModelCard::parse(&text))
+                .transpose()?,
+            dir: dir.to_owned(),
+            model: OnceLock::new(),
+        })
+    }
+
+    /// Writes `model.pt`, the metadata, the card and, if there are any, the metrics into a folder. The cells go to
+    /// [`ADATA`] in it, by sc-io. The registry of a model of minified cells says where they keep the posterior
+    /// ([`Scvi::set_minified`]).
+    ///
+    /// # Errors
+    /// If scvi-tools does not know such a model, or the disk refuses; each file is whole or as it was.
+    pub fn pack(dir: impl AsRef<Path>, model: &Scvi, options: &PackOptions) -> Result<Self> {
+        let dir = dir.as_ref();
+        model.save_scvi_tools(dir)?;
+        Self::describe(dir, options)
+    }
+
+    /// Writes metadata, card and metrics for the `model.pt` that a folder has already.
+    ///
+    /// # Errors
+    /// As [`HubModel::pack`].
+    pub fn describe(dir: impl AsRef<Path>, options: &PackOptions) -> Result<Self> {
+        let dir = dir.as_ref();
+        let facts = ModelFacts::read(&dir.join(MODEL))?;
+        let metadata = HubMetadata {
+            scvi_version: facts.scvi_version.clone(),
+            anndata_version: options.anndata_version.clone(),
+            model_cls_name: facts.class.clone(),
+            training_data_url: options.training_data_url.clone(),
+            model_parent_module: "scvi.model".into(),
+        };
+        write(&dir.join(METADATA), &metadata.to_json()?)?;
+        write(&dir.join(CARD), &render::card(&facts, options)?.to_string())?;
+        if !options.metrics.is_empty() {
+            write(&dir.join(METRICS), &options.metrics.to_json()?)?;
+        }
+        Self::open(dir)
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Class and versions.
+    pub fn metadata(&self) -> &HubMetadata {
+        &self.metadata
+    }
+
+    /// The model card, if there is one.
+    pub fn card(&self) -> Option<&ModelCard> {
+        self.card.as_ref()
+    }
+
+    /// How good the model is: of `metrics.json`, or of the card. `None` if neither says.
+    ///
+    /// # Errors
+    /// [`Error::Hub`] if `metrics.json` is damaged.
+    pub fn metrics(&self) -> Result<Option<Metrics>> {
+        let metrics = match read(&self.dir.join(METRICS))? {
+            Some(text) => Metrics::from_json(&text)?,
+            None => self
+                .card
+                .as_ref()
+                .map(ModelCard::metrics)
+                .unwrap_or_default(),
+        };
+        Ok((!metrics.is_empty()).then_some(metrics))
+    }
+
+    /// What `model.pt` says of itself, without its weights.
+    ///
+    /// # Errors
+    /// As [`ModelFacts::read`].
+    pub fn facts(&self) -> Result<ModelFacts> {
+        ModelFacts::read(&self.dir.join(MODEL))
+    }
+
+    /// The model, read when first asked for.
+    ///
+    /// # Errors
+    /// If it is damaged, or of a class that is not known here.
+    pub fn model(&self, device: &Device) -> Result<&Scvi> {
+        if let Some(model) = self.model.get() {
+            return Ok(model);
+        }
+        let model = if self.dir.join(MODEL).is_file() {
+            Scvi::from_scvi_tools(&self.dir, device)?
+        } else {
+            Scvi::load(&self.dir, device)?
+        };
+        Ok(self.model.get_or_init(|| model))
+    }
+
+    /// The file with the cells, if there is one.
+    pub fn adata_path(&self) -> Option<PathBuf> {
+        [ADATA, MDATA]
+            .map(|name| self.dir.join(name))
+            .into_iter()
+            .find(|path| path.is_file())
+    }
+}
+
+/// The text of a file; `None` if it is not there.
+fn read(path: &Path) -> Result<Option<String>> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::Hub {
+            place: path.display().to_string(),
+            reason: format!("cannot be read: {e}"),
+        }),
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    use std::io::Write;
+    sc_io::atomic::write_file(path, |file| file.write_all(text.as_bytes())).map_err(|e| {
+        Error::Hub {
+            place: path.display().to_string(),
+            reason: e.to_string(),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Cells;
+    use crate::minify::MinifiedKeys;
+
+    fn model() -> Scvi {
+        let counts = ndarray::Array2::from_shape_fn((10, 4), |(i, g)| ((i + g) % 3) as f32);
+        let cells = Cells::plain(counts);
+        let params = Scvi::params(&cells).layer_norm(crate::NormIn::Both);
+        params.check().unwrap().init(&Device::Cpu, 0).unwrap()
+    }
+
+    #[test]
+    fn a_packed_folder_opens() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut model = model();
+        model.set_minified(Some(MinifiedKeys::of_class("scvi")));
+        let mut options = PackOptions::default();
+        options.license = Some("mit".into());
+        options.tissues = vec!["lung".into()];
+        options.is_annotated = Some(true);
+        let hub = HubModel::pack(dir.path(), &model, &options).unwrap();
+        assert_eq!(hub.metadata().anndata_version, "0.12.0");
+        let facts = hub.facts().unwrap();
+        assert!(facts.is_minified() && facts.class == "SCVI");
+        assert_eq!(
+            facts.data_registry["latent_qzm"],
+            "adata.obsm['scvi_latent_qzm']"
+        );
+        assert_eq!(facts.data_registry["X"], "adata.X");
+        assert_eq!(facts.summary_stats["n_latent_qzv"], 10);
+        assert_eq!(facts.init_params["use_layer_norm"], "both");
+        let card = hub.card().unwrap();
+        assert_eq!(card.header.tag("annotated"), Some("True"));
+        assert!(
+            card.body.contains("| n_vars | 4 |")
+                && card.body.contains("**Data is Minified**: True")
+        );
+        assert_eq!(card.description(), Some("Not provided by uploader"));
+        assert_eq!(hub.metrics().unwrap(), None);
+        assert_eq!(hub.adata_path(), None);
+        assert_eq!(
+            hub.model(&Device::Cpu).unwrap().registry(),
+            model.registry()
+        );
+    }
+
+    #[test]
+    fn what_is_no_hub_folder_says_why() {
+        let dir = tempfile::tempdir().unwrap();
+        let message = HubModel::open(dir.path()).unwrap_err().to_string();
+        assert!(message.contains("model.pt"), "{message}");
+        model().save_scvi_tools(dir.path()).unwrap();
+        let message = HubModel::open(dir.path()).unwrap_err().to_string();
+        assert!(
+            message.contains("_scvi_required_metadata.json") && message.contains("sc hub pack"),
+            "{message}"
+        );
+        std::fs::write(dir.path().join(METADATA), "[]").unwrap();
+        assert!(HubModel::open(dir.path()).is_err());
+    }
+}

@@ -1,0 +1,419 @@
+//! Minified cells against the same cells with counts.
+
+use candle_core::Device;
+use ndarray::{Array2, array};
+use proptest::prelude::*;
+use sc_data::{AnnData, Categorical, Column, Csr, Table};
+use sc_model::train::TrainConfig;
+
+use super::*;
+use crate::{Cells, Expression, LibrarySize, Scvi, Setup};
+
+const CELLS: usize = 45;
+const GENES: usize = 7;
+
+fn counts() -> Array2<f32> {
+    Array2::from_shape_fn((CELLS, GENES), |(i, g)| {
+        let x = (i * 31 + g * 17 + (i * g) % 11) % 13;
+        if x > 6 { (x - 6) as f32 } else { 0.0 }
+    }) + &Array2::from_shape_fn((CELLS, GENES), |(_, g)| f32::from(u8::from(g == 0)))
+}
+
+fn labels(of: impl Fn(usize) -> &'static str) -> Column {
+    let v: Vec<&str> = (0..CELLS).map(of).collect();
+    Column::Categorical(Categorical::from_labels(&v))
+}
+
+fn data() -> AnnData {
+    let mut obs = Table::new((0..CELLS).map(|i| format!("cell {i}")).collect());
+    obs.insert("batch", labels(|i| if i % 3 == 0 { "a" } else { "b" }))
+        .unwrap();
+    obs.insert("kind", labels(|i| ["x", "y", "z"][i % 7 % 3]))
+        .unwrap();
+    let var = Table::new((0..GENES).map(|g| format!("gene {g}")).collect());
+    let mut data = AnnData::new(Csr::from_dense(&counts()), obs, var).unwrap();
+    data.layers
+        .insert("counts".into(), Csr::from_dense(&counts()).into());
+    data.obsm
+        .insert("X_umap".into(), Array2::<f64>::ones((CELLS, 2)).into());
+    data
+}
+
+fn setup() -> Setup {
+    Setup {
+        batch_key: Some("batch".into()),
+        labels_key: Some("kind".into()),
+        ..Setup::default()
+    }
+}
+
+fn model(data: &AnnData) -> Scvi {
+    let cells = Cells::new(data, &setup()).unwrap();
+    let mut model = Scvi::params(&cells)
+        .n_latent(3)
+        .n_hidden(8)
+        .check()
+        .unwrap()
+        .init(&Device::Cpu, 3)
+        .unwrap();
+    let mut config = TrainConfig::default();
+    config.max_epochs = Some(2);
+    model.fit(&cells, &config, &mut ()).unwrap();
+    model
+}
+
+fn needs_counts<T: std::fmt::Debug>(result: Result<T>) {
+    assert!(
+        matches!(result, Err(Error::NeedsCounts { .. })),
+        "{result:?}"
+    );
+}
+
+#[test]
+fn what_the_decoder_says_stays_the_same() {
+    let data = data();
+    let model = model(&data);
+    let cells = Cells::for_model(&data, model.registry()).unwrap();
+    for kind in [MinifyKind::Posterior, MinifyKind::PosteriorWithCounts] {
+        let small = model.minify(&data, &MinifyOptions::new(kind)).unwrap();
+        let minified = Cells::for_model(&small, model.registry()).unwrap();
+        assert_eq!(minified.minified(), Some(kind));
+        let (a, b) = (
+            model.latent(&cells).unwrap(),
+            model.latent(&minified).unwrap(),
+        );
+        assert_eq!((a.mean, a.variance), (b.mean, b.variance));
+        assert_eq!(
+            model.latent_library_size(&cells).unwrap(),
+            model.latent_library_size(&minified).unwrap()
+        );
+        let mut options = Expression::default();
+        options.library_size = LibrarySize::Latent;
+        options.n_samples = 2;
+        options.transform_batch = vec!["b".into(), "a".into()];
+        assert_eq!(
+            model.normalized_expression(&cells, &options).unwrap(),
+            model.normalized_expression(&minified, &options).unwrap()
+        );
+        assert_eq!(
+            model
+                .posterior_predictive_sample(&cells, 2, &[], None, 5)
+                .unwrap(),
+            model
+                .posterior_predictive_sample(&minified, 2, &[], None, 5)
+                .unwrap()
+        );
+        let (a, b) = (
+            model.likelihood_parameters(&cells, None).unwrap(),
+            model.likelihood_parameters(&minified, None).unwrap(),
+        );
+        assert_eq!((a.mean, a.dropout), (b.mean, b.dropout));
+    }
+}
+
+#[test]
+fn what_needs_counts_says_so() {
+    let data = data();
+    let mut model = model(&data);
+    let small = model.minify(&data, &MinifyOptions::default()).unwrap();
+    let minified = Cells::for_model(&small, model.registry()).unwrap();
+    needs_counts(model.elbo(&minified, Some(1)));
+    needs_counts(model.marginal_ll(&minified, 5, 1));
+    needs_counts(model.fit(&minified, &TrainConfig::default(), &mut ()));
+    needs_counts(minified.check_counts(model.config(), crate::NonInteger::Refuse));
+    needs_counts(minified.gene_sums(&vec![None; CELLS], 1));
+    needs_counts(model.minify(&small, &MinifyOptions::default()));
+    let message = minified.counts().read_rows(&[0]).unwrap_err().to_string();
+    assert!(message.contains("minified"), "{message}");
+    // A new model can't be made of them either.
+    let fresh = Cells::new(&small, &setup()).unwrap();
+    let mut new = Scvi::params(&fresh)
+        .check()
+        .unwrap()
+        .init(&Device::Cpu, 0)
+        .unwrap();
+    needs_counts(new.fit(&fresh, &TrainConfig::default(), &mut ()));
+
+    let with = MinifyOptions::new(MinifyKind::PosteriorWithCounts);
+    let both = model.minify(&data, &with).unwrap();
+    let both = Cells::for_model(&both, model.registry()).unwrap();
+    let cells = Cells::for_model(&data, model.registry()).unwrap();
+    let elbo = |c: &Cells<'_>| model.elbo(c, Some(1)).unwrap().elbo();
+    assert_eq!(elbo(&both), elbo(&cells));
+    assert_eq!(
+        model.marginal_ll(&both, 3, 1).unwrap(),
+        model.marginal_ll(&cells, 3, 1).unwrap()
+    );
+}
+
+#[test]
+fn the_counts_are_gone_and_the_rest_is_not() {
+    let mut data = data();
+    data.raw = Some(sc_data::Raw {
+        x: Csr::from_dense(&counts()).into(),
+        var: data.var.clone(),
+        varm: indexmap::IndexMap::new(),
+    });
+    let model = model(&data);
+    let small = model.minify(&data, &MinifyOptions::default()).unwrap();
+    small.check().unwrap();
+    for m in [small.matrix(None), small.matrix(Some("counts"))] {
+        let m = m.unwrap().to_csr();
+        assert_eq!((m.n_stored(), m.n_rows(), m.n_cols()), (0, CELLS, GENES));
+    }
+    assert!(small.raw.is_none());
+    assert_eq!(small.obsm.get("X_umap"), data.obsm.get("X_umap"));
+    assert_eq!(small.obs.get("kind"), data.obs.get("kind"));
+    assert_eq!(
+        small.obs.get("observed_lib_size"),
+        Some(&Column::Float32(
+            counts().sum_axis(ndarray::Axis(1)).to_vec()
+        ))
+    );
+    assert!(
+        small.obsm.contains_key("scvi_latent_qzm") && small.obsm.contains_key("scvi_latent_qzv")
+    );
+    let both = model
+        .minify(&data, &MinifyOptions::new(MinifyKind::PosteriorWithCounts))
+        .unwrap();
+    assert_eq!((&both.x, &both.raw), (&data.x, &data.raw));
+    assert!(both.varm.is_empty());
+}
+
+#[test]
+fn other_genes_are_put_right() {
+    let data = data();
+    let model = model(&data);
+    let expected = model.minify(&data, &MinifyOptions::default()).unwrap();
+    // One gene more, all in another order.
+    let mut more = counts();
+    more.push_column(array![9.0f32].broadcast(CELLS).unwrap())
+        .unwrap();
+    let var = Table::new((0..=GENES).map(|g| format!("gene {g}")).collect());
+    let more = AnnData::new(Csr::from_dense(&more), data.obs.clone(), var).unwrap();
+    let more = more.select_vars(&[3, 7, 1, 0, 2, 6, 5, 4]).unwrap();
+    let found = model.minify(&more, &MinifyOptions::default()).unwrap();
+    assert_eq!(found.var.index(), expected.var.index());
+    assert_eq!(
+        (&found.obsm["scvi_latent_qzm"], &found.varm),
+        (&expected.obsm["scvi_latent_qzm"], &expected.varm)
+    );
+    // Minified data in another order are read right, too.
+    let turned = expected.select_vars(&[6, 5, 4, 3, 2, 1, 0]).unwrap();
+    let stats = |d: &AnnData| {
+        let cells = Cells::for_model(d, model.registry()).unwrap();
+        cells.gene_statistics(&[0, 1, 2]).unwrap().unwrap()
+    };
+    assert_eq!(stats(&turned), stats(&expected));
+}
+
+#[test]
+fn a_learned_library_size_is_refused() {
+    let data = data();
+    let cells = Cells::new(&data, &setup()).unwrap();
+    let model = Scvi::params(&cells)
+        .use_observed_lib_size(false)
+        .check()
+        .unwrap()
+        .init(&Device::Cpu, 0)
+        .unwrap();
+    let message = model
+        .minify(&data, &MinifyOptions::default())
+        .unwrap_err()
+        .to_string();
+    assert!(message.contains("learns"), "{message}");
+    let mut empty = data.clone();
+    let mut x = counts();
+    x.row_mut(4).fill(0.0);
+    empty.x = Some(Csr::from_dense(&x).into());
+    let error = self::model(&data)
+        .minify(&empty, &MinifyOptions::default())
+        .unwrap_err();
+    assert!(matches!(error, Error::EmptyCells { .. }), "{error}");
+}
+
+#[test]
+fn a_saved_model_knows_where_the_posterior_is() {
+    let data = data();
+    let mut model = model(&data);
+    let mut options = MinifyOptions::default();
+    options.keys = Some(MinifiedKeys {
+        mean: "m".into(),
+        variance: "v".into(),
+        library_size: "l".into(),
+    });
+    let small = model.minify(&data, &options).unwrap();
+    assert!(Cells::for_model(&small, model.registry()).is_err());
+    model.set_minified(options.keys.clone());
+    for upstream in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let again = if upstream {
+            model.save_scvi_tools(dir.path()).unwrap();
+            Scvi::from_scvi_tools(dir.path(), &Device::Cpu).unwrap()
+        } else {
+            model.save(dir.path()).unwrap();
+            Scvi::load(dir.path(), &Device::Cpu).unwrap()
+        };
+        assert_eq!(again.registry().minified, options.keys);
+        let cells = Cells::for_model(&small, again.registry()).unwrap();
+        assert_eq!(again.latent(&cells).unwrap().mean.dim(), (CELLS, 3));
+    }
+}
+
+fn raw_group(rows: &[usize]) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
+    let x = counts().mapv(f64::from);
+    let n = rows.len() as f64;
+    let mean = |f: &dyn Fn(usize, usize) -> f64| -> Vec<f64> {
+        (0..GENES)
+            .map(|g| rows.iter().map(|&r| f(r, g)).sum::<f64>() / n)
+            .collect()
+    };
+    (
+        mean(&|r, g| x[(r, g)]),
+        mean(&|r, g| f64::from(u8::from(x[(r, g)] > 0.0))),
+        mean(&|r, g| x[(r, g)] * 1e4 / x.row(r).sum()),
+    )
+}
+
+fn close(a: &[f64], b: &[f64]) -> bool {
+    a.len() == b.len()
+        && a.iter()
+            .zip(b)
+            .all(|(a, b)| (a - b).abs() <= 1e-12 * (1.0 + b.abs()))
+}
+
+fn rows_where(keep: impl Fn(usize) -> bool) -> Vec<usize> {
+    (0..CELLS).rev().filter(|&i| keep(i)).collect()
+}
+
+#[test]
+fn sums_are_exact_for_unions_of_categories() {
+    let data = data();
+    let model = model(&data);
+    let small = model.minify(&data, &MinifyOptions::default()).unwrap();
+    let cells = Cells::for_model(&small, model.registry()).unwrap();
+    assert_eq!(
+        cells
+            .stored_statistics()
+            .unwrap()
+            .keys()
+            .collect::<Vec<_>>(),
+        ["kind", "batch"]
+    );
+    for rows in [
+        rows_where(|_| true),
+        rows_where(|i| i % 3 == 0),
+        rows_where(|i| i % 7 % 3 != 1),
+        rows_where(|i| i % 7 % 3 == 2),
+        vec![],
+    ] {
+        let found = cells.gene_statistics(&rows).unwrap().unwrap();
+        assert_eq!(found.origin, StatisticsOrigin::Stored, "{rows:?}");
+        assert_eq!(found.n_cells, rows.len());
+        if !rows.is_empty() {
+            let (mean, nonzero, scaled) = raw_group(&rows);
+            assert!(close(&found.mean, &mean) && close(&found.nonzero, &nonzero));
+            assert!(close(&found.scaled_mean, &scaled));
+        }
+    }
+    // With counts the same numbers come from them.
+    let counted = Cells::for_model(&data, model.registry()).unwrap();
+    let rows = rows_where(|i| i % 5 == 1);
+    let found = counted.gene_statistics(&rows).unwrap().unwrap();
+    assert_eq!(found.origin, StatisticsOrigin::Counts);
+    assert!(close(&found.scaled_mean, &raw_group(&rows).2));
+    assert!(counted.gene_statistics(&[CELLS]).is_err());
+}
+
+#[test]
+fn what_is_not_exact_says_so() {
+    let data = data();
+    let model = model(&data);
+    let small = model.minify(&data, &MinifyOptions::default()).unwrap();
+    let cells = Cells::for_model(&small, model.registry()).unwrap();
+    let approximate = |cells: &Cells<'_>, rows: &[usize]| {
+        let found = cells.gene_statistics(rows).unwrap().unwrap();
+        assert!(!found.origin.is_exact(), "{:?}", found.origin);
+        found
+    };
+    // All of kind z, and one more.
+    let mut rows = rows_where(|i| i % 7 % 3 == 2);
+    let whole = rows.len() as f64;
+    rows.push(0);
+    let found = approximate(&cells, &rows);
+    assert_eq!(
+        found.origin,
+        StatisticsOrigin::Approximate {
+            exact_share: whole / (whole + 1.0)
+        }
+    );
+    // The one more counts as an average cell of its kind.
+    let z = raw_group(&rows_where(|i| i % 7 % 3 == 2)).0;
+    let x = raw_group(&rows_where(|i| i % 7 % 3 == 0)).0;
+    let expected: Vec<f64> = z
+        .iter()
+        .zip(&x)
+        .map(|(z, x)| (z * whole + x) / (whole + 1.0))
+        .collect();
+    assert!(close(&found.mean, &expected));
+    // A cell twice; cells that are gone; cells with another label or name.
+    let twice = [rows_where(|i| i % 3 == 0), vec![0]].concat();
+    approximate(&cells, &twice);
+    let part = small.select_obs(&rows_where(|i| i != 0)).unwrap();
+    let fewer = Cells::for_model(&part, model.registry()).unwrap();
+    let all: Vec<usize> = (0..CELLS - 1).collect();
+    approximate(&fewer, &all);
+    let mut other = small.clone();
+    other
+        .obs
+        .insert("kind", labels(|i| ["x", "y", "z"][(i + 1) % 7 % 3]))
+        .unwrap();
+    let other = Cells::for_model(&other, model.registry()).unwrap();
+    approximate(&other, &rows_where(|i| (i + 1) % 7 % 3 == 2));
+    assert_eq!(
+        other
+            .gene_statistics(&rows_where(|i| i % 3 == 0))
+            .unwrap()
+            .unwrap()
+            .origin,
+        StatisticsOrigin::Stored
+    );
+    // Files of scvi-tools have no sums.
+    let mut none = small.clone();
+    none.uns.shift_remove("sc_gene_statistics");
+    let none = Cells::for_model(&none, model.registry()).unwrap();
+    assert_eq!(none.gene_statistics(&[0]).unwrap(), None);
+    // Damaged ones are an error.
+    let mut damaged = small.clone();
+    damaged.varm.shift_remove("sc_counts_sum_by_kind");
+    let message = Cells::for_model(&damaged, model.registry())
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(message.contains("sc_counts_sum_by_kind"), "{message}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// Whatever the labels, missing ones included: sums over any union of categories are those of the counts.
+    #[test]
+    fn unions_of_any_categories(codes in proptest::collection::vec(proptest::option::of(0u32..4), CELLS), chosen in 0u32..32) {
+        let mut data = data();
+        let categories = ["p", "q", "r", "s"].map(str::to_owned).to_vec();
+        let column = Categorical::new(codes.clone(), categories, false).unwrap();
+        data.obs.insert("mine", Column::Categorical(column)).unwrap();
+        let counted = Cells::new(&data, &setup()).unwrap();
+        let model = Scvi::params(&counted).n_latent(2).n_hidden(4).check().unwrap().init(&Device::Cpu, 1).unwrap();
+        let mut options = MinifyOptions::default();
+        options.statistics_by = Some(vec!["mine".into()]);
+        let small = model.minify(&data, &options).unwrap();
+        let cells = Cells::for_model(&small, model.registry()).unwrap();
+        let rows = rows_where(|i| chosen >> codes[i].unwrap_or(4) & 1 == 1);
+        let found = cells.gene_statistics(&rows).unwrap().unwrap();
+        let expected = counted.gene_statistics(&rows).unwrap().unwrap();
+        prop_assert!(found.origin == StatisticsOrigin::Stored);
+        prop_assert!(close(&found.mean, &expected.mean) && close(&found.nonzero, &expected.nonzero));
+        prop_assert!(close(&found.scaled_mean, &expected.scaled_mean));
+    }
+}

@@ -1,0 +1,312 @@
+//! Minified data that scvi-tools wrote, against the numbers that scvi-tools computed from them.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr
+)]
+
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use ndarray::{Array2, Axis};
+use sc_data::{AnnData, Annotation, Column, Matrix};
+use sc_latent::minify::{MinifyKind, MinifyOptions, StatisticsOrigin};
+use sc_latent::{Cells, Error, Expression, LibrarySize, Noise, NonInteger, Scvi};
+use sc_model::train::TrainConfig;
+use sc_tests::{Npz, shared, worst, worst_relative};
+
+struct Case {
+    name: &'static str,
+    data: AnnData,
+    expected: Npz,
+    json: serde_json::Value,
+    model: Scvi,
+    double: Scvi,
+}
+
+impl Case {
+    fn load(root: &Path, folder: &str, name: &'static str) -> Self {
+        let golden = root.join("golden/scvi");
+        let dir = golden.join(folder).join(name);
+        let json = std::fs::read_to_string(golden.join(format!("expected/{name}.json"))).unwrap();
+        let load = |dtype| Scvi::from_scvi_tools_with_dtype(&dir, &Device::Cpu, dtype).unwrap();
+        Self {
+            name,
+            data: sc_io::h5ad::read(dir.join("adata.h5ad")).unwrap(),
+            expected: Npz::read(&golden.join(format!("expected/{name}.npz"))),
+            json: serde_json::from_str(&json).unwrap(),
+            model: load(DType::F32),
+            double: load(DType::F64),
+        }
+    }
+
+    fn cells(&self) -> Cells<'_> {
+        Cells::for_model(&self.data, self.model.registry()).unwrap()
+    }
+
+    fn near(&self, what: &str, error: f64, tolerance: f64) {
+        assert!(
+            error <= tolerance,
+            "{} {what}: off by {error:e}, allowed {tolerance:e}",
+            self.name
+        );
+    }
+
+    /// Rows `cells` and columns `genes` of a matrix of all, relative to what was expected of them.
+    fn matrix(&self, key: &str, found: &Array2<f32>, tolerance: f64) {
+        let genes = self.expected.indices("genes");
+        let n = self.expected.get(key).len() / genes.len();
+        let rows = &self.expected.indices("cells")[..n];
+        let found: Vec<f64> = rows
+            .iter()
+            .flat_map(|&r| genes.iter().map(move |&g| f64::from(found[(r, g)])))
+            .collect();
+        self.near(
+            key,
+            worst_relative(&found, self.expected.get(key)),
+            tolerance,
+        );
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let Some(root) = shared() else {
+        return Vec::new();
+    };
+    vec![
+        Case::load(&root, "models", "small_genebatch_cov_shallow_min"),
+        Case::load(&root, "hub", "worm_ref_ln_hub"),
+    ]
+}
+
+fn flat(m: &Array2<f32>) -> Vec<f64> {
+    m.iter().map(|&v| f64::from(v)).collect()
+}
+
+fn values(t: &Tensor) -> Vec<f64> {
+    let t = t.to_dtype(DType::F64).unwrap().flatten_all().unwrap();
+    t.to_vec1().unwrap()
+}
+
+#[test]
+fn the_latent_space_is_the_one_that_was_stored() {
+    for case in cases() {
+        let cells = case.cells();
+        assert_eq!(cells.minified(), Some(MinifyKind::Posterior));
+        let latent = case.model.latent(&cells).unwrap();
+        let (m, v) = (case.expected.get("qzm"), case.expected.get("qzv"));
+        assert_eq!(flat(&latent.mean), m, "{}", case.name);
+        assert_eq!(&flat(&latent.variance)[..v.len()], v, "{}", case.name);
+    }
+}
+
+#[test]
+fn expression_and_parameters_without_counts() {
+    for case in cases() {
+        let cells = case.cells();
+        let expression = |transform_batch: Vec<String>| {
+            let mut options = Expression::default();
+            options.library_size = LibrarySize::Fixed(1e4);
+            options.transform_batch = transform_batch;
+            options.n_samples = 0;
+            case.model.normalized_expression(&cells, &options).unwrap()
+        };
+        let key = "normexpr_zmean_lib1e4";
+        case.matrix(key, &expression(vec![]), 1e-4);
+        let batch = case.json["transform_batch"].as_str().unwrap().to_owned();
+        case.matrix(&format!("{key}_transform"), &expression(vec![batch]), 1e-4);
+        let parameters = case.model.likelihood_parameters(&cells, None).unwrap();
+        case.matrix("lik_zmean_mean", &parameters.mean, 1e-4);
+        case.matrix("lik_zmean_dispersions", &parameters.dispersions, 1e-4);
+        if let Some(dropout) = &parameters.dropout {
+            case.matrix("lik_zmean_dropout", dropout, 1e-4);
+        }
+    }
+}
+
+#[test]
+fn the_decoder_in_double_precision() {
+    for case in cases() {
+        let e = &case.expected;
+        let n = e.shape("f64/qzm")[0];
+        let rows = &e.indices("cells")[..n];
+        let batch = case.cells().minibatch(rows, true).unwrap();
+        let (q, _) = case.double.encode(&batch, &sc_model::Mode::eval()).unwrap();
+        case.near(
+            "f64/qzm",
+            worst(&values(&q.mean), e.get("f64/qzm"), |_| 1.0),
+            1e-15,
+        );
+        case.near(
+            "f64/qzv",
+            worst(&values(&q.var), e.get("f64/qzv"), |_| 1.0),
+            1e-15,
+        );
+        let logs: Vec<f64> = batch.library_size().iter().map(|l| l.ln()).collect();
+        case.near(
+            "f64/library",
+            worst_relative(&logs, e.get("f64/library")),
+            1e-9,
+        );
+        let genes: Vec<u32> = e.indices("genes").iter().map(|&g| g as u32).collect();
+        let genes = Tensor::from_slice(&genes, genes.len(), &Device::Cpu).unwrap();
+        let pick = |t: Tensor| values(&t.index_select(&genes, 1).unwrap());
+        let decoded = case.double.decode(&batch, &Noise::none(), None).unwrap();
+        for (key, found) in [
+            ("f64/scale", decoded.scale().unwrap()),
+            ("f64/mu", decoded.rate().unwrap()),
+            ("f64/theta", decoded.theta().unwrap()),
+        ] {
+            case.near(key, worst_relative(&pick(found), e.get(key)), 1e-9);
+        }
+        let code = case.json["transform_batch_code"].as_u64().unwrap() as u32;
+        let other = case
+            .double
+            .decode(&batch, &Noise::none(), Some(code))
+            .unwrap();
+        let key = "f64/scale_transform_batch";
+        let found = pick(other.scale().unwrap());
+        case.near(key, worst_relative(&found, e.get(key)), 1e-9);
+    }
+}
+
+/// Mean and standard deviation over the first axis.
+fn moments(samples: &ndarray::Array3<f32>) -> (Array2<f64>, Array2<f64>) {
+    let samples = samples.mapv(f64::from);
+    let mean = samples.mean_axis(Axis(0)).unwrap();
+    (mean, samples.std_axis(Axis(0), 0.0))
+}
+
+#[test]
+fn posterior_predictive_draws_have_the_moments_of_scvi_tools() {
+    for case in cases() {
+        let e = &case.expected;
+        if !e.has("ppc200_mean") {
+            continue;
+        }
+        let genes = e.indices("genes");
+        let rows = &e.indices("cells")[..e.get("ppc200_mean").len() / genes.len()];
+        let part = case.data.select_obs(rows).unwrap();
+        let cells = Cells::for_model(&part, case.model.registry()).unwrap();
+        let draws = case
+            .model
+            .posterior_predictive_sample(&cells, 400, &[], Some(&genes), 11)
+            .unwrap();
+        let (mean, sd) = moments(&draws);
+        let (m, s) = (e.get("ppc200_mean"), e.get("ppc200_sd"));
+        for (i, ((mean, sd), (m, s))) in mean.iter().zip(&sd).zip(m.iter().zip(s)).enumerate() {
+            let allowed = 5.0 * s.max(*sd) * (1.0f64 / 200.0 + 1.0 / 400.0).sqrt() + 0.02;
+            assert!(
+                (mean - m).abs() <= allowed,
+                "entry {i}: {mean} instead of {m} +- {s}"
+            );
+        }
+        let nonzero = draws.mapv(|x| f64::from(u8::from(x > 0.0)));
+        let nonzero = nonzero.mean_axis(Axis(0)).unwrap();
+        for (found, p) in nonzero.iter().zip(e.get("ppc200_nonzero")) {
+            let sd = (p.clamp(0.01, 0.99) * (1.0 - p.clamp(0.01, 0.99))).sqrt();
+            let allowed = 5.0 * sd * (1.0f64 / 200.0 + 1.0 / 400.0).sqrt() + 0.02;
+            assert!((found - p).abs() <= allowed, "{found} instead of {p}");
+        }
+    }
+}
+
+#[test]
+fn what_needs_counts_is_refused() {
+    for mut case in cases() {
+        let (data, registry) = (case.data.clone(), case.model.registry().clone());
+        let cells = Cells::for_model(&data, &registry).unwrap();
+        let refused = |e: Option<Error>| {
+            assert!(matches!(e, Some(Error::NeedsCounts { .. })), "{e:?}");
+        };
+        refused(case.model.elbo(&cells, None).err());
+        refused(case.model.marginal_ll(&cells, 2, 0).err());
+        refused(
+            cells
+                .check_counts(case.model.config(), NonInteger::Refuse)
+                .err(),
+        );
+        refused(
+            case.model
+                .fit(&cells, &TrainConfig::default(), &mut ())
+                .err(),
+        );
+        // scvi-tools keeps no sums by gene.
+        assert_eq!(cells.gene_statistics(&[0, 1]).unwrap(), None);
+    }
+}
+
+fn matrix<'a>(data: &'a AnnData, key: &str) -> &'a Array2<f32> {
+    match &data.obsm[key] {
+        Annotation::Matrix(Matrix::Dense(m)) => m,
+        other => panic!("{key}: {other:?}"),
+    }
+}
+
+/// The hub's data are worm_ref.h5ad, minified by scvi-tools with the same weights.
+#[test]
+fn minified_here_or_by_scvi_tools_is_the_same() {
+    let Some(root) = shared() else { return };
+    let golden = root.join("golden/scvi");
+    let mut model = Scvi::from_scvi_tools(golden.join("models/worm_ref_ln"), &Device::Cpu).unwrap();
+    let path = golden.join("data/worm_ref.h5ad");
+    let data = sc_io::h5ad::read(&path).unwrap();
+    let mut options = MinifyOptions::default();
+    options.statistics_by = Some(vec!["cell_type".into(), "batch".into()]);
+    let small = model.minify(&data, &options).unwrap();
+    let theirs = sc_io::h5ad::read(golden.join("hub/worm_ref_ln_hub/adata.h5ad")).unwrap();
+    for (key, tolerance) in [("scvi_latent_qzm", 2e-5), ("scvi_latent_qzv", 1e-4)] {
+        let (a, b) = (flat(matrix(&small, key)), flat(matrix(&theirs, key)));
+        assert!(worst(&a, &b, |x| x.abs().max(1.0)) <= tolerance, "{key}");
+    }
+    let sizes = |d: &AnnData| match d.obs.get("observed_lib_size") {
+        Some(Column::Float32(v)) => v.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(sizes(&small), sizes(&theirs));
+    let kind = "_scvi_adata_minify_type";
+    assert_eq!(small.uns.get(kind), theirs.uns.get(kind));
+
+    // From the file, minibatch by minibatch: the same bits.
+    let annotations = sc_io::h5ad::read_annotations(&path).unwrap();
+    let counts = sc_io::h5ad::read_backed(&path, None).unwrap();
+    let cells = Cells::from_source_for_model(counts, &annotations, model.registry()).unwrap();
+    let streamed = model
+        .minify_cells(&cells, annotations.clone(), &[], &options)
+        .unwrap();
+    assert_eq!(streamed, small);
+
+    // What is written reads back, with sums that are those of the counts.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("adata.h5ad");
+    sc_io::h5ad::write(&file, &small, &sc_io::h5ad::WriteOptions::gzip(4)).unwrap();
+    model.set_minified(Some(model.minified_keys(&options)));
+    model.save_scvi_tools(folder.path()).unwrap();
+    let again = Scvi::from_scvi_tools(folder.path(), &Device::Cpu).unwrap();
+    let back = sc_io::h5ad::read_annotations(&file).unwrap();
+    let cells = Cells::for_model(&back, again.registry()).unwrap();
+    let counted = Cells::for_model(&data, again.registry()).unwrap();
+    let adl = data
+        .obs
+        .get("cell_type")
+        .unwrap()
+        .to_categorical("")
+        .unwrap();
+    for keep in [true, false] {
+        let rows: Vec<usize> = (0..data.n_obs())
+            .filter(|&i| (adl.get(i) == Some("ADL")) == keep)
+            .collect();
+        let found = cells.gene_statistics(&rows).unwrap().unwrap();
+        let expected = counted.gene_statistics(&rows).unwrap().unwrap();
+        assert_eq!(found.origin, StatisticsOrigin::Stored);
+        for (a, b) in [
+            (&found.mean, &expected.mean),
+            (&found.nonzero, &expected.nonzero),
+            (&found.scaled_mean, &expected.scaled_mean),
+        ] {
+            assert!(worst(a, b, |x| x.abs().max(1e-3)) < 1e-12);
+        }
+    }
+}
