@@ -3,6 +3,7 @@
 mod annotate;
 mod common;
 mod convert;
+mod de;
 mod embed;
 mod error;
 mod evaluate;
@@ -19,6 +20,7 @@ mod train;
 mod train_run;
 mod train_scanvi;
 mod train_scvi;
+mod volcano;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -52,6 +54,7 @@ Examples:
   sc expression model cells.h5ad --out expression.h5ad --genes CD3E,MS4A1
   sc evaluate model cells.h5ad --json
   sc map model query.h5ad --out mapped.h5ad
+  sc de model cells.h5ad --groupby cell_type --out de.tsv
   sc minify model cells.h5ad --out atlas
 
 `sc COMMAND --help` explains the options of a command. RUST_LOG=info shows more of what goes on.
@@ -67,6 +70,7 @@ enum Command {
     Annotate(annotate::Args),
     Expression(expression::Args),
     Evaluate(evaluate::Args),
+    De(de::Args),
     Minify(minify::Args),
     Hub(hub::Args),
 }
@@ -81,6 +85,7 @@ impl Command {
             Self::Expression(a) => a.query.threads,
             Self::Map(a) => a.threads,
             Self::Evaluate(a) => a.query.threads,
+            Self::De(a) => a.query.threads,
             Self::Minify(a) => a.query.threads,
         }
     }
@@ -95,6 +100,7 @@ impl Command {
             Self::Annotate(a) => annotate::run(&a),
             Self::Expression(a) => expression::run(&a),
             Self::Evaluate(a) => evaluate::run(&a),
+            Self::De(a) => de::run(&a),
             Self::Minify(a) => minify::run(&a),
             Self::Hub(a) => hub::run(&a),
         }

@@ -53,6 +53,42 @@ impl Drop for Spinner {
     }
 }
 
+/// Shows how many of so many things are done.
+pub(crate) struct Counter {
+    bar: ProgressBar,
+    message: &'static str,
+    since: Instant,
+}
+
+impl Counter {
+    pub(crate) fn new(message: &'static str) -> Self {
+        Self {
+            bar: ProgressBar::hidden(),
+            message,
+            since: Instant::now(),
+        }
+    }
+
+    pub(crate) fn set(&mut self, done: usize, all: usize) {
+        if done >= all {
+            self.bar.finish_and_clear();
+            return;
+        }
+        if self.bar.is_hidden() && self.since.elapsed() > PATIENCE {
+            let target = ProgressDrawTarget::stderr();
+            let bar = ProgressBar::with_draw_target(Some(all as u64), target)
+                .with_message(self.message)
+                .with_elapsed(self.since.elapsed());
+            let template = "{msg} {wide_bar} {pos}/{len}, {elapsed} elapsed, {eta} left";
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style);
+            }
+            self.bar = bar;
+        }
+        self.bar.set_position(done as u64);
+    }
+}
+
 /// Rows of another source, which moves a bar as they are read.
 pub(crate) struct Watched<'a> {
     source: Box<dyn RowSource + 'a>,

@@ -10,9 +10,24 @@ pub(crate) const BATCH: usize = 128;
 
 /// The rows `0..n` in minibatches.
 pub(crate) fn batches(n: usize) -> impl Iterator<Item = Vec<usize>> {
+    in_batches(n, BATCH)
+}
+
+/// The rows `0..n` in minibatches of another size.
+pub(crate) fn in_batches(n: usize, size: usize) -> impl Iterator<Item = Vec<usize>> {
+    let size = size.max(1);
     (0..n)
-        .step_by(BATCH)
-        .map(move |start| (start..(start + BATCH).min(n)).collect())
+        .step_by(size)
+        .map(move |start| (start..(start + size).min(n)).collect())
+}
+
+/// Cells that are encoded at once: enough that handing out work to threads costs nothing beside the work.
+pub(crate) const ENCODED_AT_ONCE: usize = 1024;
+
+/// Cells that are decoded at once: as many as keep a `[cells, genes]` block within a few megabytes.
+pub(crate) fn decoded_at_once(n_genes: usize) -> usize {
+    const ELEMENTS: usize = 1 << 20;
+    (ELEMENTS / n_genes.max(1)).clamp(64, ENCODED_AT_ONCE)
 }
 
 /// A tensor of any shape as numbers.
@@ -20,12 +35,16 @@ pub(crate) fn to_vec(t: &Tensor) -> Result<Vec<f64>> {
     Ok(t.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
 }
 
+/// A tensor of any shape as numbers in single precision.
+pub(crate) fn to_vec32(t: &Tensor) -> Result<Vec<f32>> {
+    Ok(t.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+}
+
 /// A matrix.
 pub(crate) fn to_array2(t: &Tensor) -> Result<Array2<f32>> {
     let (n, k) = t.dims2()?;
-    let values = t.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
     // The length is n * k by construction.
-    Ok(Array2::from_shape_vec((n, k), values).unwrap_or_else(|_| Array2::zeros((n, k))))
+    Ok(Array2::from_shape_vec((n, k), to_vec32(t)?).unwrap_or_else(|_| Array2::zeros((n, k))))
 }
 
 /// Copies a matrix into some rows of another.

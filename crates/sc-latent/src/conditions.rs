@@ -42,4 +42,45 @@ impl Conditions {
             continuous,
         })
     }
+
+    /// The cells in the order given, each as often as it is named.
+    pub(crate) fn select(&self, rows: &[u32]) -> Result<Self> {
+        // The rows were made from the length of these vectors.
+        let pick = |v: &[u32]| rows.iter().map(|&r| v[r as usize]).collect::<Vec<_>>();
+        Ok(Self {
+            batch: pick(&self.batch),
+            labels: pick(&self.labels),
+            categorical: self.categorical.iter().map(|c| pick(c)).collect(),
+            continuous: match &self.continuous {
+                Some(t) => {
+                    let index = Tensor::from_slice(rows, rows.len(), t.device())?;
+                    Some(t.index_select(&index, 0)?)
+                }
+                None => None,
+            },
+        })
+    }
+
+    /// The cells of all parts, one after the other.
+    pub(crate) fn cat(parts: &[&Self]) -> Result<Self> {
+        let join = |of: &dyn Fn(&Self) -> &[u32]| {
+            parts
+                .iter()
+                .flat_map(|p| of(p))
+                .copied()
+                .collect::<Vec<_>>()
+        };
+        let n_covariates = parts.first().map_or(0, |p| p.categorical.len());
+        let continuous: Vec<&Tensor> = parts.iter().filter_map(|p| p.continuous.as_ref()).collect();
+        Ok(Self {
+            batch: join(&|p| &p.batch),
+            labels: join(&|p| &p.labels),
+            categorical: (0..n_covariates)
+                .map(|k| join(&|p| &p.categorical[k]))
+                .collect(),
+            continuous: (!continuous.is_empty())
+                .then(|| Tensor::cat(&continuous, 0))
+                .transpose()?,
+        })
+    }
 }

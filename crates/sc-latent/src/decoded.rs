@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use sc_data::Csr;
 use sc_model::Mode;
 use sc_model::layers::Linear;
@@ -8,6 +8,7 @@ use sc_tensor::likelihood::{self, DispersionRows, Family, Layer, LinearMean, Mea
 use sc_tensor::ops;
 
 use crate::Result;
+use crate::arrays::to_array2;
 
 /// Logits, `[N, G]`.
 #[derive(Debug, Clone)]
@@ -45,6 +46,16 @@ impl Logits {
         Ok(match self {
             Self::Made(t) => t.clone(),
             Self::OfLayer { h, weight, bias } => ops::linear(h, weight, Some(bias))?,
+        })
+    }
+
+    /// Row `i`, `[1, G]`.
+    pub(crate) fn row(&self, i: usize) -> Result<Tensor> {
+        Ok(match self {
+            Self::Made(t) => t.narrow(0, i, 1)?,
+            Self::OfLayer { h, weight, bias } => {
+                ops::linear(&h.narrow(0, i, 1)?, weight, Some(bias))?
+            }
         })
     }
 
@@ -138,6 +149,31 @@ impl Decoded {
         } else {
             ops::softmax(&logits)?
         })
+    }
+
+    /// Writes [`Decoded::scale`], each row times its size (one for each row, or one for all), into an array of `N G` numbers.
+    pub(crate) fn write_scale(&self, sizes: &[f32], out: &mut [f32]) -> Result<()> {
+        if let Logits::OfLayer { h, weight, bias } = &self.logits
+            && h.dtype() == DType::F32
+            && h.device().is_cpu()
+        {
+            let f = if self.softplus {
+                ops::Frequencies::Softplus
+            } else {
+                ops::Frequencies::Softmax
+            };
+            return Ok(ops::frequencies_into(h, weight, bias, f, sizes, out)?);
+        }
+        let scale = to_array2(&self.scale()?)?;
+        for (i, (to, from)) in out
+            .chunks_mut(scale.ncols().max(1))
+            .zip(scale.rows())
+            .enumerate()
+        {
+            let size = sizes[i % sizes.len()];
+            to.iter_mut().zip(from).for_each(|(t, &v)| *t = v * size);
+        }
+        Ok(())
     }
 
     /// Expected counts before zero inflation, `[N, G]`.

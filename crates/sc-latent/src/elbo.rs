@@ -5,7 +5,7 @@ use sc_model::Mode;
 use sc_tensor::likelihood::{kl_normal, kl_standard_normal};
 use sc_tensor::rng::{Rng, Stream};
 
-use crate::arrays::{batches, to_vec};
+use crate::arrays::{BATCH, batches, to_vec};
 use crate::cells::Minibatch;
 use crate::conditions::Conditions;
 use crate::nets::Posterior;
@@ -274,6 +274,18 @@ impl Scvi {
     /// If the cells do not fit the model.
     pub fn marginal_ll(&self, cells: &Cells<'_>, n_samples: usize, seed: u64) -> Result<Vec<f64>> {
         self.fits(cells)?;
+        let rows: Vec<usize> = (0..cells.n_cells()).collect();
+        self.marginal_ll_of(cells, &rows, n_samples, &Rng::new(seed))
+    }
+
+    /// [`Scvi::marginal_ll`] of some cells.
+    pub(crate) fn marginal_ll_of(
+        &self,
+        cells: &Cells<'_>,
+        rows: &[usize],
+        n_samples: usize,
+        rng: &Rng,
+    ) -> Result<Vec<f64>> {
         /// Draws at once: more do not help, and each takes a minibatch of memory.
         const PER_PASS: usize = 8;
         if n_samples == 0 {
@@ -283,10 +295,9 @@ impl Scvi {
                 reason: "it must be at least 1".into(),
             });
         }
-        let rng = Rng::new(seed);
-        let mut out = Vec::with_capacity(cells.n_cells());
-        for (k, rows) in batches(cells.n_cells()).enumerate() {
-            let batch = cells.minibatch(&rows, self.config.log_variational)?;
+        let mut out = Vec::with_capacity(rows.len());
+        for (k, rows) in rows.chunks(BATCH).enumerate() {
+            let batch = cells.minibatch(rows, self.config.log_variational)?;
             let mut weights = Vec::with_capacity(n_samples);
             for start in (0..n_samples).step_by(PER_PASS) {
                 let s = PER_PASS.min(n_samples - start);

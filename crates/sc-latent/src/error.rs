@@ -56,6 +56,16 @@ pub enum Error {
         /// The first few.
         rows: String,
     },
+    /// A group of cells to compare that holds none.
+    #[error(
+        "group \"{group}\" has no cells (of {n_cells} in all), so it can't be compared; choose a group that has some"
+    )]
+    EmptyGroup {
+        /// Its name.
+        group: String,
+        /// How many cells there are.
+        n_cells: usize,
+    },
     /// Cells that are minified, where their counts are needed.
     #[error(
         "{what} needs counts, and these cells are minified: only their place in the latent space was kept. Use the data \

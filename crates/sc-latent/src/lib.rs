@@ -11,6 +11,7 @@
 //! | train | [`Scvi::fit`], [`Scvi::resume`] |
 //! | latent space | [`Scvi::latent`] |
 //! | expression | [`Scvi::normalized_expression`], [`Scvi::posterior_predictive_sample`] |
+//! | which genes differ | [`de::differential_expression`] |
 //! | how good is it | [`Scvi::elbo`], [`Scvi::marginal_ll`] |
 //! | labels for cells | [`Scanvi::params`] or [`Scanvi::from_scvi`], [`Scanvi::fit`], [`Scanvi::predict`] |
 //! | new data on an old model | [`Cells::for_query`], [`Scvi::load_query`], [`Scanvi::load_query`], [`QueryOptions::train_config`] |
@@ -55,6 +56,7 @@ mod cells;
 mod conditions;
 mod config;
 mod correlate;
+pub mod de;
 mod decoded;
 mod elbo;
 mod error;
@@ -80,7 +82,8 @@ pub use decoded::Decoded;
 pub use elbo::{CellElbo, ElboTerms, Noise, Parity};
 pub use error::{Error, Result};
 pub use expression::{
-    Correlation, Expression, FeatureCorrelation, Latent, LibrarySize, LikelihoodParameters,
+    Correlation, DrawOptions, Expression, ExpressionDraws, FeatureCorrelation, Importance, Latent,
+    LibrarySize, LikelihoodParameters, LikelihoodSamples, Weights,
 };
 pub use model::{Scvi, Training};
 pub use nets::Posterior;

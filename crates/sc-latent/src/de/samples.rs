@@ -1,0 +1,220 @@
+use std::sync::Arc;
+
+use ndarray::{Array2, ArrayView2};
+use sc_tensor::rng::Stream;
+
+use crate::{Error, Result};
+
+/// Draws of the expression of one population, kept gene by gene.
+///
+/// ```
+/// use sc_latent::de::ScaleSamples;
+/// // Three draws of two genes.
+/// let draws = ndarray::array![[0.1f32, 0.9], [0.2, 0.8], [0.3, 0.7]];
+/// let samples = ScaleSamples::new(draws.view());
+/// assert_eq!((samples.n_draws(), samples.n_genes()), (3, 2));
+/// ```
+#[derive(Debug, Clone)]
+pub struct ScaleSamples {
+    /// `[genes, columns]`; a column may be drawn more than once.
+    values: Arc<Array2<f32>>,
+    /// The column of each draw.
+    draws: Vec<u32>,
+    /// The batch that each draw was decoded with, where draws are to be compared within batches.
+    batch: Option<Vec<u32>>,
+}
+
+impl ScaleSamples {
+    /// Of draws `[draws, genes]`.
+    pub fn new(draws: ArrayView2<'_, f32>) -> Self {
+        Self {
+            draws: (0..draws.nrows() as u32).collect(),
+            values: Arc::new(draws.t().as_standard_layout().into_owned()),
+            batch: None,
+        }
+    }
+
+    /// The same, with the batch that each draw was decoded with. Draws of two populations with the same batches are
+    /// compared within each batch.
+    ///
+    /// # Errors
+    /// Unless there is a batch for each draw.
+    pub fn with_batches(draws: ArrayView2<'_, f32>, batch: Vec<u32>) -> Result<Self> {
+        if batch.len() != draws.nrows() {
+            return Err(sc_data::Error::LengthMismatch {
+                what: "the batches of the draws".into(),
+                found: batch.len(),
+                expected: draws.nrows(),
+            }
+            .into());
+        }
+        Ok(Self {
+            batch: Some(batch),
+            ..Self::new(draws)
+        })
+    }
+
+    /// Of columns that are there already; every draw must name one of them.
+    pub(super) fn from_columns(
+        values: Arc<Array2<f32>>,
+        draws: Vec<u32>,
+        batch: Option<Vec<u32>>,
+    ) -> Self {
+        Self {
+            values,
+            draws,
+            batch,
+        }
+    }
+
+    /// Number of draws.
+    pub fn n_draws(&self) -> usize {
+        self.draws.len()
+    }
+
+    /// Number of genes.
+    pub fn n_genes(&self) -> usize {
+        self.values.nrows()
+    }
+
+    /// Memory of the expression.
+    pub(super) fn bytes(&self) -> usize {
+        self.values.len() * size_of::<f32>()
+    }
+
+    /// The column of each draw.
+    pub(super) fn draws(&self) -> &[u32] {
+        &self.draws
+    }
+
+    /// All columns of a gene.
+    pub(super) fn gene(&self, g: usize) -> &[f32] {
+        let n = self.values.ncols();
+        let all = self.values.as_slice().unwrap_or_default();
+        &all[g * n..][..n]
+    }
+
+    /// The batches that occur, sorted.
+    fn batches(&self) -> Option<Vec<u32>> {
+        let mut batches = self.batch.clone()?;
+        batches.sort_unstable();
+        batches.dedup();
+        Some(batches)
+    }
+
+    /// The columns of the draws of a batch.
+    fn of_batch(&self, batch: u32) -> Vec<u32> {
+        let all = self.batch.iter().flatten().zip(&self.draws);
+        all.filter(|(b, _)| **b == batch).map(|(_, &d)| d).collect()
+    }
+}
+
+/// Which columns of two populations are compared with each other.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Pairs {
+    pub(super) first: Vec<u32>,
+    pub(super) second: Vec<u32>,
+}
+
+impl Pairs {
+    /// Draw `i` with draw `i` (both are in random order already), within each batch if both populations have the same
+    /// batches; or with `permutations` so many random pairs in all.
+    pub(super) fn new(
+        a: &ScaleSamples,
+        b: &ScaleSamples,
+        permutations: Option<usize>,
+        mut stream: Stream,
+    ) -> Result<Self> {
+        if a.n_draws() == 0 || b.n_draws() == 0 {
+            return Err(Error::InvalidSetting {
+                name: "draws",
+                value: "none".into(),
+                reason: "both populations need at least one".into(),
+            });
+        }
+        let strata: Vec<(Vec<u32>, Vec<u32>)> = match (a.batches(), b.batches()) {
+            (Some(of_a), Some(of_b)) if of_a == of_b => {
+                let both = of_a.iter().map(|&c| (a.of_batch(c), b.of_batch(c)));
+                both.collect()
+            }
+            _ => vec![(a.draws.clone(), b.draws.clone())],
+        };
+        let each = permutations.map(|m| m.div_ceil(strata.len()));
+        let mut pairs = Self {
+            first: Vec::new(),
+            second: Vec::new(),
+        };
+        for (a, b) in strata {
+            match each {
+                Some(m) => {
+                    pairs.first.extend(random(&a, m, &mut stream));
+                    pairs.second.extend(random(&b, m, &mut stream));
+                }
+                None => {
+                    let n = a.len().min(b.len());
+                    pairs.first.extend(&a[..n]);
+                    pairs.second.extend(&b[..n]);
+                }
+            }
+        }
+        Ok(pairs)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.first.len()
+    }
+}
+
+/// `n` of some columns with replacement.
+fn random(columns: &[u32], n: usize, stream: &mut Stream) -> Vec<u32> {
+    use rand_distr::{Distribution, Uniform};
+    // There is at least one column.
+    Uniform::new(0, columns.len()).map_or_else(
+        |_| Vec::new(),
+        |u| (0..n).map(|_| columns[u.sample(stream)]).collect(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::array;
+    use sc_tensor::rng::Rng;
+
+    fn stream() -> Stream {
+        Rng::new(0).stream("pairs")
+    }
+
+    #[test]
+    fn pairs_stay_within_batches() {
+        let draws = array![[0.0f32], [1.0], [2.0], [3.0]];
+        let a = ScaleSamples::with_batches(draws.view(), vec![0, 1, 0, 1]).unwrap();
+        let b = ScaleSamples::with_batches(draws.view(), vec![1, 1, 0, 0]).unwrap();
+        let pairs = Pairs::new(&a, &b, None, stream()).unwrap();
+        assert_eq!(
+            (pairs.first.as_slice(), pairs.second.as_slice()),
+            (&[0, 2, 1, 3][..], &[2, 3, 0, 1][..])
+        );
+        let random = Pairs::new(&a, &b, Some(101), stream()).unwrap();
+        assert_eq!(random.len(), 102);
+        let of = |batch: &ScaleSamples, d: u32| batch.batch.as_ref().unwrap()[d as usize];
+        let both = random.first.iter().zip(&random.second);
+        assert!(both.clone().all(|(&x, &y)| of(&a, x) == of(&b, y)));
+        assert!(both.clone().any(|(&x, _)| x != random.first[0]));
+    }
+
+    #[test]
+    fn other_batches_are_pooled() {
+        let draws = array![[0.0f32], [1.0], [2.0]];
+        let a = ScaleSamples::with_batches(draws.view(), vec![0, 0, 1]).unwrap();
+        let b =
+            ScaleSamples::with_batches(draws.select(ndarray::Axis(0), &[0, 1]).view(), vec![2, 2])
+                .unwrap();
+        let pairs = Pairs::new(&a, &b, None, stream()).unwrap();
+        assert_eq!(pairs.first, [0, 1]);
+        assert_eq!(pairs.second, [0, 1]);
+        assert!(ScaleSamples::with_batches(draws.view(), vec![0]).is_err());
+        let none = ScaleSamples::new(draws.select(ndarray::Axis(0), &[]).view());
+        assert!(Pairs::new(&a, &none, None, stream()).is_err());
+    }
+}

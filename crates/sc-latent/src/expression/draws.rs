@@ -1,0 +1,330 @@
+//! Expression of cells that are drawn at random: the cells first, so that a million cells cost what the draws cost.
+
+use ndarray::Array2;
+use rand_distr::{Distribution, Uniform};
+use sc_tensor::DType;
+use sc_tensor::rng::{Rng, Stream};
+
+use candle_core::Tensor;
+
+use super::importance::Importance;
+use super::rows::{Encoded, Writer};
+use crate::arrays::decoded_at_once;
+use crate::decoded::Decoded;
+use crate::elbo::Noise;
+use crate::{Cells, Error, LibrarySize, Result, Scvi};
+
+/// How likely each cell is to be drawn.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Weights {
+    /// All alike.
+    #[default]
+    Uniform,
+    /// By how well its place in the latent space explains the counts of other cells; see [`Importance`].
+    Importance(Importance),
+}
+
+/// Options of [`Scvi::expression_draws`].
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct DrawOptions {
+    /// What expression is scaled to; 1 by default.
+    pub library_size: LibrarySize,
+    /// Decode as if all cells were of this batch; of several, the mean over them. Empty: each cell's own batch.
+    pub transform_batch: Vec<String>,
+    /// Only these genes (columns of the model).
+    pub genes: Option<Vec<usize>>,
+    /// How many draws in all; 5,000 by default.
+    pub n_draws: usize,
+    /// Draw among these cells only.
+    pub among: Option<Vec<usize>>,
+    /// How likely each cell is to be drawn.
+    pub weights: Weights,
+    /// Seed of the draws.
+    pub seed: u64,
+}
+
+impl Default for DrawOptions {
+    fn default() -> Self {
+        Self {
+            library_size: LibrarySize::Fixed(1.0),
+            transform_batch: Vec::new(),
+            genes: None,
+            n_draws: 5000,
+            among: None,
+            weights: Weights::Uniform,
+            seed: 0,
+        }
+    }
+}
+
+/// What [`Scvi::expression_draws`] gives.
+#[derive(Debug, Clone)]
+pub struct ExpressionDraws {
+    /// Expression, `[draws, genes]`.
+    pub values: Array2<f32>,
+    /// The cell of each draw.
+    pub cells: Vec<usize>,
+}
+
+/// One of the posterior draws of a cell. Rows sort by cell, so that a file is read from its beginning to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Row {
+    pub(crate) cell: usize,
+    pub(crate) copy: usize,
+}
+
+/// The rows that were drawn, each once and sorted, and which of them each draw is.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) rows: Vec<Row>,
+    pub(crate) picks: Vec<u32>,
+}
+
+impl Plan {
+    pub(crate) fn new(drawn: &[Row]) -> Self {
+        let mut rows = drawn.to_vec();
+        rows.sort_unstable();
+        rows.dedup();
+        // Every row is found: `rows` holds them all.
+        let picks = drawn
+            .iter()
+            .map(|row| rows.binary_search(row).unwrap_or_default() as u32)
+            .collect();
+        Self { rows, picks }
+    }
+}
+
+/// Posterior draws that are made of each of `n_cells` cells where `n_draws` are drawn from all of them together: as many
+/// as scvi-tools makes.
+pub(crate) fn copies(n_cells: usize, n_draws: usize) -> usize {
+    n_draws / n_cells.max(1) + 1
+}
+
+/// Endless uniform draws with replacement from `copies` posterior draws of each of some cells.
+pub(crate) fn uniform_rows<'a>(
+    among: &'a [usize],
+    copies: usize,
+    stream: Stream,
+) -> Result<impl Iterator<Item = Row> + 'a> {
+    let all = among.len().saturating_mul(copies);
+    let uniform = Uniform::new(0, all as u64).map_err(|_| no_cells())?;
+    let mut stream = stream;
+    Ok(std::iter::repeat_with(move || {
+        let id = uniform.sample(&mut stream) as usize;
+        Row {
+            cell: among[id % among.len()],
+            copy: id / among.len(),
+        }
+    }))
+}
+
+fn no_cells() -> Error {
+    Error::InvalidSetting {
+        name: "cells",
+        value: "none".into(),
+        reason: "draws need at least one cell to be drawn from".into(),
+    }
+}
+
+impl Scvi {
+    /// Expression at `n_draws` posterior draws of cells that are drawn with replacement, `[draws, genes]`: what
+    /// scvi-tools' `get_normalized_expression` gives for `n_samples_overall`.
+    ///
+    /// There each cell is decoded `n_draws / n_cells + 1` times and rows are drawn from the result. Here the rows are drawn
+    /// first, and only those are encoded and decoded, each once: the draws have the same distribution, and cost the same
+    /// whatever the number of cells. With importance weights and more cells than draws, `n_draws` cells are chosen
+    /// uniformly first and draws are made among them by weight.
+    ///
+    /// # Errors
+    /// If the cells do not fit the model, there are none, or a batch, gene or cell is unknown; with importance weights also
+    /// for more than one batch.
+    pub fn expression_draws(
+        &self,
+        cells: &Cells<'_>,
+        options: &DrawOptions,
+    ) -> Result<ExpressionDraws> {
+        self.fits(cells)?;
+        let genes = options.genes.as_deref();
+        let width = self.n_selected(genes)?;
+        let codes = self.batch_codes(&options.transform_batch)?;
+        let among = self.among(cells, options.among.as_deref())?;
+        let rng = Rng::new(options.seed).child("draws");
+        let drawn = match (&options.weights, codes.as_slice()) {
+            (Weights::Importance(_), [_, _, ..]) => {
+                return Err(Error::InvalidSetting {
+                    name: "transform_batch",
+                    value: options.transform_batch.join(", "),
+                    reason: "importance weights are those of one batch".into(),
+                });
+            }
+            (weights, codes) => {
+                let code = codes.first().copied().flatten();
+                self.draw_rows(cells, &among, options.n_draws, weights, code, &rng)?
+            }
+        };
+        let plan = Plan::new(&drawn);
+        let mut distinct = Array2::<f32>::zeros((plan.rows.len(), width));
+        let mut writer = Writer::new(options.library_size, genes, 1.0 / codes.len() as f64);
+        for (b, &code) in codes.iter().enumerate() {
+            let rng = rng.child(&format!("batch {b}"));
+            let out = distinct.as_slice_mut().unwrap_or_default();
+            self.decode_drawn(cells, &plan.rows, code, &rng, |decoded, start, n| {
+                let to = &mut out[start * width..][..n * width];
+                writer.write(decoded, b > 0, to)
+            })?;
+        }
+        let picks: Vec<usize> = plan.picks.iter().map(|&p| p as usize).collect();
+        Ok(ExpressionDraws {
+            values: distinct.select(ndarray::Axis(0), &picks),
+            cells: drawn.iter().map(|r| r.cell).collect(),
+        })
+    }
+
+    /// The cells to draw among, if they exist.
+    fn among(&self, cells: &Cells<'_>, among: Option<&[usize]>) -> Result<Vec<usize>> {
+        let len = cells.n_cells();
+        let Some(among) = among else {
+            return Ok((0..len).collect());
+        };
+        match among.iter().find(|&&c| c >= len) {
+            Some(&index) => Err(sc_data::Error::OutOfRange {
+                what: "cell",
+                index,
+                len,
+            }
+            .into()),
+            None => Ok(among.to_vec()),
+        }
+    }
+
+    /// Draws posterior draws of cells, with replacement.
+    pub(crate) fn draw_rows(
+        &self,
+        cells: &Cells<'_>,
+        among: &[usize],
+        n_draws: usize,
+        weights: &Weights,
+        code: Option<u32>,
+        rng: &Rng,
+    ) -> Result<Vec<Row>> {
+        if among.is_empty() {
+            return Err(no_cells());
+        }
+        match weights {
+            Weights::Uniform => {
+                let rows = uniform_rows(among, copies(among.len(), n_draws), rng.stream("rows"))?;
+                Ok(rows.take(n_draws).collect())
+            }
+            Weights::Importance(importance) => {
+                self.importance_rows(cells, among, n_draws, importance, code, rng)
+            }
+        }
+    }
+
+    /// Encodes the cells of `rows` once each, decodes the rows some at a time and calls `f(decoded, first row, rows)`. The
+    /// noise of a row depends on its cell, its copy and `rng` alone.
+    pub(crate) fn decode_drawn(
+        &self,
+        cells: &Cells<'_>,
+        rows: &[Row],
+        code: Option<u32>,
+        rng: &Rng,
+        mut f: impl FnMut(&Decoded, usize, usize) -> Result<()>,
+    ) -> Result<()> {
+        let (distinct, at) = distinct_cells(rows);
+        let Some(encoded) = self.encode_cells(cells, &distinct)? else {
+            return Ok(());
+        };
+        let size = decoded_at_once(self.registry.n_genes());
+        for (k, (rows, at)) in rows.chunks(size).zip(at.chunks(size)).enumerate() {
+            let noise = self.noise_of(rows, &encoded, rng)?;
+            let decoded = self.decode_rows(&encoded.select(at)?, &noise, code)?;
+            f(&decoded, k * size, rows.len())?;
+        }
+        Ok(())
+    }
+
+    /// The noise of posterior draws of cells.
+    pub(crate) fn noise_of(&self, rows: &[Row], encoded: &Encoded, rng: &Rng) -> Result<Noise> {
+        let draw = |name: &str, width: usize| -> Result<Tensor> {
+            let stream = rng.stream(name);
+            let mut noise = vec![0f64; rows.len() * width];
+            for (noise, row) in noise.chunks_mut(width.max(1)).zip(rows) {
+                stream
+                    .at(&[row.copy as u64, row.cell as u64])
+                    .fill_normal(noise);
+            }
+            let noise = Tensor::from_vec(noise, (rows.len(), width), self.device())?;
+            Ok(match self.dtype() {
+                DType::F64 => noise,
+                other => noise.to_dtype(other)?,
+            })
+        };
+        Ok(Noise {
+            z: Some(draw("z", self.config.n_latent)?),
+            library: match &encoded.ql {
+                Some(_) => Some(draw("library", 1)?),
+                None => None,
+            },
+        })
+    }
+}
+
+/// The cells of sorted rows, each once, and for each row which of them is its.
+pub(crate) fn distinct_cells(rows: &[Row]) -> (Vec<usize>, Vec<u32>) {
+    let mut cells: Vec<usize> = Vec::new();
+    let at = rows
+        .iter()
+        .map(|row| {
+            if cells.last() != Some(&row.cell) {
+                cells.push(row.cell);
+            }
+            cells.len() as u32 - 1
+        })
+        .collect();
+    (cells, at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn draws_are_uniform_over_cells_and_copies() {
+        let among = [3, 5, 8];
+        let stream = Rng::new(0).stream("test");
+        let rows: Vec<Row> = uniform_rows(&among, 2, stream)
+            .unwrap()
+            .take(60_000)
+            .collect();
+        for cell in among {
+            for copy in 0..2 {
+                let n = rows.iter().filter(|r| **r == Row { cell, copy }).count();
+                // 10,000 expected, standard deviation 91.
+                assert!(
+                    n.abs_diff(10_000) < 500,
+                    "{n} times cell {cell}, copy {copy}"
+                );
+            }
+        }
+        assert!(uniform_rows(&[], 2, Rng::new(0).stream("test")).is_err());
+    }
+
+    #[test]
+    fn a_plan_holds_each_row_once_and_knows_where() {
+        let row = |cell, copy| Row { cell, copy };
+        let drawn = [row(7, 1), row(2, 0), row(7, 0), row(7, 1)];
+        let plan = Plan::new(&drawn);
+        assert_eq!(plan.rows, [row(2, 0), row(7, 0), row(7, 1)]);
+        assert_eq!(plan.picks, [2, 0, 1, 2]);
+        assert_eq!(distinct_cells(&plan.rows), (vec![2, 7], vec![0, 1, 1]));
+    }
+
+    #[test]
+    fn as_many_copies_as_the_draws_need() {
+        assert_eq!(copies(230, 5000), 22);
+        assert_eq!(copies(20_000, 5000), 1);
+        assert_eq!(copies(0, 10), 11);
+    }
+}

@@ -1,0 +1,162 @@
+//! Expected expression of each cell.
+
+use ndarray::{Array2, Array3};
+use sc_tensor::rng::Rng;
+
+use super::rows::Writer;
+use crate::arrays::{decoded_at_once, in_batches};
+use crate::elbo::Noise;
+use crate::{Cells, Result, Scvi};
+
+/// What expression is scaled to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum LibrarySize {
+    /// Each cell sums to this number.
+    Fixed(f64),
+    /// Each cell sums to its own (observed or learned) library size: the mean of the likelihood.
+    Latent,
+}
+
+/// Options of [`Scvi::normalized_expression`].
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Expression {
+    /// What expression is scaled to; 1 by default.
+    pub library_size: LibrarySize,
+    /// Decode as if all cells were of this batch; of several, the mean over them. Empty: each cell's own batch.
+    pub transform_batch: Vec<String>,
+    /// Only these genes (columns of the model).
+    pub genes: Option<Vec<usize>>,
+    /// Draws of `z` to average over; 0 takes its posterior mean, which is not random.
+    pub n_samples: usize,
+    /// Seed of the draws.
+    pub seed: u64,
+}
+
+impl Default for Expression {
+    fn default() -> Self {
+        Self {
+            library_size: LibrarySize::Fixed(1.0),
+            transform_batch: Vec::new(),
+            genes: None,
+            n_samples: 1,
+            seed: 0,
+        }
+    }
+}
+
+impl Scvi {
+    /// Expected expression of each cell and gene, `[cells, genes]`, without noise and, with `transform_batch`, as if all
+    /// cells came from one batch: scvi-tools' `get_normalized_expression`.
+    ///
+    /// # Errors
+    /// If the cells do not fit the model, or a batch or gene is unknown.
+    pub fn normalized_expression(
+        &self,
+        cells: &Cells<'_>,
+        options: &Expression,
+    ) -> Result<Array2<f32>> {
+        let n_genes = self.n_selected(options.genes.as_deref())?;
+        let mut out = Array2::zeros((cells.n_cells(), n_genes));
+        let mean = Target::Mean(out.as_slice_mut().unwrap_or_default());
+        self.expression_into(cells, options, mean)?;
+        Ok(out)
+    }
+
+    /// Expected expression at each draw of `z`, `[samples, cells, genes]`: what [`Scvi::normalized_expression`] averages.
+    /// With `n_samples = 0` there is one sample, at the posterior mean.
+    ///
+    /// # Errors
+    /// As [`Scvi::normalized_expression`].
+    pub fn expression_samples(
+        &self,
+        cells: &Cells<'_>,
+        options: &Expression,
+    ) -> Result<Array3<f32>> {
+        let n_genes = self.n_selected(options.genes.as_deref())?;
+        let mut out = Array3::zeros((options.n_samples.max(1), cells.n_cells(), n_genes));
+        let samples = Target::Samples(out.as_slice_mut().unwrap_or_default());
+        self.expression_into(cells, options, samples)?;
+        Ok(out)
+    }
+
+    fn expression_into(
+        &self,
+        cells: &Cells<'_>,
+        options: &Expression,
+        mut out: Target<'_>,
+    ) -> Result<()> {
+        self.fits(cells)?;
+        let genes = options.genes.as_deref();
+        let (n, width) = (cells.n_cells(), self.n_selected(genes)?);
+        let codes = self.batch_codes(&options.transform_batch)?;
+        let draws = options.n_samples.max(1);
+        let averaged = codes.len() * if out.is_mean() { draws } else { 1 };
+        let mut writer = Writer::new(options.library_size, genes, 1.0 / averaged as f64);
+        let rng = Rng::new(options.seed);
+        let mut start = 0;
+        for rows in in_batches(n, decoded_at_once(self.registry.n_genes())) {
+            let batch = cells.minibatch(&rows, self.config.log_variational)?;
+            let encoded = self.encode_rows(&batch)?;
+            for (b, &code) in codes.iter().enumerate() {
+                for s in 0..draws {
+                    let noise = if options.n_samples == 0 {
+                        Noise::none()
+                    } else {
+                        let at = [start as u64, b as u64, s as u64];
+                        Noise::draw(self, rows.len(), |name| {
+                            rng.stream(&format!("expression/{name}")).at(&at)
+                        })?
+                    };
+                    let decoded = self.decode_rows(&encoded, &noise, code)?;
+                    let (to, first) = match &mut out {
+                        Target::Mean(out) => (&mut **out, s == 0),
+                        Target::Samples(out) => (&mut out[s * n * width..], true),
+                    };
+                    let to = &mut to[start * width..][..rows.len() * width];
+                    writer.write(&decoded, !(first && b == 0), to)?;
+                }
+            }
+            start += rows.len();
+        }
+        Ok(())
+    }
+
+    /// Codes of batches by name; `[None]` (each cell's own) for none.
+    pub(super) fn batch_codes(&self, names: &[String]) -> Result<Vec<Option<u32>>> {
+        if names.is_empty() {
+            return Ok(vec![None]);
+        }
+        names
+            .iter()
+            .map(|n| Ok(Some(self.registry.batch_code(n)?)))
+            .collect()
+    }
+
+    /// How many genes are asked for, if the model has all of them.
+    pub(super) fn n_selected(&self, genes: Option<&[usize]>) -> Result<usize> {
+        let len = self.registry.n_genes();
+        let Some(genes) = genes else { return Ok(len) };
+        match genes.iter().find(|&&g| g >= len) {
+            Some(&index) => Err(sc_data::Error::OutOfRange {
+                what: "gene",
+                index,
+                len,
+            }
+            .into()),
+            None => Ok(genes.len()),
+        }
+    }
+}
+
+/// Where expression goes: the mean of all draws, `[cells, genes]`, or each draw, `[samples, cells, genes]`.
+enum Target<'a> {
+    Mean(&'a mut [f32]),
+    Samples(&'a mut [f32]),
+}
+
+impl Target<'_> {
+    fn is_mean(&self) -> bool {
+        matches!(self, Self::Mean(_))
+    }
+}
