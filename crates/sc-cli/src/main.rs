@@ -6,14 +6,20 @@ mod embed;
 mod error;
 mod evaluate;
 mod expression;
+mod infuse;
 mod inspect;
+mod leiden;
+mod neighbors;
 mod options;
+mod places;
 mod progress;
 mod resume;
 mod threads;
 mod train;
 mod train_run;
 mod train_scvi;
+mod transfer;
+mod umap;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -43,6 +49,8 @@ Examples:
   sc embed model cells.h5ad --out embedded.h5ad
   sc expression model cells.h5ad --out expression.h5ad --genes CD3E,MS4A1
   sc evaluate model cells.h5ad --json
+  sc umap embedded.h5ad --rep X_scVI --plot umap.svg --color cell_type
+  sc transfer atlas.h5ad mapped.h5ad --labels cell_type --out annotated.h5ad
 
 `sc COMMAND --help` explains the options of a command. RUST_LOG=info shows more of what goes on.
 Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted.";
@@ -55,6 +63,11 @@ enum Command {
     Embed(embed::Args),
     Expression(expression::Args),
     Evaluate(evaluate::Args),
+    Infuse(infuse::Args),
+    Leiden(leiden::Args),
+    Neighbors(neighbors::Args),
+    Transfer(transfer::Args),
+    Umap(umap::Args),
 }
 
 impl Command {
@@ -65,6 +78,11 @@ impl Command {
             Self::Embed(a) => a.query.threads,
             Self::Expression(a) => a.query.threads,
             Self::Evaluate(a) => a.query.threads,
+            Self::Infuse(a) => a.threads,
+            Self::Leiden(a) => a.search.threads,
+            Self::Neighbors(a) => a.search.threads,
+            Self::Transfer(a) => a.threads,
+            Self::Umap(a) => a.search.threads,
         }
     }
 
@@ -76,6 +94,11 @@ impl Command {
             Self::Embed(a) => embed::run(&a),
             Self::Expression(a) => expression::run(&a),
             Self::Evaluate(a) => evaluate::run(&a),
+            Self::Infuse(a) => infuse::run(&a),
+            Self::Leiden(a) => leiden::run(&a),
+            Self::Neighbors(a) => neighbors::run(&a),
+            Self::Transfer(a) => transfer::run(&a),
+            Self::Umap(a) => umap::run(&a),
         }
     }
 }
