@@ -133,7 +133,7 @@ mod tests {
             panic!("no parameters");
         };
         assert_eq!(params.get("n_neighbors"), Some(&Uns::Int(6)));
-        assert!(insert_graph(&mut data, &knn(lattice().slice(ndarray::s![..4, ..]), 2).unwrap(), "X").is_err());
+        assert!(insert_graph(&mut data, &knn(lattice().view().split_at(ndarray::Axis(0), 4).0, 2).unwrap(), "X").is_err());
     }
 
     #[test]

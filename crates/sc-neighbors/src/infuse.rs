@@ -119,27 +119,16 @@ pub fn infuse(
 }
 
 fn check(reference: Labelled<'_>, expert: Labelled<'_>, options: &InfuseOptions) -> Result<()> {
-    let same = |what, found, expected| {
-        if found == expected {
-            Ok(())
-        } else {
-            Err(Error::LengthMismatch {
-                what,
-                found,
-                expected,
-            })
-        }
-    };
-    for (side, labels, compartments) in [
-        (reference, "the labels of the reference", "the compartments of the reference"),
-        (expert, "the labels of the expert", "the compartments of the expert"),
-    ] {
-        let n = side.latent.nrows();
-        same(labels, side.labels.len(), n)?;
-        if let Some(c) = side.compartments {
-            same(compartments, c.len(), n)?;
-        }
-    }
+    check_side(
+        reference,
+        "the labels of the reference",
+        "the compartments of the reference",
+    )?;
+    check_side(
+        expert,
+        "the labels of the expert",
+        "the compartments of the expert",
+    )?;
     same(
         "a place of the expert's cells",
         expert.latent.ncols(),
@@ -159,6 +148,24 @@ fn check(reference: Labelled<'_>, expert: Labelled<'_>, options: &InfuseOptions)
         }
         _ => Ok(()),
     }
+}
+
+fn check_side(side: Labelled<'_>, labels: &'static str, compartments: &'static str) -> Result<()> {
+    let n = side.latent.nrows();
+    same(labels, side.labels.len(), n)?;
+    side.compartments
+        .map_or(Ok(()), |c| same(compartments, c.len(), n))
+}
+
+fn same(what: &'static str, found: usize, expected: usize) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(Error::LengthMismatch {
+        what,
+        found,
+        expected,
+    })
 }
 
 /// For each compartment the reference cells in it and the labelled expert cells in it; all of them if there are no
@@ -249,7 +256,7 @@ mod tests {
 
     /// Six clouds; the atlas knows three pairs of them, the expert the halves of the first two pairs.
     fn atlas() -> (Array2<f32>, Vec<u32>, Categorical) {
-        let (x, cloud) = blobs(1200, 6, 6);
+        let (x, cloud) = blobs(1200, 6, 12);
         let coarse = named(cloud.iter().map(|c| format!("pair {}", c / 2)));
         (x, cloud, coarse)
     }
@@ -280,7 +287,7 @@ mod tests {
             side(x.view(), &coarse, None),
             side(y.view(), &fine, None),
             &InfuseOptions {
-                reach: Some(3.0),
+                reach: Some(2.0),
                 ..InfuseOptions::default()
             },
         );
@@ -355,7 +362,7 @@ mod tests {
         ] {
             assert!(infuse(good, theirs, &wrong).is_err());
         }
-        let short = y.slice(ndarray::s![.., ..3]);
+        let (short, _) = y.view().split_at(Axis(1), 3);
         assert!(infuse(good, Labelled { latent: short, ..theirs }, &options).is_err());
     }
 }

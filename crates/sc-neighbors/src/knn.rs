@@ -1,11 +1,15 @@
 use std::collections::BinaryHeap;
 
 use ndarray::{Array2, ArrayView2};
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::blocks::Blocks;
 use crate::screen::{Panels, Screen};
 use crate::{Error, Result};
+
+/// Points of the nearest block that are compared first.
+const SEEDS: usize = 32;
 
 /// The nearest neighbours of each point, nearest first.
 #[derive(Debug, Clone, PartialEq)]
@@ -150,38 +154,53 @@ impl Searcher<'_> {
     /// the screen.
     fn block(&self, block: usize) -> Vec<(u32, f32)> {
         let query = self.query.block(block);
-        let dimensions = self.query.dimensions();
         let mut screen = Screen::new(query, self.query.middle(block));
         let mut nearest: Vec<Nearest> = query
-            .chunks_exact(dimensions)
+            .chunks_exact(self.query.dimensions())
             .map(|_| Nearest::new(self.k))
             .collect();
-        for (apart, other) in self.by_distance(block) {
+        for (n, (apart, other)) in self.by_distance(block).into_iter().enumerate() {
             let limit = nearest.iter().map(Nearest::limit).fold(0.0, f64::max);
             // The distance is rounded.
             if apart * (1.0 - 1e-9) > limit {
                 break;
             }
-            let first = self.reference.places(other).start;
-            let own = self.query.places(block).start;
+            let mut skip = 0;
+            if n == 0 {
+                // Limits to begin with: a few points of the nearest block, whatever their distance.
+                skip = self.reference.places(other).len().min(SEEDS.max(self.k + 1)) as u32;
+                let rows = 0..nearest.len() as u32;
+                let seeds: Vec<(u32, u32)> =
+                    rows.flat_map(|i| (0..skip).map(move |j| (i, j))).collect();
+                self.offer((block, other), &seeds, 0, &mut nearest);
+            }
             let hits = screen.near(&self.panels[other], nearest.iter().map(Nearest::limit));
-            pulp::Arch::new().dispatch(|| {
-                for &(i, j) in hits {
-                    let place = first + j as usize;
-                    if self.exclude_self && place == own + i as usize {
-                        continue;
-                    }
-                    let point = &query[i as usize * dimensions..][..dimensions];
-                    let square = squared_distance(point, self.reference.point(place));
-                    nearest[i as usize].offer(square, self.reference.row(place));
-                }
-            });
+            self.offer((block, other), hits, skip, &mut nearest);
         }
         nearest
             .into_iter()
             .flat_map(|n| n.heap.into_sorted_vec())
             .map(|found| (found.row, found.square.sqrt() as f32))
             .collect()
+    }
+
+    /// Offers pairs of a query point and a reference point, as numbers within these blocks, by their true distances.
+    fn offer(
+        &self,
+        (query, reference): (usize, usize),
+        pairs: &[(u32, u32)],
+        skip: u32,
+        nearest: &mut [Nearest],
+    ) {
+        Arch::new().dispatch(Offer {
+            query: self.query.block(query),
+            own: self.exclude_self.then(|| self.query.places(query).start),
+            reference: self.reference,
+            first: self.reference.places(reference).start,
+            pairs,
+            skip,
+            nearest,
+        });
     }
 
     /// The blocks of the reference with their squared distances from a block of the query, ascending; where boxes overlap,
@@ -199,6 +218,38 @@ impl Searcher<'_> {
                 .then(a.2.cmp(&b.2))
         });
         blocks.into_iter().map(|b| (b.0, b.2)).collect()
+    }
+}
+
+/// See [`Searcher::offer`].
+struct Offer<'a> {
+    query: &'a [f32],
+    /// The place of the first query point among the reference points, if these are the same.
+    own: Option<usize>,
+    reference: &'a Blocks,
+    /// The place of the reference block's first point.
+    first: usize,
+    pairs: &'a [(u32, u32)],
+    /// Reference points before this one were offered already.
+    skip: u32,
+    nearest: &'a mut [Nearest],
+}
+
+impl WithSimd for Offer<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let dimensions = self.reference.dimensions();
+        for &(i, j) in self.pairs {
+            let (i, place) = (i as usize, self.first + j as usize);
+            if j < self.skip || self.own.is_some_and(|own| own + i == place) {
+                continue;
+            }
+            let point = &self.query[i * dimensions..][..dimensions];
+            let square = squared_distance(point, self.reference.point(place));
+            self.nearest[i].offer(square, self.reference.row(place));
+        }
     }
 }
 

@@ -106,14 +106,12 @@ impl Screen {
         self.hits.clear();
         let keep = (1.0 - slack(self.dimensions)) as f32;
         let arch = Arch::new();
-        arch.dispatch(|| {
-            shift(
-                &reference.values,
-                &self.origin,
-                &mut self.panels,
-                &mut self.norms,
-            );
-            self.norms.iter_mut().for_each(|v| *v *= keep);
+        arch.dispatch(Shift {
+            panels: &reference.values,
+            origin: &self.origin,
+            keep,
+            out: &mut self.panels,
+            norms: &mut self.norms,
         });
         self.norms[reference.points..].fill(FAR);
         arch.dispatch(Products {
@@ -135,20 +133,36 @@ fn slack(dimensions: usize) -> f64 {
 }
 
 /// Subtracts the origin from panels, and sums the squares.
-#[inline(always)]
-fn shift(panels: &[f32], origin: &[f32], out: &mut [f32], squares: &mut [f32]) {
-    squares.fill(0.0);
-    let size = PANEL * origin.len().max(1);
-    let panels = panels.chunks_exact(size).zip(out.chunks_exact_mut(size));
-    for ((panel, out), squares) in panels.zip(squares.chunks_exact_mut(PANEL)) {
-        let columns = panel.as_chunks::<PANEL>().0.iter();
-        let out = out.as_chunks_mut::<PANEL>().0.iter_mut();
-        for ((column, out), &o) in columns.zip(out).zip(origin) {
-            for j in 0..PANEL {
-                let v = column[j] - o;
-                out[j] = v;
-                squares[j] += v * v;
+struct Shift<'a> {
+    panels: &'a [f32],
+    origin: &'a [f32],
+    /// What the sums are multiplied with.
+    keep: f32,
+    out: &'a mut [f32],
+    norms: &'a mut [f32],
+}
+
+impl WithSimd for Shift<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let size = PANEL * self.origin.len().max(1);
+        let panels = self.panels.chunks_exact(size);
+        let out = self.out.chunks_exact_mut(size);
+        let norms = self.norms.as_chunks_mut::<PANEL>().0.iter_mut();
+        for ((panel, out), norms) in panels.zip(out).zip(norms) {
+            let mut squares = [0f32; PANEL];
+            let columns = panel.as_chunks::<PANEL>().0.iter();
+            let out = out.as_chunks_mut::<PANEL>().0.iter_mut();
+            for ((column, out), &o) in columns.zip(out).zip(self.origin) {
+                for j in 0..PANEL {
+                    let v = column[j] - o;
+                    out[j] = v;
+                    squares[j] += v * v;
+                }
             }
+            *norms = squares.map(|s| s * self.keep);
         }
     }
 }
@@ -197,7 +211,7 @@ impl Products<'_> {
                     let sums = tile::<S, V>(simd, group, thresholds, panel, norms, start);
                     if least(simd, &sums) <= 0.0 {
                         let first = (g * ROWS, p * PANEL + start);
-                        collect::<S, V>(&sums, first, self.points, self.hits);
+                        collect(simd, &sums, first, self.points, self.hits);
                     }
                 }
             }
@@ -248,7 +262,7 @@ fn vectors<S: Simd, const V: usize>(panel: &[f32; PANEL], start: usize) -> Optio
 }
 
 #[inline(always)]
-fn least<S: Simd, const V: usize>(simd: S, sums: &[[S::f32s; V]; ROWS]) -> f32 {
+fn least<S: Simd, const V: usize>(simd: S, sums: &[[S::f32s; V]]) -> f32 {
     let mut least = sums[0][0];
     for row in sums {
         for &v in row {
@@ -259,19 +273,23 @@ fn least<S: Simd, const V: usize>(simd: S, sums: &[[S::f32s; V]; ROWS]) -> f32 {
 }
 
 /// Notes the pairs of a tile that are near.
-#[inline(never)]
+#[inline(always)]
 fn collect<S: Simd, const V: usize>(
+    simd: S,
     sums: &[[S::f32s; V]; ROWS],
     first: (usize, usize),
     points: usize,
     hits: &mut Vec<(u32, u32)>,
 ) {
+    let width = (V * S::F32_LANES).min(points.saturating_sub(first.1));
     for (r, row) in sums.iter().enumerate() {
+        if least(simd, std::slice::from_ref(row)) > 0.0 {
+            continue;
+        }
         let mut values = [0f32; PANEL];
         for (out, v) in S::as_mut_simd_f32s(&mut values).0.iter_mut().zip(row) {
             *out = *v;
         }
-        let width = (V * S::F32_LANES).min(points.saturating_sub(first.1));
         for (j, &v) in values.iter().take(width).enumerate() {
             if v <= 0.0 {
                 hits.push(((first.0 + r) as u32, (first.1 + j) as u32));

@@ -355,7 +355,7 @@ mod tests {
         for (a, b) in w.iter().zip(raw) {
             assert!((a - b / sum).abs() < 1e-15);
         }
-        assert_eq!(weights(array![3.0f32; 4].view(), Votes::Distance), [0.25; 4]);
+        assert_eq!(weights(ndarray::Array1::from_elem(4, 3.0f32).view(), Votes::Distance), [0.25; 4]);
         assert_eq!(weights(array![1.0f32, 9.0].view(), Votes::Equal), [0.5; 2]);
         // Far and uneven: all but the nearest vanish, and nothing is divided by zero.
         let w = weights(array![1e4f32, 2e4].view(), Votes::Distance);
