@@ -15,6 +15,8 @@ impl Registry {
     /// reference does not know.
     pub fn extended(&self, obs: &Table) -> Result<Self> {
         let mut out = self.clone();
+        // The reference's cells may be minified; those of a query have counts.
+        out.minified = None;
         let setup = &self.setup;
         if let Some(key) = &setup.batch_key {
             let added = self.added(obs, key, "the batch of each cell", &self.batches)?;

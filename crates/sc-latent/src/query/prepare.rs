@@ -97,7 +97,10 @@ impl<'a> Cells<'a> {
         };
         let mut described = AnnData::default();
         described.obs = obs.into_owned();
-        Ok((Self::with_registry(counts, &described, registry)?, report))
+        Ok((
+            Self::with_registry(counts, &described, registry, None)?,
+            report,
+        ))
     }
 }
 
