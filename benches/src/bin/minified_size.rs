@@ -133,7 +133,8 @@ fn drawn_variation(model: &Scvi, cells: &Cells<'_>, data: &AnnData) -> Result<Ve
         let draws = model.posterior_predictive_sample(&part, DRAWS, &[], None, start as u64)?;
         for i in 0..rows.len() {
             let one = |s: usize| {
-                let counts = draws.slice(ndarray::s![s, i, ..]);
+                let draw = draws.index_axis(ndarray::Axis(0), s);
+                let counts = draw.row(i);
                 let values: Vec<f64> = counts.iter().map(|&v| f64::from(v)).collect();
                 variation(values.iter().copied(), values.len() as f64)
             };
