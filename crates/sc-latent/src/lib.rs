@@ -12,6 +12,7 @@
 //! | latent space | [`Scvi::latent`] |
 //! | expression | [`Scvi::normalized_expression`], [`Scvi::posterior_predictive_sample`] |
 //! | how good is it | [`Scvi::elbo`], [`Scvi::marginal_ll`] |
+//! | differential abundance | [`milo`] |
 //! | files | [`Scvi::save`], [`Scvi::load`], [`Scvi::from_scvi_tools`], [`Scvi::save_scvi_tools`] |
 //!
 //! ```
@@ -54,6 +55,7 @@ mod decoded;
 mod elbo;
 mod error;
 mod expression;
+pub mod milo;
 mod model;
 mod nets;
 mod params;
