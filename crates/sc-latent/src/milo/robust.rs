@@ -304,29 +304,70 @@ mod tests {
         // Winsorising lowers the variance trigamma(df / 2) + trigamma(d0 / 2).
         assert!(q.winsorised_moments(5.0, 10.0).1 < trigamma(2.5) + trigamma(5.0));
     }
-    const SCIPY: [(f64, f64, f64, f64); 0] = [];
+    const SCIPY: [(f64, f64, f64, f64); 3] = [
+        (
+            5.0,
+            10.0,
+            -0.122_899_790_712_563_85,
+            0.524_581_355_396_640_5,
+        ),
+        (3.0, 4.5, -0.152_429_177_942_878, 1.064_517_902_903_029),
+        (
+            12.0,
+            200.0,
+            -0.085_496_193_220_096_15,
+            0.145_193_150_657_857_07,
+        ),
+    ];
 
     /// Reference: the same equations in Python with scipy and statsmodels.
     #[test]
     fn priors_agree_with_a_second_implementation() {
-        let mut s2: Vec<f64> = (0..60)
+        let check = |s2: Vec<f64>, plain: f64, expected: &[(usize, f64, f64)]| {
+            let n = s2.len();
+            let period = if n > 100 { 199 } else { 59 };
+            let x: Vec<f64> = (0..n).map(|g| ((g * 23) % period) as f64 / 7.0).collect();
+            let mut df = vec![5.0; n];
+            df[7] = 3.0;
+            let d0 = prior(&s2, &df, &x, false).unwrap().df[0];
+            assert!((d0 / plain - 1.0).abs() < 1e-6, "{d0} {plain}");
+            let p = prior(&s2, &df, &x, true).unwrap();
+            for &(g, d0, s0) in expected {
+                let same = p.df[g] == d0 || (p.df[g] / d0 - 1.0).abs() < 1e-4;
+                assert!(same, "{g} {} {d0}", p.df[g]);
+                assert!(
+                    (p.variance[g] / s0 - 1.0).abs() < 1e-6,
+                    "{g} {} {s0}",
+                    p.variance[g]
+                );
+            }
+        };
+        // One outlier, and else less variation than by chance.
+        let mut even: Vec<f64> = (0..60)
             .map(|g| 0.2 + f64::from((g * 37) % 61) / 20.0)
             .collect();
-        let x: Vec<f64> = (0..60).map(|g| f64::from((g * 23) % 59) / 7.0).collect();
-        s2[3] = 80.0;
-        let mut df = vec![5.0; 60];
-        df[7] = 3.0;
-        let p = prior(&s2, &df, &x, true).unwrap();
-        for (g, d0, s0) in PYTHON {
-            assert!((p.df[g] / d0 - 1.0).abs() < 1e-4, "{g} {} {d0}", p.df[g]);
-            assert!(
-                (p.variance[g] / s0 - 1.0).abs() < 1e-6,
-                "{g} {} {s0}",
-                p.variance[g]
-            );
-        }
+        even[3] = 80.0;
+        check(even, 35.651_704_229_737_59, &EVEN);
+        // More variation than by chance, and two outliers.
+        let logistic = |u: f64| (u / (1.0 - u)).sqrt();
+        let mut heavy: Vec<f64> = (0..200)
+            .map(|g| logistic((0.5 + f64::from((g * 37) % 211)) / 211.0))
+            .collect();
+        (heavy[3], heavy[4]) = (80.0, 40.0);
+        check(heavy, 4.845_188_175_573_715, &HEAVY);
     }
-    const PYTHON: [(usize, f64, f64); 0] = [];
+    const EVEN: [(usize, f64, f64); 3] = [
+        (0, f64::INFINITY, 3.071_395_024_213_466),
+        (7, f64::INFINITY, 0.818_183_269_229_733),
+        (25, f64::INFINITY, 0.809_169_190_825_011_6),
+    ];
+    const HEAVY: [(usize, f64, f64); 5] = [
+        (0, 8.025_696_529_646_938, 1.329_116_301_726_972_7),
+        (3, 0.226_447_348_025_140_02, 1.033_092_113_970_842_9),
+        (4, 0.248_485_996_174_669_1, 1.089_880_310_654_278),
+        (7, 8.025_696_529_646_938, 1.109_464_550_602_533_6),
+        (199, 8.024_721_518_480_513, 1.329_116_301_726_972_7),
+    ];
 
     #[test]
     fn an_outlier_is_not_pulled_in() {
