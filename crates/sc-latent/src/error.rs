@@ -143,6 +143,54 @@ pub enum Error {
         /// What is wrong, and what would work.
         reason: String,
     },
+    /// A neighbour graph.
+    #[error(transparent)]
+    Neighbors(#[from] sc_neighbors::Error),
+    /// A model formula or a contrast that cannot be read or does not fit the data.
+    #[error("\"{formula}\": {reason}")]
+    Formula {
+        /// The formula.
+        formula: String,
+        /// What is wrong, or what would be possible.
+        reason: String,
+    },
+    /// A variable of a design that should describe samples, but differs between cells of one.
+    #[error(
+        "\"{variable}\" is not the same for all cells of sample \"{sample}\" ({examples}); a design needs variables of samples, or other samples"
+    )]
+    NotConstant {
+        /// The variable.
+        variable: String,
+        /// The sample.
+        sample: String,
+        /// Two values that occur in it.
+        examples: String,
+    },
+    /// Columns of a design that depend on others.
+    #[error(
+        "{columns} cannot be told apart from {others} with these {samples} samples; take a confounded variable out of the \
+         formula, or compare within its groups"
+    )]
+    NotEstimable {
+        /// The columns that depend on others.
+        columns: String,
+        /// The columns before the first of them.
+        others: String,
+        /// Number of samples.
+        samples: usize,
+    },
+    /// No replicates are left to measure the variation with.
+    #[error(
+        "there are {samples} samples with cells for {columns} columns ({names}); at least one sample more than columns is needed"
+    )]
+    TooFewSamples {
+        /// Samples with cells.
+        samples: usize,
+        /// Columns of the design.
+        columns: usize,
+        /// Their names.
+        names: String,
+    },
     /// Not what a scvi-tools checkpoint looks like.
     #[error("{path}: {reason}")]
     Upstream {

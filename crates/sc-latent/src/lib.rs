@@ -18,6 +18,8 @@
 //! | cells without their counts | [`Scvi::minify`], [`mod@minify`] |
 //! | a model with its card | [`mod@hub`] |
 //! | files | [`AnyModel::load`], [`Scvi::save`], [`Scvi::load`], [`Scvi::from_scvi_tools`], [`Scvi::save_scvi_tools`] |
+//! | differential abundance | [`milo`] |
+//! | files | [`Scvi::save`], [`Scvi::load`], [`Scvi::from_scvi_tools`], [`Scvi::save_scvi_tools`] |
 //!
 //! ```
 //! use sc_latent::{Cells, Expression, Scvi, Setup};
@@ -63,6 +65,7 @@ mod error;
 mod expression;
 pub mod hub;
 pub mod minify;
+pub mod milo;
 mod model;
 mod nets;
 mod params;
