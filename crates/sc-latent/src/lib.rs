@@ -19,7 +19,6 @@
 //! | a model with its card | [`mod@hub`] |
 //! | files | [`AnyModel::load`], [`Scvi::save`], [`Scvi::load`], [`Scvi::from_scvi_tools`], [`Scvi::save_scvi_tools`] |
 //! | differential abundance | [`milo`] |
-//! | files | [`Scvi::save`], [`Scvi::load`], [`Scvi::from_scvi_tools`], [`Scvi::save_scvi_tools`] |
 //!
 //! ```
 //! use sc_latent::{Cells, Expression, Scvi, Setup};
