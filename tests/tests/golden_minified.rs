@@ -13,7 +13,9 @@ use candle_core::{DType, Device, Tensor};
 use ndarray::{Array2, Axis};
 use sc_data::{AnnData, Annotation, Column, Matrix};
 use sc_latent::minify::{MinifyKind, MinifyOptions, StatisticsOrigin};
-use sc_latent::{Cells, Error, Expression, LibrarySize, Noise, NonInteger, Scvi};
+use sc_latent::{
+    AnyModel, Cells, Error, Expression, LibrarySize, Noise, NonInteger, PredictAt, Scvi,
+};
 use sc_model::train::TrainConfig;
 use sc_tests::{Npz, shared, worst, worst_relative};
 
@@ -245,6 +247,92 @@ fn matrix<'a>(data: &'a AnnData, key: &str) -> &'a Array2<f32> {
     }
 }
 
+/// SCANVI with counts: its queries skip the encoder, its bound does not. scvi-tools itself can't predict from these data.
+#[test]
+fn scanvi_with_counts() {
+    let Some(root) = shared() else { return };
+    let golden = root.join("golden/scvi");
+    let dir = golden.join("models/small_scanvi_min_counts");
+    let e = Npz::read(&golden.join("expected/small_scanvi_min_counts.npz"));
+    let data = sc_io::h5ad::read(dir.join("adata.h5ad")).unwrap();
+    let model = AnyModel::load(&dir, &Device::Cpu).unwrap();
+    let scanvi = model.scanvi().unwrap();
+    let cells = Cells::for_model(&data, model.registry()).unwrap();
+    assert_eq!(cells.minified(), Some(MinifyKind::PosteriorWithCounts));
+    let latent = model.scvi().latent(&cells).unwrap();
+    assert_eq!(flat(&latent.mean), e.get("qzm"));
+    assert_eq!(flat(&latent.variance), e.get("qzv"));
+
+    let elbo = scanvi.elbo(&cells, None).unwrap();
+    let bound: Vec<f64> = elbo
+        .reconstruction
+        .iter()
+        .zip(&elbo.kl)
+        .map(|(r, k)| -(r + k))
+        .collect();
+    assert!(worst_relative(&elbo.reconstruction, e.get("rec_zmean_percell")) < 2e-5);
+    assert!(worst_relative(&bound, e.get("elbo_zmean_percell")) < 2e-5);
+
+    let mut options = Expression::default();
+    options.library_size = LibrarySize::Fixed(1e4);
+    options.n_samples = 0;
+    let x = model
+        .scvi()
+        .normalized_expression(&cells, &options)
+        .unwrap();
+    let (rows, genes) = (e.indices("cells"), e.indices("genes"));
+    let found: Vec<f64> = rows
+        .iter()
+        .flat_map(|&r| genes.iter().map(move |&g| (r, g)))
+        .map(|at| f64::from(x[at]))
+        .collect();
+    assert!(worst_relative(&found, e.get("normexpr_zmean_lib1e4")) < 1e-4);
+
+    // Labels from the stored posterior are those from the counts.
+    let mut counted = data.clone();
+    counted.uns.shift_remove("_scvi_adata_minify_type");
+    let counted = Cells::for_model(&counted, model.registry()).unwrap();
+    let predict =
+        |c: &Cells<'_>| flat(&scanvi.predict(c, PredictAt::PosteriorMean).unwrap().values);
+    assert!(worst(&predict(&cells), &predict(&counted), |_| 1.0) < 2e-5);
+    let logits = e.get("f64/classifier_logits_of_qzm");
+    let k = e.shape("f64/classifier_logits_of_qzm")[1];
+    let found = predict(&cells);
+    for (&row, logits) in rows.iter().zip(logits.chunks(k)) {
+        let sum: f64 = logits.iter().map(|l| l.exp()).sum();
+        let expected: Vec<f64> = logits.iter().map(|l| l.exp() / sum).collect();
+        assert!(worst(&found[row * k..][..k], &expected, |_| 1.0) < 2e-5);
+    }
+
+    // Without its counts, and back from the disk.
+    let folder = tempfile::tempdir().unwrap();
+    let mut model = AnyModel::load(&dir, &Device::Cpu).unwrap();
+    let small = model.minify(&data, &MinifyOptions::default()).unwrap();
+    assert!(
+        worst(
+            &flat(matrix(&small, "scanvi_latent_qzm")),
+            e.get("qzm"),
+            |_| 1.0
+        ) < 2e-5
+    );
+    model.set_minified(Some(model.minified_keys(&MinifyOptions::default())));
+    model.save_scvi_tools(folder.path()).unwrap();
+    let again = AnyModel::load(folder.path(), &Device::Cpu).unwrap();
+    let cells = Cells::for_model(&small, again.registry()).unwrap();
+    let scanvi = again.scanvi().unwrap();
+    let labels = flat(
+        &scanvi
+            .predict(&cells, PredictAt::PosteriorMean)
+            .unwrap()
+            .values,
+    );
+    assert!(worst(&labels, &predict(&counted), |_| 1.0) < 2e-5);
+    assert!(matches!(
+        scanvi.elbo(&cells, None),
+        Err(Error::NeedsCounts { .. })
+    ));
+}
+
 /// The hub's data are worm_ref.h5ad, minified by scvi-tools with the same weights.
 #[test]
 fn minified_here_or_by_scvi_tools_is_the_same() {
@@ -306,7 +394,7 @@ fn minified_here_or_by_scvi_tools_is_the_same() {
             (&found.nonzero, &expected.nonzero),
             (&found.scaled_mean, &expected.scaled_mean),
         ] {
-            assert!(worst(a, b, |x| x.abs().max(1e-3)) < 1e-12);
+            assert!(worst(a, b, |x| x.abs().max(1e-3)) < 1e-6);
         }
     }
 }

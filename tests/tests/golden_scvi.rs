@@ -512,6 +512,7 @@ fn marginal_likelihood_with_given_noise() {
         let noise = Noise {
             z: noise_of(e, "mll_injected_eps_z", rows.len()),
             library: noise_of(e, "mll_injected_eps_l", rows.len()),
+            ..Noise::default()
         };
         let samples = e.shape("mll_injected_eps_z")[0];
         let found = case
@@ -547,6 +548,7 @@ fn train(
         let noise = Noise {
             z: given(format!("{prefix}/eps_z_step{k}")),
             library: given(format!("{prefix}/eps_l_step{k}")),
+            ..Noise::default()
         };
         assert!(
             noise.z.is_some(),

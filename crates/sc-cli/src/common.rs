@@ -7,7 +7,7 @@ use candle_core::Device;
 use sc_data::{AnnData, RowSource};
 use sc_io::Format;
 use sc_latent::minify::MinifyKind;
-use sc_latent::{Cells, NonInteger, Scvi};
+use sc_latent::{AnyModel, Cells, NonInteger, Registry, Scvi};
 
 use crate::error::{Error, Result};
 use crate::progress::{Spinner, Watch, Watched};
@@ -122,13 +122,9 @@ pub(crate) fn check_writable(folder: &Path) -> Result<()> {
 }
 
 /// Reads a model of ours or of scvi-tools.
-pub(crate) fn load_model(dir: &Path) -> Result<Scvi> {
-    let device = Device::Cpu;
-    if sc_model::save::is_saved_model(dir) {
-        return Ok(Scvi::load(dir, &device)?);
-    }
-    if sc_latent::is_scvi_tools_model(dir) {
-        return Ok(Scvi::from_scvi_tools(dir, &device)?);
+pub(crate) fn load_model(dir: &Path) -> Result<AnyModel> {
+    if sc_model::save::is_saved_model(dir) || sc_latent::is_scvi_tools_model(dir) {
+        return Ok(AnyModel::load(dir, &Device::Cpu)?);
     }
     let why = if !dir.exists() {
         "there is no such folder"
@@ -159,7 +155,16 @@ pub(crate) fn cells_for<'a>(
     data: &'a AnnData,
     backed: Option<&Path>,
 ) -> Result<QueryCells<'a>> {
-    let registry = model.registry();
+    cells_with(model, model.registry(), data, backed)
+}
+
+/// The same with a registry that says otherwise which columns mean what.
+pub(crate) fn cells_with<'a>(
+    model: &Scvi,
+    registry: &Registry,
+    data: &'a AnnData,
+    backed: Option<&Path>,
+) -> Result<QueryCells<'a>> {
     if MinifyKind::of(data)?.is_some_and(|kind| !kind.has_counts()) {
         let cells = Cells::for_model(data, registry).map_err(|e| Error::from(e).explained())?;
         return Ok(QueryCells {

@@ -1,3 +1,4 @@
+use sc_latent::{AnyModel, Parity};
 use serde::Serialize;
 
 use crate::common::{
@@ -14,7 +15,8 @@ Examples:
 /// Say how well a model explains cells: ELBO, reconstruction error, KL, marginal likelihood
 ///
 /// All are means over cells in nats, with the signs of scvi-tools: of the ELBO and the marginal log-likelihood higher
-/// is better, of the reconstruction error lower; ELBO = -(reconstruction error + KL).
+/// is better, of the reconstruction error lower; ELBO = -(reconstruction error + KL). Of a scANVI model the reconstruction
+/// error holds the terms of its first latent variable too.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -55,9 +57,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     } else {
         read(path)?
     };
-    let query = cells_for(&model, &data, args.backed.then_some(path))?;
+    let scvi = model.scvi();
+    let query = cells_for(scvi, &data, args.backed.then_some(path))?;
     let takes_sums =
-        model.config().use_observed_lib_size && model.registry().setup.size_factor_key.is_none();
+        scvi.config().use_observed_lib_size && scvi.registry().setup.size_factor_key.is_none();
     if takes_sums && !query.empty.is_empty() {
         return Err(Error::Message(format!(
             "{} cells have no counts at all (rows {}), so they have no likelihood; drop them from {}",
@@ -66,13 +69,22 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             path.display()
         )));
     }
-    let each = model.elbo(&query.cells, (!args.posterior_mean).then_some(args.seed))?;
+    let seed = (!args.posterior_mean).then_some(args.seed);
+    let each = match &model {
+        AnyModel::Scvi(m) => m.elbo(&query.cells, seed)?,
+        AnyModel::Scanvi(m) => m.elbo(&query.cells, seed)?,
+    };
     let marginal_ll = match args.marginal_ll {
         Some(draws) => {
             query
                 .watch
                 .start("importance sampling", query.cells.n_cells());
-            let each = model.marginal_ll(&query.cells, draws, args.seed)?;
+            let each = match &model {
+                AnyModel::Scvi(m) => m.marginal_ll(&query.cells, draws, args.seed)?,
+                AnyModel::Scanvi(m) => {
+                    m.marginal_ll(&query.cells, draws, args.seed, Parity::Correct)?
+                }
+            };
             Some(each.iter().sum::<f64>() / each.len().max(1) as f64)
         }
         None => None,

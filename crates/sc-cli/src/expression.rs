@@ -52,10 +52,11 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     check_output(&args.out)?;
     let model = load_model(&args.query.model)?;
+    let model = model.scvi();
     let genes = args
         .genes
         .as_deref()
-        .map(|g| selected(&model, g))
+        .map(|g| selected(model, g))
         .transpose()?;
     let mut options = Expression::default();
     options.library_size = args.library_size;
@@ -78,7 +79,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         read(path)?
     };
     let values = {
-        let query = cells_for(&model, &data, args.backed.then_some(path))?;
+        let query = cells_for(model, &data, args.backed.then_some(path))?;
         model.normalized_expression(&query.cells, &options)?
     };
     let names = &model.registry().genes;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use sc_io::h5ad;
 use sc_latent::hub::{self, HubModel, Metrics, ModelFacts, PackOptions, PullOptions};
 use sc_latent::minify::{MinifiedKeys, MinifyKind};
-use sc_latent::{Cells, Scvi};
+use sc_latent::{AnyModel, Cells};
 use serde::Serialize;
 
 use crate::common::{check_writable, human_bytes, load_model, note, print, print_json};
@@ -173,7 +173,7 @@ fn pack(args: &Pack) -> Result<()> {
 }
 
 /// Checks that cells fit the model, notes where they keep their posterior, and copies them.
-fn take_data(model: &mut Scvi, path: &Path, out: &Path) -> Result<()> {
+fn take_data(model: &mut AnyModel, path: &Path, out: &Path) -> Result<()> {
     let annotations = h5ad::read_annotations(path)?;
     let kind = MinifyKind::of(&annotations)?;
     if let Some(kind) = kind {

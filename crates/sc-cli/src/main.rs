@@ -1,5 +1,6 @@
 //! `sc`: look at, convert, train on and query single-cell data from the command line. `sc --help` has examples.
 
+mod annotate;
 mod common;
 mod convert;
 mod de;
@@ -16,6 +17,7 @@ mod resume;
 mod threads;
 mod train;
 mod train_run;
+mod train_scanvi;
 mod train_scvi;
 mod volcano;
 
@@ -31,7 +33,8 @@ use crate::error::{Error, Result};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Deep generative models of single cells: look at files, convert them, train scVI, and use the trained model.
+/// Deep generative models of single cells: look at files, convert them, train scVI and scANVI, and use the trained
+/// model.
 #[derive(Debug, Parser)]
 #[command(name = "sc", version, after_help = EXAMPLES)]
 struct Cli {
@@ -44,7 +47,9 @@ Examples:
   sc inspect cells.h5ad
   sc convert filtered_feature_bc_matrix.h5 cells.h5ad --gzip 4
   sc train scvi cells.h5ad --out model --batch-key donor
+  sc train scanvi cells.h5ad --out labels --from model --labels-key cell_type --unlabeled-category Unknown
   sc embed model cells.h5ad --out embedded.h5ad
+  sc annotate labels cells.h5ad --out annotated.h5ad
   sc expression model cells.h5ad --out expression.h5ad --genes CD3E,MS4A1
   sc evaluate model cells.h5ad --json
   sc de model cells.h5ad --groupby cell_type --out de.tsv
@@ -59,6 +64,7 @@ enum Command {
     Convert(convert::Args),
     Train(train::Args),
     Embed(embed::Args),
+    Annotate(annotate::Args),
     Expression(expression::Args),
     Evaluate(evaluate::Args),
     De(de::Args),
@@ -72,6 +78,7 @@ impl Command {
             Self::Inspect(_) | Self::Convert(_) | Self::Hub(_) => None,
             Self::Train(a) => a.threads(),
             Self::Embed(a) => a.query.threads,
+            Self::Annotate(a) => a.query.threads,
             Self::Expression(a) => a.query.threads,
             Self::Evaluate(a) => a.query.threads,
             Self::De(a) => a.query.threads,
@@ -85,6 +92,7 @@ impl Command {
             Self::Convert(a) => convert::run(&a),
             Self::Train(a) => train::run(&a),
             Self::Embed(a) => embed::run(&a),
+            Self::Annotate(a) => annotate::run(&a),
             Self::Expression(a) => expression::run(&a),
             Self::Evaluate(a) => evaluate::run(&a),
             Self::De(a) => de::run(&a),

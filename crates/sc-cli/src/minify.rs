@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use sc_data::{AnnData, RowSource};
 use sc_io::{Format, h5ad};
 use sc_latent::minify::{MinifyKind, MinifyOptions, SizeReport};
-use sc_latent::{Cells, Scvi, hub};
+use sc_latent::{AnyModel, Cells, hub};
 use serde::Serialize;
 
 use crate::common::{
@@ -92,7 +92,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let sizes = SizeReport::measure(counts, &target, saved.as_deref())?;
     let report = Report {
         n_cells,
-        n_latent: model.config().n_latent,
+        n_latent: model.scvi().config().n_latent,
         kind: options.kind,
         ratio: sizes.ratio(),
         cells: target,
@@ -127,7 +127,7 @@ fn describe(r: &Report, source: &Path) -> String {
 }
 
 /// Writes the minified cells and says how many there are.
-fn write(args: &Args, model: &Scvi, options: &MinifyOptions, target: &Path) -> Result<usize> {
+fn write(args: &Args, model: &AnyModel, options: &MinifyOptions, target: &Path) -> Result<usize> {
     let path = &args.query.data;
     let packed = match args.gzip {
         0 => h5ad::WriteOptions::default(),
@@ -151,7 +151,7 @@ fn write(args: &Args, model: &Scvi, options: &MinifyOptions, target: &Path) -> R
 /// The counts are never all in memory.
 fn write_backed(
     args: &Args,
-    model: &Scvi,
+    model: &AnyModel,
     options: &MinifyOptions,
     target: &Path,
     packed: &h5ad::WriteOptions,

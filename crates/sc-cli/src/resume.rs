@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use sc_latent::{Cells, Registry, ScviConfig};
+use sc_latent::{Cells, Registry};
 use sc_model::files::write_atomic;
 use sc_model::train::TrainConfig;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ const FILE: &str = "checkpoint.json";
 /// What must not change while a model trains.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Run {
-    model: ScviConfig,
+    model: Value,
     train: TrainConfig,
     registry: Registry,
     epochs: usize,
@@ -29,13 +29,13 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn new(
-        model: &ScviConfig,
+        model: Value,
         train: &TrainConfig,
         cells: &Cells<'_>,
         names: &[String],
     ) -> Self {
         Self {
-            model: model.clone(),
+            model,
             train: train.clone(),
             registry: cells.registry().clone(),
             epochs: train.epochs(cells.n_cells()),

@@ -1,15 +1,14 @@
-//! `sc train scvi`: what happens.
+//! `sc train`: what happens, whatever the model.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use candle_core::Device;
-use sc_data::{AnnData, RowSource, Rows};
-use sc_latent::{Cells, NonInteger, Scvi};
+use sc_data::{AnnData, RowSource, Rows, Table};
+use sc_latent::{Cells, NonInteger, Scvi, ScviConfig};
 use sc_model::train::{
-    Checkpoint, CsvLog, Fitted, ProgressBar, ResumeState, StopFlag, StopReason, TrainConfig,
+    Checkpoint, CsvLog, Fitted, Observer, ProgressBar, ResumeState, StopFlag, StopReason, TrainConfig,
 };
 use serde::Serialize;
 
@@ -20,44 +19,111 @@ use crate::common::{
 use crate::error::{Error, INTERRUPTED, Result};
 use crate::progress::{Spinner, Watched};
 use crate::resume::Run;
-use crate::train_scvi::Args;
+use crate::train_scvi::{self, Columns, Training};
 
-pub(crate) fn run(args: &Args) -> Result<()> {
+/// What the options of all models say.
+pub(crate) struct Task<'a> {
+    pub(crate) data: &'a Path,
+    pub(crate) out: &'a Path,
+    /// The layer with the counts.
+    pub(crate) layer: Option<&'a str>,
+    pub(crate) columns: &'a Columns,
+    pub(crate) training: &'a Training,
+    pub(crate) run: &'a train_scvi::Run,
+}
+
+/// How a model is made of the options and the data.
+pub(crate) trait Plan {
+    type Model: Model;
+
+    fn task(&self) -> Task<'_>;
+
+    /// The cells, with the meaning that the model gives to their columns.
+    fn cells<'a>(&self, counts: impl RowSource + 'a, annotations: &AnnData) -> Result<Cells<'a>>;
+
+    /// The settings by which the counts are judged.
+    fn scvi_config(&self, cells: &Cells<'_>) -> Result<ScviConfig>;
+
+    /// The model before training.
+    fn model(&self, cells: &Cells<'_>, obs: &Table) -> Result<Self::Model>;
+}
+
+/// A model that is trained.
+pub(crate) trait Model {
+    /// What must be the same for training to go on.
+    fn settings(&self) -> serde_json::Result<serde_json::Value>;
+
+    /// The settings of training with the defaults of this model.
+    fn train_config(&self, _: &Cells<'_>, config: TrainConfig) -> TrainConfig {
+        config
+    }
+
+    /// Trains, or goes on from a state.
+    fn train(
+        &mut self,
+        cells: &Cells<'_>,
+        config: &TrainConfig,
+        state: Option<&ResumeState>,
+        observer: &mut dyn Observer,
+    ) -> sc_latent::Result<Fitted>;
+
+    fn save(&self, dir: &Path) -> sc_latent::Result<()>;
+}
+
+impl Model for Scvi {
+    fn settings(&self) -> serde_json::Result<serde_json::Value> {
+        serde_json::to_value(self.config())
+    }
+
+    fn train(
+        &mut self,
+        cells: &Cells<'_>,
+        config: &TrainConfig,
+        state: Option<&ResumeState>,
+        observer: &mut dyn Observer,
+    ) -> sc_latent::Result<Fitted> {
+        match state {
+            Some(state) => self.resume(cells, config, state, observer),
+            None => self.fit(cells, config, observer),
+        }
+    }
+
+    fn save(&self, dir: &Path) -> sc_latent::Result<()> {
+        self.save(dir)
+    }
+}
+
+pub(crate) fn run<P: Plan>(plan: &P) -> Result<()> {
+    let task = &plan.task();
     let interrupt = Interrupt::listen()?;
-    prepare_folder(args)?;
-    let mut data = load(args)?;
-    let kept = check_counts(args, &data)?;
+    prepare_folder(task)?;
+    let mut data = load(task)?;
+    let kept = check_counts(plan, task, &data)?;
     let cells = match kept {
         Some(kept) => {
             data.annotations.obs = data.annotations.obs.select_rows(&kept)?;
-            Cells::from_source(
-                Rows::new(&*data.counts, kept)?,
-                &data.annotations,
-                &args.setup(),
-            )?
+            plan.cells(Rows::new(&*data.counts, kept)?, &data.annotations)?
         }
-        None => Cells::from_source(&*data.counts, &data.annotations, &args.setup())?,
+        None => plan.cells(&*data.counts, &data.annotations)?,
     };
-    let mut model = args.params(&cells)?.init(&Device::Cpu, args.seed())?;
-    let config = args.train_config();
-    let this = Run::new(
-        model.config(),
-        &config,
-        &cells,
-        data.annotations.obs.index(),
-    );
+    let mut model = plan.model(&cells, &data.annotations.obs)?;
+    let config = model.train_config(&cells, task.training.config());
+    let settings = model
+        .settings()
+        .map_err(|e| Error::Message(format!("the settings cannot be written: {e}")))?;
+    let this = Run::new(settings, &config, &cells, data.annotations.obs.index());
 
     let start = Instant::now();
-    let fitted = train(args, &mut model, &cells, &config, &this, &interrupt)?;
+    let fitted = train(task, &mut model, &cells, &config, &this, &interrupt)?;
     if fitted.stop == StopReason::Interrupted {
         return Err(Error::Interrupted {
             epoch: fitted.history.get("elbo_train").len() + 1,
             epochs: config.epochs(cells.n_cells()),
-            checkpoint: args.out.join(CHECKPOINT),
+            checkpoint: task.out.join(CHECKPOINT),
         });
     }
-    save(&model, &args.out)?;
-    tell(args, &cells, &fitted, start.elapsed().as_secs_f64())
+    save(&model, task.out)?;
+    tell(task, &cells, &fitted, start.elapsed().as_secs_f64())
 }
 
 /// Cells and genes, and their counts in memory or on disk.
@@ -67,12 +133,12 @@ struct Data {
 }
 
 /// Makes the folder, and refuses to lose the state of another run.
-fn prepare_folder(args: &Args) -> Result<()> {
-    let dir = &args.out;
+fn prepare_folder(task: &Task<'_>) -> Result<()> {
+    let dir = task.out;
     std::fs::create_dir_all(dir).map_err(Error::file(dir, "make this folder"))?;
     check_writable(dir)?;
     let interrupted = dir.join(CHECKPOINT).is_file();
-    if args.run.resume && !interrupted {
+    if task.run.resume && !interrupted {
         let why = if sc_model::save::is_saved_model(dir) {
             "training is finished there"
         } else {
@@ -83,8 +149,8 @@ fn prepare_folder(args: &Args) -> Result<()> {
             dir.display()
         )));
     }
-    if interrupted && !args.run.resume {
-        if !args.run.overwrite {
+    if interrupted && !task.run.resume {
+        if !task.run.overwrite {
             return Err(Error::Message(format!(
                 "{} holds {CHECKPOINT} of an interrupted training: go on with it with --resume, or lose it with \
                  --overwrite",
@@ -97,16 +163,16 @@ fn prepare_folder(args: &Args) -> Result<()> {
 }
 
 /// Reads the data, and keeps only what training needs.
-fn load(args: &Args) -> Result<Data> {
-    let layer = args.columns.layer.as_deref();
-    if args.columns.backed {
-        let annotations = read_annotations(&args.data)?;
+fn load(task: &Task<'_>) -> Result<Data> {
+    let layer = task.layer;
+    if task.columns.backed {
+        let annotations = read_annotations(task.data)?;
         return Ok(Data {
             annotations,
-            counts: Box::new(sc_io::h5ad::read_backed(&args.data, layer)?),
+            counts: Box::new(sc_io::h5ad::read_backed(task.data, layer)?),
         });
     }
-    let mut data = read(&args.data)?;
+    let mut data = read(task.data)?;
     // Says which layers there are, should this one be missing.
     data.matrix(layer)?;
     let counts = match layer {
@@ -123,29 +189,30 @@ fn load(args: &Args) -> Result<Data> {
         }),
         None => Err(Error::Message(format!(
             "{}: has no counts",
-            args.data.display()
+            task.data.display()
         ))),
     }
 }
 
 /// Refuses what can't be trained on; the rows to keep if there are empty cells to be dropped.
-fn check_counts(args: &Args, data: &Data) -> Result<Option<Vec<usize>>> {
+fn check_counts(plan: &impl Plan, task: &Task<'_>, data: &Data) -> Result<Option<Vec<usize>>> {
     let counts = Watched::new(Box::new(&*data.counts));
     let watch = counts.handle();
-    let all = Cells::from_source(counts, &data.annotations, &args.setup())
-        .map_err(|e| Error::from(e).explained())?;
+    let all = plan
+        .cells(counts, &data.annotations)
+        .map_err(Error::explained)?;
     watch.start("checking the counts", all.n_cells());
-    let params = args.params(&all)?;
-    let non_integer = match args.columns.allow_non_integer {
+    let config = plan.scvi_config(&all)?;
+    let non_integer = match task.columns.allow_non_integer {
         true => NonInteger::Warn,
         false => NonInteger::Refuse,
     };
-    let empty = all.check_counts(params.config(), non_integer)?;
+    let empty = all.check_counts(&config, non_integer)?;
     if empty.is_empty() {
         return Ok(None);
     }
     let which = name_rows(&empty, data.annotations.obs.index());
-    if args.columns.drop_empty_cells {
+    if task.columns.drop_empty_cells {
         note(&format!(
             "left out {} cells without any counts: rows {which}",
             empty.len()
@@ -154,7 +221,7 @@ fn check_counts(args: &Args, data: &Data) -> Result<Option<Vec<usize>>> {
         empty.iter().for_each(|&i| keep[i] = false);
         return Ok(Some((0..keep.len()).filter(|&i| keep[i]).collect()));
     }
-    if params.config().use_observed_lib_size && all.registry().setup.size_factor_key.is_none() {
+    if config.use_observed_lib_size && all.registry().setup.size_factor_key.is_none() {
         return Err(sc_latent::Error::EmptyCells {
             count: empty.len(),
             rows: which,
@@ -166,14 +233,14 @@ fn check_counts(args: &Args, data: &Data) -> Result<Option<Vec<usize>>> {
 }
 
 fn train(
-    args: &Args,
-    model: &mut Scvi,
+    task: &Task<'_>,
+    model: &mut impl Model,
     cells: &Cells<'_>,
     config: &TrainConfig,
     this: &Run,
     interrupt: &Interrupt,
 ) -> Result<Fitted> {
-    let dir = &args.out;
+    let dir = task.out;
     let path = dir.join(CHECKPOINT);
     let shown = if config.validates_after(0) {
         "elbo_validation"
@@ -183,30 +250,30 @@ fn train(
     let mut observer = (
         (
             interrupt.flag.clone(),
-            Checkpoint::new(&path, args.run.checkpoint_every()),
+            Checkpoint::new(&path, task.run.checkpoint_every()),
         ),
         (
             CsvLog::new(dir.join("history.csv")),
             ProgressBar::new(shown),
         ),
     );
-    let fitted = if args.run.resume {
+    let state = if task.run.resume {
         this.check_same(dir)?;
         let state = ResumeState::load(&path)?;
         note(&format!("going on in epoch {}", state.epoch() + 1));
-        interrupt.training.store(true, Ordering::Relaxed);
-        model.resume(cells, config, &state, &mut observer)
+        Some(state)
     } else {
         this.save(dir)?;
-        interrupt.training.store(true, Ordering::Relaxed);
-        model.fit(cells, config, &mut observer)
+        None
     };
+    interrupt.training.store(true, Ordering::Relaxed);
+    let fitted = model.train(cells, config, state.as_ref(), &mut observer);
     interrupt.training.store(false, Ordering::Relaxed);
     Ok(fitted?)
 }
 
 /// The model replaces the checkpoint, which stays until the model is on the disk.
-fn save(model: &Scvi, dir: &Path) -> Result<()> {
+fn save(model: &impl Model, dir: &Path) -> Result<()> {
     let _spinner = Spinner::new(format!("writing {}", dir.display()));
     match model.save(dir) {
         Ok(()) => Run::clean(dir),
@@ -215,7 +282,7 @@ fn save(model: &Scvi, dir: &Path) -> Result<()> {
 }
 
 /// The disk is full, say: hours of training must not be lost for it. What the user can do.
-fn rescue(model: &Scvi, dir: &Path) -> String {
+fn rescue(model: &impl Model, dir: &Path) -> String {
     let elsewhere = tempfile::Builder::new().prefix("sc-model-").tempdir();
     if let Ok(folder) = elsewhere
         && model.save(folder.path()).is_ok()
@@ -236,6 +303,11 @@ struct Summary<'a> {
     epoch_seconds: &'a [f64],
     elbo_train: Vec<f64>,
     elbo_validation: Vec<f64>,
+    /// Of models with a classifier.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    train_accuracy: Vec<f64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    validation_accuracy: Vec<f64>,
     peak_rss_bytes: u64,
     n_train: usize,
     n_cells: usize,
@@ -244,19 +316,21 @@ struct Summary<'a> {
     model: &'a Path,
 }
 
-fn tell(args: &Args, cells: &Cells<'_>, fitted: &Fitted, seconds: f64) -> Result<()> {
+fn tell(task: &Task<'_>, cells: &Cells<'_>, fitted: &Fitted, seconds: f64) -> Result<()> {
     let history = &fitted.history;
     let elbo_train = history.values("elbo_train");
     let summary = Summary {
         epochs: elbo_train.len(),
         elbo_validation: history.values("elbo_validation"),
+        train_accuracy: history.values("train_accuracy"),
+        validation_accuracy: history.values("validation_accuracy"),
         elbo_train,
         epoch_seconds: &fitted.epoch_seconds,
         peak_rss_bytes: peak_rss_bytes(),
         n_train: fitted.split.train.len(),
         n_cells: cells.n_cells(),
         n_genes: cells.registry().n_genes(),
-        model: &args.out,
+        model: task.out,
     };
     let last = |values: &[f64]| {
         values
@@ -274,6 +348,12 @@ fn tell(args: &Args, cells: &Cells<'_>, fitted: &Fitted, seconds: f64) -> Result
     if !summary.elbo_validation.is_empty() {
         text.push_str(&format!(", validation {}", last(&summary.elbo_validation)));
     }
+    if let Some(right) = summary.train_accuracy.last() {
+        text.push_str(&format!("; {:.1} % of the labels right", 100.0 * right));
+        if let Some(right) = summary.validation_accuracy.last() {
+            text.push_str(&format!(", validation {:.1} %", 100.0 * right));
+        }
+    }
     if fitted.stop == StopReason::EarlyStopping {
         text.push_str("; stopped early");
     }
@@ -283,8 +363,8 @@ fn tell(args: &Args, cells: &Cells<'_>, fitted: &Fitted, seconds: f64) -> Result
             human_bytes(summary.peak_rss_bytes)
         ));
     }
-    note(&format!("{text}\nmodel in {}", args.out.display()));
-    if args.run.json {
+    note(&format!("{text}\nmodel in {}", task.out.display()));
+    if task.run.json {
         print_json(&summary)
     } else {
         Ok(())

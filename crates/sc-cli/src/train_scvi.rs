@@ -1,18 +1,20 @@
-//! `sc train scvi`: the options. What happens is in [`crate::train_run`].
+//! `sc train scvi`: the options, many of them shared with other models. What happens is in [`crate::train_run`].
 
 use std::path::PathBuf;
 
+use candle_core::Device;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use sc_data::{AnnData, RowSource, Table};
 use sc_latent::{
-    BatchRepresentation, Cells, Dispersion, LatentDistribution, Likelihood, Scvi, ScviValidParams,
-    Setup,
+    BatchRepresentation, Cells, Dispersion, LatentDistribution, Likelihood, Scvi, ScviConfig,
+    ScviValidParams, Setup,
 };
 use sc_model::EarlyStopping;
 use sc_model::train::TrainConfig;
 
 use crate::error::Result;
 use crate::options::{at_least_one, batch_representation, not_negative, share};
-use crate::train_run;
+use crate::train_run::{self, Plan, Task};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,13 +35,19 @@ DIR then holds the model (model.safetensors, config.json) and the metrics of eac
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Cells with raw counts: .h5ad, Cell Ranger .h5, or a folder with matrix.mtx
-    pub(crate) data: PathBuf,
+    data: PathBuf,
     /// Folder for the model; made if it isn't there
     #[arg(long, value_name = "DIR")]
-    pub(crate) out: PathBuf,
+    out: PathBuf,
 
     #[command(flatten, next_help_heading = "Data")]
-    pub(crate) columns: Columns,
+    columns: Columns,
+    /// Column of obs with the label of each cell, for --dispersion gene-label
+    #[arg(long, value_name = "COLUMN", help_heading = "Data")]
+    labels_key: Option<String>,
+    /// LinearSCVI: a linear decoder, negative binomial counts, a learned library size
+    #[arg(long, help_heading = "Model")]
+    linear: bool,
     #[command(flatten, next_help_heading = "Model")]
     model: Model,
     #[command(flatten, next_help_heading = "Training")]
@@ -56,9 +64,6 @@ pub(crate) struct Columns {
     /// Column of obs with the batch of each cell
     #[arg(long, value_name = "COLUMN")]
     batch_key: Option<String>,
-    /// Column of obs with the label of each cell, for --dispersion gene-label
-    #[arg(long, value_name = "COLUMN")]
-    labels_key: Option<String>,
     /// Column of obs with categories to correct for besides the batch; may be repeated
     #[arg(long, value_name = "COLUMN")]
     categorical_covariate: Vec<String>,
@@ -80,10 +85,7 @@ pub(crate) struct Columns {
 }
 
 #[derive(Debug, clap::Args)]
-struct Model {
-    /// LinearSCVI: a linear decoder, negative binomial counts, a learned library size
-    #[arg(long)]
-    linear: bool,
+pub(crate) struct Model {
     /// Dimensions of the latent space [default: 10]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     n_latent: Option<usize>,
@@ -126,7 +128,7 @@ struct Model {
 }
 
 #[derive(Debug, clap::Args)]
-struct Training {
+pub(crate) struct Training {
     /// Passes over the cells [default: 400, fewer with more than 20,000 cells]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     max_epochs: Option<usize>,
@@ -186,35 +188,32 @@ impl Run {
     }
 }
 
-impl Args {
-    pub(crate) fn setup(&self) -> Setup {
-        let c = &self.columns;
+impl Columns {
+    pub(crate) fn setup(&self, labels_key: Option<&str>, unlabeled: Option<&str>) -> Setup {
         Setup {
-            layer: c.layer.clone(),
-            batch_key: c.batch_key.clone(),
-            labels_key: c.labels_key.clone(),
-            size_factor_key: c.size_factor_key.clone(),
-            categorical_covariate_keys: c.categorical_covariate.clone(),
-            continuous_covariate_keys: c.continuous_covariate.clone(),
+            layer: self.layer.clone(),
+            batch_key: self.batch_key.clone(),
+            labels_key: labels_key.map(str::to_owned),
+            unlabeled_category: unlabeled.map(str::to_owned),
+            size_factor_key: self.size_factor_key.clone(),
+            categorical_covariate_keys: self.categorical_covariate.clone(),
+            continuous_covariate_keys: self.continuous_covariate.clone(),
         }
     }
 
-    pub(crate) fn seed(&self) -> u64 {
-        self.training.seed
+    /// Whether a column was named.
+    pub(crate) fn any(&self) -> bool {
+        self.setup(None, None) != Setup::default()
     }
+}
 
-    pub(crate) fn params(&self, cells: &Cells<'_>) -> Result<ScviValidParams> {
-        let m = &self.model;
-        let mut p = if m.linear {
-            Scvi::linear_params(cells)
-        } else {
-            Scvi::params(cells)
-        };
-        p = p
-            .encode_covariates(m.encode_covariates)
-            .log_variational(!m.no_log_variational);
+impl Model {
+    /// Settings with what was asked for.
+    pub(crate) fn apply(&self, mut c: ScviConfig) -> ScviConfig {
+        c.encode_covariates = self.encode_covariates;
+        c.log_variational = !self.no_log_variational;
         macro_rules! set {
-            ($($name:ident),+) => { $(if let Some(value) = m.$name { p = p.$name(value); })+ };
+            ($($name:ident),+) => { $(if let Some(value) = self.$name { c.$name = value; })+ };
         }
         set!(
             likelihood,
@@ -226,26 +225,86 @@ impl Args {
             latent_distribution,
             batch_representation
         );
-        if m.learn_library_size || m.observed_library_size {
-            p = p.use_observed_lib_size(m.observed_library_size);
+        if self.learn_library_size || self.observed_library_size {
+            c.use_observed_lib_size = self.observed_library_size;
         }
-        Ok(p.check()?)
+        c
     }
 
-    pub(crate) fn train_config(&self) -> TrainConfig {
-        let t = &self.training;
+    /// Whether anything was asked for.
+    pub(crate) fn any(&self) -> bool {
+        self.n_latent.is_some()
+            || self.n_hidden.is_some()
+            || self.n_layers.is_some()
+            || self.dropout_rate.is_some()
+            || self.likelihood.is_some()
+            || self.dispersion.is_some()
+            || self.latent_distribution.is_some()
+            || self.batch_representation.is_some()
+            || self.no_log_variational
+            || self.encode_covariates
+            || self.learn_library_size
+            || self.observed_library_size
+    }
+}
+
+impl Training {
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    pub(crate) fn config(&self) -> TrainConfig {
         let mut config = TrainConfig::default();
-        config.max_epochs = t.max_epochs;
-        config.batch_size = t.batch_size;
-        config.split.train_size = t.train_size;
-        config.validate_every = t.validate_every;
-        config.early_stopping = t.early_stopping.then(|| EarlyStopping {
-            patience: t.early_stopping_patience,
+        config.max_epochs = self.max_epochs;
+        config.batch_size = self.batch_size;
+        config.split.train_size = self.train_size;
+        config.validate_every = self.validate_every;
+        config.early_stopping = self.early_stopping.then(|| EarlyStopping {
+            patience: self.early_stopping_patience,
             ..EarlyStopping::default()
         });
-        config.lr = t.lr;
-        config.seed = t.seed;
+        config.lr = self.lr;
+        config.seed = self.seed;
         config
+    }
+}
+
+impl Args {
+    fn valid(&self, cells: &Cells<'_>) -> Result<ScviValidParams> {
+        let config = if self.linear {
+            ScviConfig::linear()
+        } else {
+            ScviConfig::default()
+        };
+        Ok(Scvi::with_config(cells, self.model.apply(config)).check()?)
+    }
+}
+
+impl Plan for Args {
+    type Model = Scvi;
+
+    fn task(&self) -> Task<'_> {
+        Task {
+            data: &self.data,
+            out: &self.out,
+            layer: self.columns.layer.as_deref(),
+            columns: &self.columns,
+            run: &self.run,
+            training: &self.training,
+        }
+    }
+
+    fn cells<'a>(&self, counts: impl RowSource + 'a, annotations: &AnnData) -> Result<Cells<'a>> {
+        let setup = self.columns.setup(self.labels_key.as_deref(), None);
+        Ok(Cells::from_source(counts, annotations, &setup)?)
+    }
+
+    fn scvi_config(&self, cells: &Cells<'_>) -> Result<ScviConfig> {
+        Ok(self.valid(cells)?.config().clone())
+    }
+
+    fn model(&self, cells: &Cells<'_>, _: &Table) -> Result<Scvi> {
+        Ok(self.valid(cells)?.init(&Device::Cpu, self.training.seed)?)
     }
 }
 

@@ -110,7 +110,9 @@ impl<'a> Cells<'a> {
     }
 
     /// Cells in memory, for a model that knows its genes and categories. Genes are brought into the model's order;
-    /// genes that the model does not know are left out. Minified data are taken for what they are, with or without counts.
+    /// genes that the model does not know are left out. Where the model knows a label that stands for "not known", all
+    /// cells have it if the data lacks the column of labels. Minified data are taken for what they are, with or without
+    /// counts.
     ///
     /// # Errors
     /// As [`Cells::new`], and [`Error::MissingGenes`], and if a category is unknown to the model, or if minified data lack
@@ -227,7 +229,12 @@ impl<'a> Cells<'a> {
         };
         Ok(Self {
             batch: of(&setup.batch_key, &registry.batches)?,
-            labels: of(&setup.labels_key, &registry.labels)?,
+            labels: match (&setup.labels_key, registry.unlabeled_code()) {
+                // Data without the column of labels has cells whose labels are not known.
+                (Some(key), Some(code)) if obs.get(key).is_none() => vec![code; n],
+                (None, Some(code)) => vec![code; n],
+                (key, _) => of(key, &registry.labels)?,
+            },
             categorical: setup
                 .categorical_covariate_keys
                 .iter()

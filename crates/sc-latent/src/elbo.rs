@@ -18,6 +18,8 @@ pub struct Noise {
     pub z: Option<Tensor>,
     /// For a learned log library size, `[N, 1]`.
     pub library: Option<Tensor>,
+    /// For SCANVI's `z2`, `[labels * N, n_latent]`: the rows of the first label, then those of the second, and so on.
+    pub z2: Option<Tensor>,
 }
 
 impl Noise {
@@ -35,8 +37,20 @@ impl Noise {
                 Some(_) => Some(stream("library").normal((n, 1), dtype, device)?),
                 None => None,
             },
+            z2: None,
         })
     }
+}
+
+/// What a forward pass gives, before any KL of `z`.
+pub(crate) struct Forward {
+    pub(crate) qz: Posterior,
+    /// The draw of `z`, before the softmax of a logistic normal.
+    pub(crate) z: Tensor,
+    /// `-log p(x | z, l)`, `[N]`.
+    pub(crate) reconstruction: Tensor,
+    /// `KL(q(l | x) || p(l | batch))`, `[N]`, if the library size is learned.
+    pub(crate) kl_library: Option<Tensor>,
 }
 
 /// The terms of the bound, each `[N]`: `-ELBO = reconstruction + kl_z + kl_library`.
@@ -151,15 +165,29 @@ impl Scvi {
         noise: &Noise,
         mode: &Mode<'_>,
     ) -> Result<ElboTerms> {
+        let f = self.forward(batch, noise, mode)?;
+        Ok(ElboTerms {
+            reconstruction: f.reconstruction,
+            kl_z: kl_standard_normal(&f.qz.mean, &f.qz.var)?,
+            kl_library: f.kl_library,
+        })
+    }
+
+    /// Encodes, draws and decodes a minibatch.
+    pub(crate) fn forward(
+        &self,
+        batch: &Minibatch,
+        noise: &Noise,
+        mode: &Mode<'_>,
+    ) -> Result<Forward> {
         let batch = &*batch.counted("the evidence lower bound")?;
         let (qz, ql) = self.nets.encode(batch, mode)?;
         let z = draw(&qz, noise.z.as_ref())?;
         let log_library = self.log_library(batch, ql.as_ref(), noise.library.as_ref())?;
         let conditions = Conditions::of(batch, self.dtype(), self.device(), 1)?;
         let decoded = self.nets.decode(&z, &log_library, &conditions, mode)?;
-        Ok(ElboTerms {
+        Ok(Forward {
             reconstruction: decoded.log_prob(&batch.counts)?.neg()?,
-            kl_z: kl_standard_normal(&qz.mean, &qz.var)?,
             kl_library: match &ql {
                 Some(ql) => {
                     let (mean, var) = self.library_prior(batch)?;
@@ -167,6 +195,8 @@ impl Scvi {
                 }
                 None => None,
             },
+            qz,
+            z,
         })
     }
 
@@ -304,9 +334,27 @@ impl Scvi {
         s: usize,
         parity: Parity,
     ) -> Result<Vec<Vec<f64>>> {
+        let d = self.draws(batch, noise, s)?;
+        // scvi-tools evaluates both densities of a logistic normal at its softmax.
+        let at = match (parity, self.config.latent_distribution) {
+            (Parity::Upstream, LatentDistribution::LogisticNormal) => sc_tensor::ops::softmax(&d.z)?,
+            _ => d.z,
+        };
+        let mut w = (d.log_likelihood + log_density(&at, &standard_normal(&at)?)?)?;
+        w = (w - log_density(&at, &d.qz)?)?;
+        if let Some(l) = d.log_library_ratio {
+            w = (w + l)?;
+        }
+        Ok(to_vec(&w)?
+            .chunks(batch.batch.len())
+            .map(<[f64]>::to_vec)
+            .collect())
+    }
+
+    /// `s` draws of each cell of a minibatch, sample after sample, and what they weigh.
+    pub(crate) fn draws(&self, batch: &Minibatch, noise: &Noise, s: usize) -> Result<Draws> {
         let batch = &*batch.counted("the marginal likelihood")?;
         let mode = Mode::eval();
-        let n = batch.batch.len();
         let (qz, ql) = self.nets.encode(batch, &mode)?;
         let (qz, ql) = (
             repeat(&qz, s)?,
@@ -319,25 +367,42 @@ impl Scvi {
         };
         let conditions = Conditions::of(batch, self.dtype(), self.device(), s)?;
         let decoded = self.nets.decode(&z, &log_library, &conditions, &mode)?;
-        // scvi-tools evaluates both densities of a logistic normal at its softmax.
-        let at = match (parity, self.config.latent_distribution) {
-            (Parity::Upstream, LatentDistribution::LogisticNormal) => sc_tensor::ops::softmax(&z)?,
-            _ => z,
+        let log_library_ratio = match &ql {
+            Some(ql) => {
+                let (mean, var) = self.library_prior(batch)?;
+                let prior = repeat(&Posterior { mean, var }, s)?;
+                let l = log_library.unsqueeze(1)?;
+                Some((log_density(&l, &prior)? - log_density(&l, ql)?)?)
+            }
+            None => None,
         };
-        let prior = Posterior {
-            mean: at.zeros_like()?,
-            var: at.ones_like()?,
-        };
-        let mut w = (decoded.log_prob(&batch.counts)? + log_density(&at, &prior)?)?;
-        w = (w - log_density(&at, &qz)?)?;
-        if let Some(ql) = &ql {
-            let (mean, var) = self.library_prior(batch)?;
-            let prior = repeat(&Posterior { mean, var }, s)?;
-            let l = log_library.unsqueeze(1)?;
-            w = ((w + log_density(&l, &prior)?)? - log_density(&l, ql)?)?;
-        }
-        Ok(to_vec(&w)?.chunks(n).map(<[f64]>::to_vec).collect())
+        Ok(Draws {
+            log_likelihood: decoded.log_prob(&batch.counts)?,
+            log_library_ratio,
+            qz,
+            z,
+        })
     }
+}
+
+/// Draws of some cells, `[draws * N]` rows.
+pub(crate) struct Draws {
+    /// `q(z | x)`, repeated for each draw.
+    pub(crate) qz: Posterior,
+    /// The draws of `z`, before the softmax of a logistic normal.
+    pub(crate) z: Tensor,
+    /// `log p(x | z, l)`.
+    pub(crate) log_likelihood: Tensor,
+    /// `log p(l) - log q(l | x)` if the library size is learned.
+    pub(crate) log_library_ratio: Option<Tensor>,
+}
+
+/// A standard normal of the shape of `x`.
+pub(crate) fn standard_normal(x: &Tensor) -> Result<Posterior> {
+    Ok(Posterior {
+        mean: x.zeros_like()?,
+        var: x.ones_like()?,
+    })
 }
 
 pub(crate) fn draw(q: &Posterior, noise: Option<&Tensor>) -> Result<Tensor> {
@@ -352,14 +417,14 @@ pub(crate) fn repeat(q: &Posterior, s: usize) -> Result<Posterior> {
 }
 
 /// `log N(x; mean, var)` summed over the columns.
-fn log_density(x: &Tensor, p: &Posterior) -> Result<Tensor> {
+pub(crate) fn log_density(x: &Tensor, p: &Posterior) -> Result<Tensor> {
     let constant = (2.0 * std::f64::consts::PI).ln();
     let squares = ((x - &p.mean)?.sqr()? / &p.var)?;
     Ok((((squares + p.var.log()?)? + constant)? * -0.5)?.sum(1)?)
 }
 
 /// For each cell the log of the mean of the exponentials over samples.
-fn log_mean_exp(weights: &[Vec<f64>], n: usize) -> Vec<f64> {
+pub(crate) fn log_mean_exp(weights: &[Vec<f64>], n: usize) -> Vec<f64> {
     (0..n)
         .map(|i| {
             let max = weights

@@ -1,6 +1,6 @@
 //! # sc-latent
 //!
-//! scVI and LinearSCVI: variational auto-encoders of single-cell counts that remove batch effects, give each cell a
+//! scVI, LinearSCVI and scANVI: variational auto-encoders of single-cell counts that remove batch effects, give each cell a
 //! place in a latent space, and its expression without noise. Models that scvi-tools saved open here, and the other way
 //! round.
 //!
@@ -13,8 +13,10 @@
 //! | expression | [`Scvi::normalized_expression`], [`Scvi::posterior_predictive_sample`] |
 //! | which genes differ | [`de::differential_expression`] |
 //! | how good is it | [`Scvi::elbo`], [`Scvi::marginal_ll`] |
+//! | labels for cells | [`Scanvi::params`] or [`Scanvi::from_scvi`], [`Scanvi::fit`], [`Scanvi::predict`] |
 //! | cells without their counts | [`Scvi::minify`], [`mod@minify`] |
-//! | files | [`Scvi::save`], [`Scvi::load`], [`Scvi::from_scvi_tools`], [`Scvi::save_scvi_tools`] |
+//! | a model with its card | [`mod@hub`] |
+//! | files | [`AnyModel::load`], [`Scvi::save`], [`Scvi::load`], [`Scvi::from_scvi_tools`], [`Scvi::save_scvi_tools`] |
 //!
 //! ```
 //! use sc_latent::{Cells, Expression, Scvi, Setup};
@@ -47,6 +49,7 @@
 //! ```
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod any_model;
 mod arrays;
 mod cells;
 mod conditions;
@@ -63,9 +66,11 @@ mod model;
 mod nets;
 mod params;
 mod registry;
+mod scanvi;
 mod traits;
 mod upstream;
 
+pub use any_model::AnyModel;
 pub use cells::{Cells, Minibatch, NonInteger};
 pub use config::{
     BatchRepresentation, Decoder, Dispersion, LatentDistribution, Likelihood, NormIn, ScviConfig,
@@ -82,6 +87,10 @@ pub use model::{Scvi, Training};
 pub use nets::Posterior;
 pub use params::{ScviParams, ScviValidParams};
 pub use registry::{Registry, Setup};
+pub use scanvi::{
+    ClassifierConfig, Labels, PredictAt, Scanvi, ScanviConfig, ScanviParams, ScanviTerms,
+    ScanviValidParams, SemiSupervised,
+};
 pub use upstream::is_scvi_tools_model;
 
 #[cfg(doctest)]

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use sc_model::save::{WEIGHTS, read_model, save_model};
+use sc_model::save::{WEIGHTS, model_kind, read_model, save_model};
 use sc_model::train::{
     Fitted, History, Loss, Observer, ResumeState, Split, Step, TrainConfig, Trainable, fit, resume,
 };
@@ -170,7 +170,7 @@ impl Scvi {
 
     /// Library sizes of all cells: refuses empty cells, and sets the prior of a learned library size to the mean and
     /// variance of its logarithm in each batch (an empty cell counts as 0, as in scvi-tools).
-    fn prepare(&self, cells: &Cells<'_>) -> Result<()> {
+    pub(crate) fn prepare(&self, cells: &Cells<'_>) -> Result<()> {
         self.fits(cells)?;
         cells.require_counts("training")?;
         let log_library = self.log_library_sizes(cells)?;
@@ -278,19 +278,26 @@ impl Scvi {
     /// If it is not whole, or of another model.
     pub fn load(dir: impl AsRef<Path>, device: &Device) -> Result<Self> {
         let dir = dir.as_ref();
-        let (kind, saved, tensors) = read_model::<Saved>(dir)?;
-        if kind != KIND {
-            return Err(Error::InvalidSetting {
-                name: "model",
-                value: kind,
-                reason: format!("{} holds another model than {KIND}", dir.display()),
-            });
-        }
+        check_kind(dir, KIND)?;
+        let (_, saved, tensors) = read_model::<Saved>(dir)?;
         let valid = ScviParams::new(saved.model, saved.registry).check()?;
         let mut model = valid.load(device, DType::F32, &dir.join(WEIGHTS), &tensors)?;
         model.training = saved.training;
         Ok(model)
     }
+}
+
+/// Refuses a folder with another model, before its settings are read as those of this one.
+pub(crate) fn check_kind(dir: &Path, expected: &'static str) -> Result<()> {
+    let kind = model_kind(dir)?;
+    if kind == expected {
+        return Ok(());
+    }
+    Err(Error::InvalidSetting {
+        name: "model",
+        value: kind,
+        reason: format!("{} holds another model than {expected}", dir.display()),
+    })
 }
 
 pub(crate) fn refuse_empty(log_library: &[f64]) -> Result<()> {

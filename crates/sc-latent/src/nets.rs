@@ -29,7 +29,7 @@ impl Posterior {
 
 /// Hidden layers, then a mean and a variance.
 #[derive(Debug, Clone)]
-struct Encoder {
+pub(crate) struct Encoder {
     layers: FcLayers,
     mean: Linear,
     var: Linear,
@@ -44,32 +44,40 @@ impl Encoder {
         n_out: usize,
         n_layers: usize,
     ) -> Result<Self> {
-        let layers = FcLayers::new(
-            &p.pp("encoder"),
-            &FcConfig {
-                n_in: dims.encoder_in,
-                n_out: c.n_hidden,
-                n_hidden: c.n_hidden,
-                n_layers,
-                n_covariates: dims.encoder_one_hots,
-                inject_covariates: c.deeply_inject_covariates,
-                dropout_rate: c.dropout_rate,
-                batch_norm: c.batch_norm.encoder(),
-                layer_norm: c.layer_norm.encoder(),
-                bias: true,
-                relu: true,
-                sparse_input: true,
-            },
-        )?;
+        let layers = FcConfig {
+            n_in: dims.encoder_in,
+            n_out: c.n_hidden,
+            n_hidden: c.n_hidden,
+            n_layers,
+            n_covariates: dims.encoder_one_hots,
+            inject_covariates: c.deeply_inject_covariates,
+            dropout_rate: c.dropout_rate,
+            batch_norm: c.batch_norm.encoder(),
+            layer_norm: c.layer_norm.encoder(),
+            bias: true,
+            relu: true,
+            sparse_input: true,
+        };
+        Self::of_layers(p, &layers, n_out, c.var_activation)
+    }
+
+    /// With these hidden layers.
+    pub(crate) fn of_layers(
+        p: &ParamBuilder<'_>,
+        layers: &FcConfig,
+        n_out: usize,
+        var_activation: VarActivation,
+    ) -> Result<Self> {
+        let n_hidden = layers.n_out;
         Ok(Self {
-            layers,
-            mean: Linear::new(&p.pp("mean_encoder"), c.n_hidden, n_out, true)?,
-            var: Linear::new(&p.pp("var_encoder"), c.n_hidden, n_out, true)?,
-            var_activation: c.var_activation,
+            layers: FcLayers::new(&p.pp("encoder"), layers)?,
+            mean: Linear::new(&p.pp("mean_encoder"), n_hidden, n_out, true)?,
+            var: Linear::new(&p.pp("var_encoder"), n_hidden, n_out, true)?,
+            var_activation,
         })
     }
 
-    fn forward(
+    pub(crate) fn forward(
         &self,
         x: Input<'_>,
         one_hots: Option<&Tensor>,
@@ -112,7 +120,7 @@ struct Dims {
 }
 
 /// A category with one level carries no information and gets no column.
-fn one_hot_width(levels: usize) -> usize {
+pub(crate) fn one_hot_width(levels: usize) -> usize {
     if levels > 1 { levels } else { 0 }
 }
 
@@ -161,6 +169,16 @@ pub(crate) struct Nets {
 
 impl Nets {
     pub(crate) fn new(p: &ParamBuilder<'_>, c: &ScviConfig, r: &Registry) -> Result<Self> {
+        Ok(Self::with(p, c, r, |_| Ok(()))?.0)
+    }
+
+    /// The same for a model with free parameters of its own, which torch keeps between the dispersion and the rest.
+    pub(crate) fn with<T>(
+        p: &ParamBuilder<'_>,
+        c: &ScviConfig,
+        r: &Registry,
+        own: impl FnOnce(&ParamBuilder<'_>) -> Result<T>,
+    ) -> Result<(Self, T)> {
         let (g, n_batch, n_labels) = (r.n_genes(), r.batches.len(), r.labels.len());
         let normal = Init::Normal(1.0);
         let log_theta = match c.dispersion {
@@ -170,6 +188,7 @@ impl Nets {
             Dispersion::GeneLabel => Some(p.transposed("px_r", n_labels, g, normal)?),
             Dispersion::GeneCell => None,
         };
+        let own = own(p)?;
         let library_prior = if c.use_observed_lib_size || r.setup.size_factor_key.is_some() {
             None
         } else {
@@ -188,7 +207,7 @@ impl Nets {
             )?),
         };
         let dims = Dims::new(c, r);
-        Ok(Self {
+        let nets = Self {
             config: c.clone(),
             n_batch,
             covariate_levels: r.categorical_covariates.iter().map(Vec::len).collect(),
@@ -199,7 +218,8 @@ impl Nets {
             z_encoder: Encoder::new(&p.pp("z_encoder"), c, &dims, c.n_latent, c.n_layers)?,
             l_encoder: Encoder::new(&p.pp("l_encoder"), c, &dims, 1, 1)?,
             decoder: DecoderNet::new(&p.pp("decoder"), c, &dims, g)?,
-        })
+        };
+        Ok((nets, own))
     }
 
     /// `q(z | x)`, and `q(l | x)` if the library size is learned. Of minified cells it is the one that was stored.
@@ -208,17 +228,12 @@ impl Nets {
         batch: &Minibatch,
         mode: &Mode<'_>,
     ) -> Result<(Posterior, Option<Posterior>)> {
-        let (dtype, device) = self.place();
         if let Some(stored) = &batch.stored {
+            let (dtype, device) = self.place();
             let q = stored.posterior(self.config.n_latent, dtype, &device)?;
             return Ok((q, None));
         }
-        let (mut extra, mut one_hots) = (None, None);
-        if self.config.encode_covariates {
-            let conditions = Conditions::of(batch, dtype, &device, 1)?;
-            extra = self.dense_covariates(&conditions, mode)?;
-            one_hots = self.one_hots(&conditions)?;
-        }
+        let (extra, one_hots) = self.encoder_covariates(batch, mode)?;
         let x = Input::Sparse(&batch.input, extra.as_ref());
         let z = self.z_encoder.forward(x, one_hots.as_ref(), mode)?;
         let l = match self.library_prior {
@@ -226,6 +241,38 @@ impl Nets {
             None => None,
         };
         Ok((z, l))
+    }
+
+    /// `q(z | x)` alone.
+    pub(crate) fn encode_z(&self, batch: &Minibatch, mode: &Mode<'_>) -> Result<Posterior> {
+        let (extra, one_hots) = self.encoder_covariates(batch, mode)?;
+        let x = Input::Sparse(&batch.input, extra.as_ref());
+        self.z_encoder.forward(x, one_hots.as_ref(), mode)
+    }
+
+    /// What the encoders read besides the counts: dense columns and one-hots.
+    fn encoder_covariates(
+        &self,
+        batch: &Minibatch,
+        mode: &Mode<'_>,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        if !self.config.encode_covariates {
+            return Ok((None, None));
+        }
+        let (dtype, device) = self.place();
+        let conditions = Conditions::of(batch, dtype, &device, 1)?;
+        Ok((
+            self.dense_covariates(&conditions, mode)?,
+            self.one_hots(&conditions)?,
+        ))
+    }
+
+    /// A place in the latent space as the decoder reads it: of a logistic normal the softmax of the normal.
+    pub(crate) fn latent_of(&self, z: &Tensor) -> Result<Tensor> {
+        Ok(match self.config.latent_distribution {
+            LatentDistribution::Normal => z.clone(),
+            LatentDistribution::LogisticNormal => ops::softmax(z)?,
+        })
     }
 
     /// What the decoder makes of places in the latent space, `z` of `[N, n_latent]`.
@@ -236,10 +283,7 @@ impl Nets {
         conditions: &Conditions,
         mode: &Mode<'_>,
     ) -> Result<Decoded> {
-        let z = match self.config.latent_distribution {
-            LatentDistribution::Normal => z.clone(),
-            LatentDistribution::LogisticNormal => ops::softmax(z)?,
-        };
+        let z = self.latent_of(z)?;
         let input = match self.dense_covariates(conditions, mode)? {
             Some(dense) => Tensor::cat(&[&z, &dense], 1)?,
             None => z,

@@ -20,49 +20,58 @@ pub struct ScviParams {
     registry: Registry,
 }
 
-macro_rules! setters {
+/// The setters of scVI's settings, for a type with `fn scvi_mut(&mut self) -> &mut ScviConfig`.
+macro_rules! scvi_setters {
+    () => {
+        scvi_setters! {
+            /// Width of the hidden layers; 128.
+            n_hidden: usize,
+            /// Dimensions of the latent space; 10.
+            n_latent: usize,
+            /// Hidden layers of encoder and decoder; 1.
+            n_layers: usize,
+            /// Share of hidden units dropped in the encoder while training; 0.1.
+            dropout_rate: f64,
+            /// What the inverse dispersion depends on; each gene has its own.
+            dispersion: Dispersion,
+            /// The distribution of the counts; ZINB.
+            likelihood: Likelihood,
+            /// The distribution of the latent variable; normal.
+            latent_distribution: LatentDistribution,
+            /// Whether the encoder reads `ln(1 + x)`; it does.
+            log_variational: bool,
+            /// Whether the encoder reads the covariates; it does not.
+            encode_covariates: bool,
+            /// Whether the covariates enter every layer; they do.
+            deeply_inject_covariates: bool,
+            /// How the networks see the batch; one input for each.
+            batch_representation: BatchRepresentation,
+            /// Where batch normalisation is used; everywhere.
+            batch_norm: NormIn,
+            /// Where layer normalisation is used; nowhere.
+            layer_norm: NormIn,
+            /// Whether the library size is the sum of the counts, or learned; it is the sum.
+            use_observed_lib_size: bool,
+            /// What makes the encoder's output a variance; `exp`.
+            var_activation: VarActivation,
+        }
+    };
     ($($(#[$doc:meta])* $name:ident: $t:ty),+ $(,)?) => {
-        $($(#[$doc])* pub fn $name(mut self, $name: $t) -> Self { self.config.$name = $name; self })+
+        $($(#[$doc])* pub fn $name(mut self, $name: $t) -> Self { self.scvi_mut().$name = $name; self })+
     };
 }
+pub(crate) use scvi_setters;
 
 impl ScviParams {
     pub(crate) fn new(config: ScviConfig, registry: Registry) -> Self {
         Self { config, registry }
     }
 
-    setters! {
-        /// Width of the hidden layers; 128.
-        n_hidden: usize,
-        /// Dimensions of the latent space; 10.
-        n_latent: usize,
-        /// Hidden layers of encoder and decoder; 1.
-        n_layers: usize,
-        /// Share of hidden units dropped in the encoder while training; 0.1.
-        dropout_rate: f64,
-        /// What the inverse dispersion depends on; each gene has its own.
-        dispersion: Dispersion,
-        /// The distribution of the counts; ZINB.
-        likelihood: Likelihood,
-        /// The distribution of the latent variable; normal.
-        latent_distribution: LatentDistribution,
-        /// Whether the encoder reads `ln(1 + x)`; it does.
-        log_variational: bool,
-        /// Whether the encoder reads the covariates; it does not.
-        encode_covariates: bool,
-        /// Whether the covariates enter every layer; they do.
-        deeply_inject_covariates: bool,
-        /// How the networks see the batch; one input for each.
-        batch_representation: BatchRepresentation,
-        /// Where batch normalisation is used; everywhere.
-        batch_norm: NormIn,
-        /// Where layer normalisation is used; nowhere.
-        layer_norm: NormIn,
-        /// Whether the library size is the sum of the counts, or learned; it is the sum.
-        use_observed_lib_size: bool,
-        /// What makes the encoder's output a variance; `exp`.
-        var_activation: VarActivation,
+    fn scvi_mut(&mut self) -> &mut ScviConfig {
+        &mut self.config
     }
+
+    scvi_setters! {}
 
     /// Makes sure that such a model can exist.
     ///

@@ -11,6 +11,7 @@ pub struct Mode<'a> {
 struct Training<'a> {
     rng: &'a Rng,
     step: u64,
+    pass: u64,
     dropout: bool,
 }
 
@@ -26,6 +27,7 @@ impl<'a> Mode<'a> {
             training: Some(Training {
                 rng,
                 step,
+                pass: 0,
                 dropout: true,
             }),
         }
@@ -36,6 +38,15 @@ impl<'a> Mode<'a> {
     pub fn without_dropout(mut self) -> Self {
         if let Some(t) = &mut self.training {
             t.dropout = false;
+        }
+        self
+    }
+
+    /// Another pass through the same layers within one step, which drops units of its own. The first pass is 0.
+    #[must_use]
+    pub fn pass(mut self, pass: u64) -> Self {
+        if let Some(t) = &mut self.training {
+            t.pass = pass;
         }
         self
     }
@@ -53,6 +64,10 @@ impl<'a> Mode<'a> {
     /// The random numbers of the dropout layer called `name` in this step; none at inference.
     pub fn dropout_stream(&self, name: &str) -> Option<sc_tensor::rng::Stream> {
         let t = self.training.filter(|t| t.dropout)?;
-        Some(t.rng.stream(&format!("dropout/{name}")).at(&[t.step]))
+        let stream = t.rng.stream(&format!("dropout/{name}"));
+        Some(match t.pass {
+            0 => stream.at(&[t.step]),
+            pass => stream.at(&[t.step, pass]),
+        })
     }
 }

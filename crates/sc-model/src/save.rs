@@ -45,6 +45,15 @@ pub fn is_saved_model(dir: &Path) -> bool {
     dir.join(WEIGHTS).is_file()
 }
 
+/// Which model a folder holds, as [`save_model`] was told.
+///
+/// # Errors
+/// [`Error::File`] or [`Error::Format`].
+pub fn model_kind(dir: &Path) -> Result<String> {
+    let metadata = tensors::read_metadata(&dir.join(WEIGHTS))?;
+    Ok(metadata.get("kind").cloned().unwrap_or_default())
+}
+
 /// Reads the kind, the settings and the tensors of a saved model.
 ///
 /// # Errors

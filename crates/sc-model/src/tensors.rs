@@ -1,7 +1,7 @@
 //! Named tensors and text in one safetensors file.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
@@ -82,6 +82,42 @@ pub fn read(path: &Path, device: &Device) -> Result<(HashMap<String, Tensor>, Me
         None => Metadata::new(),
     };
     Ok((tensors, metadata))
+}
+
+/// Reads the text entries alone.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_metadata(path: &Path) -> Result<Metadata> {
+    let file = |source| Error::File {
+        path: path.to_owned(),
+        action: "read",
+        source,
+    };
+    let format = |reason: String| Error::Format {
+        path: path.to_owned(),
+        reason,
+    };
+    let mut reader = std::fs::File::open(path).map_err(file)?;
+    let size = reader.metadata().map_err(file)?.len();
+    let mut length = [0; 8];
+    reader.read_exact(&mut length).map_err(file)?;
+    let length = u64::from_le_bytes(length);
+    if length > size.saturating_sub(8) {
+        return Err(format(
+            "is not a whole safetensors file; it may be truncated or of another format".into(),
+        ));
+    }
+    let mut header = Vec::new();
+    reader.take(length).read_to_end(&mut header).map_err(file)?;
+    let header: serde_json::Value = serde_json::from_slice(&header)
+        .map_err(|e| format(format!("is not a safetensors file ({e})")))?;
+    match header.get("__metadata__").and_then(|m| m.get(ENTRY)) {
+        Some(serde_json::Value::String(text)) => {
+            serde_json::from_str(text).map_err(|e| format(format!("entry \"{ENTRY}\": {e}")))
+        }
+        _ => Ok(Metadata::new()),
+    }
 }
 
 /// A text entry that holds JSON.

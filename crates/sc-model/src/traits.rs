@@ -63,6 +63,26 @@ pub struct Probabilities {
     pub values: Array2<f32>,
 }
 
+impl Probabilities {
+    /// The most likely label of each cell (the first, if several are), as a column, and its probability.
+    pub fn best(&self) -> (Vec<usize>, Vec<f32>) {
+        let of_cell = |p: ndarray::ArrayView1<'_, f32>| {
+            p.iter()
+                .enumerate()
+                .fold((0, f32::NEG_INFINITY), |best, (i, &v)| {
+                    if v > best.1 { (i, v) } else { best }
+                })
+        };
+        self.values.rows().into_iter().map(of_cell).unzip()
+    }
+
+    /// The most likely label of each cell.
+    pub fn hard(&self) -> Vec<&str> {
+        let name = |i: usize| self.labels.get(i).map_or("", String::as_str);
+        self.best().0.into_iter().map(name).collect()
+    }
+}
+
 /// Cells to labels.
 pub trait Classify<D: ?Sized> {
     /// Its error.

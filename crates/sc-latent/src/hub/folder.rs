@@ -9,7 +9,7 @@ use super::facts::ModelFacts;
 use super::metadata::HubMetadata;
 use super::metrics::Metrics;
 use super::{ADATA, CARD, MDATA, METADATA, METRICS, MODEL, render};
-use crate::{Error, Result, Scvi};
+use crate::{AnyModel, Error, Result, Scanvi, Scvi};
 
 /// The release of anndata whose files sc-io writes.
 const ANNDATA_VERSION: &str = "0.12.0";
@@ -57,13 +57,34 @@ impl Default for PackOptions {
     }
 }
 
+/// What [`HubModel::pack`] packs: models that scvi-tools knows.
+pub trait SaveScviTools {
+    /// Writes `model.pt` to a folder.
+    ///
+    /// # Errors
+    /// If the disk refuses, or scvi-tools does not know such a model.
+    fn save_to(&self, dir: &Path) -> Result<()>;
+}
+
+macro_rules! saves {
+    ($($model:ident)+) => {
+        $(impl SaveScviTools for $model {
+            fn save_to(&self, dir: &Path) -> Result<()> {
+                self.save_scvi_tools(dir)
+            }
+        })+
+    };
+}
+
+saves!(Scvi Scanvi AnyModel);
+
 /// A folder in scvi-hub's layout. The model is read when it is first asked for.
 #[derive(Debug)]
 pub struct HubModel {
     dir: PathBuf,
     metadata: HubMetadata,
     card: Option<ModelCard>,
-    model: OnceLock<Scvi>,
+    model: OnceLock<AnyModel>,
 }
 
 impl HubModel {
@@ -103,9 +124,13 @@ impl HubModel {
     ///
     /// # Errors
     /// If scvi-tools does not know such a model, or the disk refuses; each file is whole or as it was.
-    pub fn pack(dir: impl AsRef<Path>, model: &Scvi, options: &PackOptions) -> Result<Self> {
+    pub fn pack(
+        dir: impl AsRef<Path>,
+        model: &impl SaveScviTools,
+        options: &PackOptions,
+    ) -> Result<Self> {
         let dir = dir.as_ref();
-        model.save_scvi_tools(dir)?;
+        model.save_to(dir)?;
         Self::describe(dir, options)
     }
 
@@ -174,14 +199,14 @@ impl HubModel {
     ///
     /// # Errors
     /// If it is damaged, or of a class that is not known here.
-    pub fn model(&self, device: &Device) -> Result<&Scvi> {
+    pub fn model(&self, device: &Device) -> Result<&AnyModel> {
         if let Some(model) = self.model.get() {
             return Ok(model);
         }
         let model = if self.dir.join(MODEL).is_file() {
-            Scvi::from_scvi_tools(&self.dir, device)?
+            AnyModel::from_scvi_tools(&self.dir, device)?
         } else {
-            Scvi::load(&self.dir, device)?
+            AnyModel::load(&self.dir, device)?
         };
         Ok(self.model.get_or_init(|| model))
     }

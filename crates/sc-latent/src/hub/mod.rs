@@ -28,7 +28,7 @@
 //! let hub = HubModel::open(dir.path())?;
 //! assert_eq!(hub.metadata().model_cls_name, "SCVI");
 //! assert_eq!(hub.card().and_then(|c| c.description()), Some("Thirty made-up cells."));
-//! assert_eq!(hub.model(&candle_core::Device::Cpu)?.config().n_latent, 10);
+//! assert_eq!(hub.model(&candle_core::Device::Cpu)?.scvi().config().n_latent, 10);
 //! # Ok(())
 //! # }
 //! ```
@@ -44,7 +44,7 @@ mod render;
 
 pub use card::{CardHeader, ModelCard};
 pub use facts::ModelFacts;
-pub use folder::{HubModel, PackOptions};
+pub use folder::{HubModel, PackOptions, SaveScviTools};
 pub use metadata::HubMetadata;
 pub use metrics::{CvScores, CvTable, DeRow, Metrics};
 #[cfg(feature = "hub")]

@@ -16,6 +16,7 @@
 //! Sums of counts by gene are kept besides, so that differential expression can still report means of raw counts; see
 //! [`StoredStatistics`].
 
+mod classes;
 mod group;
 mod keys;
 mod size;

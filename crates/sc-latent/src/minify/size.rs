@@ -69,7 +69,7 @@ impl SizeInput {
         } else {
             4.0 * self.n_cells
         };
-        let statistics = 3.0 * 8.0 * self.n_genes * (self.n_groups + 1.0);
+        let statistics = 3.0 * 4.0 * self.n_genes * (self.n_groups + 1.0);
         SizeEstimate {
             counts_bytes: counts + annotations,
             minified_bytes: posterior + empty + statistics + annotations,

@@ -24,7 +24,8 @@ const SUMS: [&str; 3] = ["sum", "nonzero", "per_10k"];
 /// | the same over all cells | `varm["sc_counts_sum_all"]`, ... | `[genes, 1]` |
 /// | categories, numbers of cells, digests of their names | `uns["sc_gene_statistics"]` | |
 ///
-/// The last column is of the cells without a value. A digest tells whether the cells that have a category now are those
+/// Sums and numbers of cells are in single precision if that holds them exactly, else in double; scaled sums are always in
+/// single. The last column is of the cells without a value. A digest tells whether the cells that have a category now are those
 /// that were summed: after a subset, a new annotation or a change of names, that category no longer counts as known.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredStatistics {
@@ -67,9 +68,9 @@ impl StoredStatistics {
         self.groupings.first().map(|g| &g.sums)
     }
 
-    /// Bytes of the sums before compression.
+    /// Bytes of the sums before compression, where single precision holds them.
     pub fn n_bytes(&self) -> u64 {
-        let one = |g: &Grouping| 3 * 8 * g.sums.sum.len() as u64;
+        let one = |g: &Grouping| 3 * 4 * g.sums.sum.len() as u64;
         self.groupings.iter().map(one).sum()
     }
 
@@ -125,10 +126,8 @@ impl StoredStatistics {
         for g in &self.groupings {
             let s = &g.sums;
             for (name, sums) in SUMS.iter().zip([&s.sum, &s.nonzero, &s.scaled]) {
-                let by_gene = sums.t().as_standard_layout().into_owned();
                 let key = varm_name(name, g.key.as_deref());
-                data.varm
-                    .insert(key, Annotation::Matrix(Matrix::Dense64(by_gene)));
+                data.varm.insert(key, packed(name, sums).into());
             }
             match &g.key {
                 Some(key) => {
@@ -233,6 +232,17 @@ impl Grouping {
             categories,
             codes,
         })
+    }
+}
+
+/// `[genes, groups]`, as small as it can be kept.
+fn packed(name: &str, sums: &Array2<f64>) -> Matrix {
+    let by_gene = sums.t().as_standard_layout().into_owned();
+    let fits = |x: &f64| f64::from(*x as f32) == *x;
+    if name == SUMS[2] || by_gene.iter().all(fits) {
+        Matrix::Dense(by_gene.mapv(|x| x as f32))
+    } else {
+        Matrix::Dense64(by_gene)
     }
 }
 

@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use sc_io::pytorch::{Dict, Value};
 
 use crate::config::{BatchRepresentation, Decoder, NormIn, ScviConfig};
-use crate::{Error, Result};
+use crate::{ClassifierConfig, Error, Result};
 
 /// The constructor's arguments, however deep a version nested them.
 pub(super) fn flatten(value: &Value) -> HashMap<String, Value> {
@@ -109,6 +109,52 @@ pub(super) fn read(arguments: &HashMap<String, Value>, is_linear: bool) -> Resul
     Ok(c)
 }
 
+/// The classifier's settings from the constructor's arguments.
+pub(super) fn read_classifier(arguments: &HashMap<String, Value>) -> Result<ClassifierConfig> {
+    let mut c = match arguments.get("linear_classifier").map(Value::as_bool) {
+        Some(Some(true)) => ClassifierConfig::linear(),
+        _ => ClassifierConfig::default(),
+    };
+    let Some(own) = arguments.get("classifier_parameters") else {
+        return Ok(c);
+    };
+    for (name, value) in own.as_dict().iter().flat_map(|d| d.iter_str()) {
+        let wrong = || wrong("classifier_parameters", own);
+        match name {
+            "n_layers" => c.n_layers = Some(value.as_usize().ok_or_else(wrong)?),
+            "n_hidden" => c.n_hidden = Some(value.as_usize().ok_or_else(wrong)?),
+            "dropout_rate" => c.dropout_rate = Some(value.as_f64().ok_or_else(wrong)?),
+            "logits" => c.legacy_probs = !value.as_bool().ok_or_else(wrong)?,
+            _ => return Err(wrong()),
+        }
+    }
+    // There a classifier without hidden units is linear too.
+    if c.n_hidden == Some(0) {
+        c = ClassifierConfig {
+            n_layers: Some(0),
+            n_hidden: None,
+            ..c
+        };
+    }
+    Ok(c)
+}
+
+/// What a classifier has besides `linear_classifier`.
+fn classifier_parameters(c: &ClassifierConfig) -> Vec<(&'static str, Value)> {
+    let number = |n: usize| Value::Int(n as i64);
+    let mut out = Vec::new();
+    if let Some(n) = c.n_layers.filter(|&n| n > 0) {
+        out.push(("n_layers", number(n)));
+    }
+    if let Some(n) = c.n_hidden.filter(|_| !c.is_linear()) {
+        out.push(("n_hidden", number(n)));
+    }
+    if let Some(p) = c.dropout_rate {
+        out.push(("dropout_rate", p.into()));
+    }
+    out
+}
+
 /// A function is pickled by its name.
 fn var_activation(v: &Value) -> Result<crate::VarActivation> {
     match v
@@ -133,10 +179,10 @@ fn wrong(name: &'static str, value: &Value) -> Error {
     }
 }
 
-/// The constructor's arguments as scvi-tools 1.x keeps them.
-pub(super) fn write(c: &ScviConfig) -> Value {
+/// The constructor's arguments as scvi-tools 1.x keeps them; with a classifier those of SCANVI.
+pub(super) fn write(c: &ScviConfig, classifier: Option<&ClassifierConfig>) -> Value {
     let number = |n: usize| Value::Int(n as i64);
-    let plain: Vec<(&str, Value)> = vec![
+    let mut plain: Vec<(&str, Value)> = vec![
         ("n_hidden", number(c.n_hidden)),
         ("n_latent", number(c.n_latent)),
         ("n_layers", number(c.n_layers)),
@@ -144,10 +190,22 @@ pub(super) fn write(c: &ScviConfig) -> Value {
         ("dispersion", c.dispersion.as_str().into()),
         ("gene_likelihood", c.likelihood.as_str().into()),
         ("use_observed_lib_size", c.use_observed_lib_size.into()),
-        ("latent_distribution", c.latent_distribution.as_str().into()),
     ];
     let d = ScviConfig::default();
     let mut extra: Vec<(&str, Value)> = Vec::new();
+    let latent = ("latent_distribution", c.latent_distribution.as_str().into());
+    match classifier {
+        Some(classifier) => {
+            plain.push(("linear_classifier", classifier.is_linear().into()));
+            plain.push(("datamodule", Value::None));
+            extra.push(latent);
+            let own = classifier_parameters(classifier);
+            if !own.is_empty() {
+                extra.push(("classifier_parameters", Dict::from_pairs(own).into()));
+            }
+        }
+        None => plain.push(latent),
+    }
     let mut differs = |name, value: Value, differs: bool| {
         if differs {
             extra.push((name, value));
@@ -204,8 +262,8 @@ pub(super) fn write(c: &ScviConfig) -> Value {
     if let Decoder::Linear { bias: true } = c.decoder {
         differs("bias", true.into(), true);
     }
-    // LinearSCVI and SCVI have different names for their pass-through arguments.
-    let group = if matches!(c.decoder, Decoder::Linear { .. }) {
+    // SCVI has another name for its pass-through arguments than LinearSCVI and SCANVI.
+    let group = if classifier.is_some() || matches!(c.decoder, Decoder::Linear { .. }) {
         "model_kwargs"
     } else {
         "kwargs"

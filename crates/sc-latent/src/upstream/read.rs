@@ -1,13 +1,15 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use sc_io::pytorch::{self, DataFrame, TorchTensor, Value};
 use sc_model::train::{History, Split};
 
 use super::{LEGACY_ATTRIBUTES, LEGACY_GENES, LEGACY_WEIGHTS, MODEL, init_params, registry};
 use crate::model::Training;
-use crate::{Error, Registry, Result, Scvi, ScviParams};
+use crate::{
+    AnyModel, Error, Registry, Result, Scanvi, ScanviConfig, ScanviParams, Scvi, ScviParams,
+};
 
 /// The parts of a saved model.
 struct Parts {
@@ -25,7 +27,7 @@ impl Scvi {
     /// # Errors
     /// If it is not whole, or of another class.
     pub fn from_scvi_tools(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
-        Self::from_scvi_tools_with_dtype(path, device, candle_core::DType::F32)
+        Self::from_scvi_tools_with_dtype(path, device, DType::F32)
     }
 
     /// The same in another precision: `F64` is for checking numbers.
@@ -35,33 +37,112 @@ impl Scvi {
     pub fn from_scvi_tools_with_dtype(
         path: impl AsRef<Path>,
         device: &Device,
-        dtype: candle_core::DType,
+        dtype: DType,
     ) -> Result<Self> {
         let parts = Parts::read(path.as_ref())?;
-        let is_linear = match parts.class.as_str() {
-            "SCVI" => false,
-            "LinearSCVI" => true,
-            other => {
-                return Err(Error::Upstream {
-                    path: parts.path,
-                    reason: format!(
-                        "holds a model of class {other}; this reader knows SCVI and LinearSCVI"
-                    ),
-                });
-            }
-        };
-        let arguments = init_params::flatten(parts.attributes.at(&["init_params_"])?);
-        let config = init_params::read(&arguments, is_linear)?;
-        let valid = ScviParams::new(config, parts.registry).check()?;
-        let mut model = valid.load(device, dtype, &parts.path, &parts.weights)?;
-        if parts.attributes.get("is_trained_").and_then(Value::as_bool) == Some(true) {
-            model.training = Some(training(&parts.attributes));
+        match parts.class.as_str() {
+            "SCVI" | "LinearSCVI" => parts.scvi(device, dtype),
+            _ => Err(parts.unknown_class("SCVI and LinearSCVI")),
         }
-        Ok(model)
+    }
+}
+
+impl Scanvi {
+    /// Reads a SCANVI model that scvi-tools saved, as [`Scvi::from_scvi_tools`] does.
+    ///
+    /// A model saved before 1.1 has [`ClassifierConfig::legacy_probs`](crate::ClassifierConfig::legacy_probs) set: its classifier ended in a softmax, and goes on
+    /// training so.
+    ///
+    /// # Errors
+    /// If it is not whole, or of another class.
+    pub fn from_scvi_tools(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
+        Self::from_scvi_tools_with_dtype(path, device, DType::F32)
+    }
+
+    /// The same in another precision: `F64` is for checking numbers.
+    ///
+    /// # Errors
+    /// As [`Scanvi::from_scvi_tools`].
+    pub fn from_scvi_tools_with_dtype(
+        path: impl AsRef<Path>,
+        device: &Device,
+        dtype: DType,
+    ) -> Result<Self> {
+        let parts = Parts::read(path.as_ref())?;
+        match parts.class.as_str() {
+            "SCANVI" => parts.scanvi(device, dtype),
+            _ => Err(parts.unknown_class("SCANVI")),
+        }
+    }
+}
+
+impl AnyModel {
+    /// Reads an SCVI, LinearSCVI or SCANVI model that scvi-tools saved; see [`Scvi::from_scvi_tools`].
+    ///
+    /// # Errors
+    /// If it is not whole, or of another class.
+    pub fn from_scvi_tools(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
+        let parts = Parts::read(path.as_ref())?;
+        match parts.class.as_str() {
+            "SCVI" | "LinearSCVI" => Ok(Self::Scvi(parts.scvi(device, DType::F32)?)),
+            "SCANVI" => Ok(Self::Scanvi(parts.scanvi(device, DType::F32)?)),
+            _ => Err(parts.unknown_class("SCVI, LinearSCVI and SCANVI")),
+        }
     }
 }
 
 impl Parts {
+    fn scvi(self, device: &Device, dtype: DType) -> Result<Scvi> {
+        let arguments = init_params::flatten(self.attributes.at(&["init_params_"])?);
+        let config = init_params::read(&arguments, self.class == "LinearSCVI")?;
+        let valid = ScviParams::new(config, self.registry).check()?;
+        let mut model = valid.load(device, dtype, &self.path, &self.weights)?;
+        model.training = training(&self.attributes);
+        Ok(model)
+    }
+
+    fn scanvi(mut self, device: &Device, dtype: DType) -> Result<Scanvi> {
+        // Older files keep the category outside of the registry.
+        if self.registry.setup.unlabeled_category.is_none() {
+            let attribute = self.attributes.get("unlabeled_category_");
+            self.registry.setup.unlabeled_category =
+                attribute.and_then(Value::as_str).map(str::to_owned);
+        }
+        let arguments = init_params::flatten(self.attributes.at(&["init_params_"])?);
+        let mut config = ScanviConfig {
+            scvi: init_params::read(&arguments, false)?,
+            classifier: init_params::read_classifier(&arguments)?,
+        };
+        config.classifier.legacy_probs |= self.is_before_logits();
+        let valid = ScanviParams::new(config, self.registry).check()?;
+        let mut model = valid.load(device, dtype, &self.path, &self.weights)?;
+        model.scvi.training = training(&self.attributes);
+        Ok(model)
+    }
+
+    /// Whether the classifier ended in a softmax when this was saved: before version 1.1.
+    fn is_before_logits(&self) -> bool {
+        let version = self
+            .attributes
+            .get("registry_")
+            .and_then(|r| r.get("scvi_version"))
+            .and_then(Value::as_str)
+            .unwrap_or("0");
+        let mut numbers = version.split('.').map(|n| n.parse::<u32>().unwrap_or(0));
+        let (major, minor) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        (major, minor) < (1, 1)
+    }
+
+    fn unknown_class(self, known: &str) -> Error {
+        Error::Upstream {
+            path: self.path,
+            reason: format!(
+                "holds a model of class {}; this reader knows {known}",
+                self.class
+            ),
+        }
+    }
+
     fn read(path: &Path) -> Result<Self> {
         let file = if path.is_dir() {
             path.join(MODEL)
@@ -113,7 +194,9 @@ impl Parts {
         let weights = state_dict(&pytorch::read(&path)?)?;
         // The class was not stored; a model of another class has other parameters.
         let known = |name: &str| weights.keys().any(|k| k.starts_with(name));
-        let class = if known("decoder.px_decoder") && !known("classifier") && !known("background") {
+        let class = if known("encoder_z2_z1") && !known("background") {
+            "SCANVI"
+        } else if known("decoder.px_decoder") && !known("classifier") && !known("background") {
             "SCVI"
         } else if known("decoder.factor_regressor") {
             "LinearSCVI"
@@ -147,19 +230,22 @@ fn state_dict(value: &Value) -> Result<HashMap<String, Tensor>> {
 }
 
 fn to_tensor(t: &TorchTensor) -> Result<Tensor> {
-    use pytorch::DType;
+    use pytorch::DType as Stored;
     let shape = t.shape();
     Ok(match t.dtype() {
-        DType::F64 => Tensor::from_vec(t.to_f64_vec(), shape, &Device::Cpu)?,
-        DType::F32 | DType::F16 | DType::BF16 => {
+        Stored::F64 => Tensor::from_vec(t.to_f64_vec(), shape, &Device::Cpu)?,
+        Stored::F32 | Stored::F16 | Stored::BF16 => {
             Tensor::from_vec(t.to_f32_vec(), shape, &Device::Cpu)?
         }
         _ => Tensor::from_vec(t.to_i64_vec()?, shape, &Device::Cpu)?,
     })
 }
 
-/// History and split, as far as they can be read.
-fn training(attributes: &Value) -> Training {
+/// History and split of a trained model, as far as they can be read.
+fn training(attributes: &Value) -> Option<Training> {
+    if attributes.get("is_trained_").and_then(Value::as_bool) != Some(true) {
+        return None;
+    }
     let mut history = History::default();
     for (name, value) in attributes
         .get("history_")
@@ -193,5 +279,5 @@ fn training(attributes: &Value) -> Training {
         validation: indices("validation_indices_"),
         test: indices("test_indices_"),
     };
-    Training { split, history }
+    Some(Training { split, history })
 }

@@ -57,6 +57,10 @@ pub(super) fn read(registry: &Value, genes: Vec<String>) -> Result<Registry> {
             layer: text("layer"),
             batch_key,
             labels_key,
+            unlabeled_category: text("unlabeled_category").or_else(|| {
+                let category = state("labels")?.get("unlabeled_category")?;
+                category.as_str().map(str::to_owned)
+            }),
             size_factor_key: text("size_factor_key"),
             categorical_covariate_keys: keys,
             continuous_covariate_keys: continuous.map(strings).transpose()?.unwrap_or_default(),
@@ -108,6 +112,7 @@ pub(super) fn read_legacy(setup: &Value, genes: Vec<String>) -> Result<Registry>
                 .map(str::to_owned),
             batch_key: key("_scvi_batch"),
             labels_key: key("_scvi_labels"),
+            unlabeled_category: None,
             size_factor_key: None,
             categorical_covariate_keys: keys,
             continuous_covariate_keys: setup
@@ -187,8 +192,18 @@ fn unexpected(value: &Value) -> crate::Error {
     }
 }
 
+/// The class whose registry has an unlabelled category.
+pub(super) const SCANVI: &str = "SCANVI";
+
+/// What the registry says of a class.
+pub(super) struct Class {
+    pub(super) name: &'static str,
+    /// The version it is written as.
+    pub(super) version: &'static str,
+}
+
 /// The registry as scvi-tools 1.4 keeps it.
-pub(super) fn write(r: &Registry, config: &ScviConfig, n_cells: usize) -> Value {
+pub(super) fn write(r: &Registry, config: &ScviConfig, class: &Class, n_cells: usize) -> Value {
     let setup = &r.setup;
     let linear = matches!(config.decoder, Decoder::Linear { .. });
     let list = |keys: &[String]| {
@@ -198,11 +213,20 @@ pub(super) fn write(r: &Registry, config: &ScviConfig, n_cells: usize) -> Value 
             Value::list(keys.iter().map(|k| k.as_str().into()).collect())
         }
     };
+    // An SCVI model may know which label stands for "not known"; its setup has no place for it.
+    let unlabeled = setup
+        .unlabeled_category
+        .as_deref()
+        .filter(|_| class.name == SCANVI);
     let mut args: Vec<(&str, Value)> = vec![
         ("layer", setup.layer.as_deref().into()),
         ("batch_key", setup.batch_key.as_deref().into()),
         ("labels_key", setup.labels_key.as_deref().into()),
     ];
+    if unlabeled.is_some() {
+        args.push(("unlabeled_category", unlabeled.into()));
+        args.push(("use_minified", r.minified.is_some().into()));
+    }
     let mut fields = vec![
         ("X", x_field(r, n_cells)),
         (
@@ -213,6 +237,7 @@ pub(super) fn write(r: &Registry, config: &ScviConfig, n_cells: usize) -> Value 
                 "n_batch",
                 setup.batch_key.as_deref(),
                 &r.batches,
+                None,
             ),
         ),
         (
@@ -223,6 +248,7 @@ pub(super) fn write(r: &Registry, config: &ScviConfig, n_cells: usize) -> Value 
                 "n_labels",
                 setup.labels_key.as_deref(),
                 &r.labels,
+                unlabeled,
             ),
         ),
     ];
@@ -245,11 +271,8 @@ pub(super) fn write(r: &Registry, config: &ScviConfig, n_cells: usize) -> Value 
         fields.extend(minified_fields(keys, config.n_latent));
     }
     dict(vec![
-        ("scvi_version", "1.4.2".into()),
-        (
-            "model_name",
-            if linear { "LinearSCVI" } else { "SCVI" }.into(),
-        ),
+        ("scvi_version", class.version.into()),
+        ("model_name", class.name.into()),
         ("setup_args", dict(args)),
         ("field_registries", dict(fields)),
         ("setup_method_name", "setup_anndata".into()),
@@ -316,18 +339,23 @@ fn category_field(
     count: &'static str,
     key: Option<&str>,
     categories: &[String],
+    unlabeled: Option<&str>,
 ) -> Value {
     let mapping = match key {
         Some(key) => categories_of(r, key, categories),
         None if is_given(categories) => names(categories),
         None => NumpyArray::from_i64(&[0]).into(),
     };
+    let mut state = vec![
+        ("categorical_mapping", mapping),
+        ("original_key", key.unwrap_or(column).into()),
+    ];
+    if unlabeled.is_some() {
+        state.push(("unlabeled_category", unlabeled.into()));
+    }
     field(
         vec![("attr_name", "obs".into()), ("attr_key", column.into())],
-        vec![
-            ("categorical_mapping", mapping),
-            ("original_key", key.unwrap_or(column).into()),
-        ],
+        state,
         vec![(count, int(categories.len()))],
     )
 }

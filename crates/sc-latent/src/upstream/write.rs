@@ -3,8 +3,14 @@ use std::path::Path;
 use candle_core::{DType, Tensor};
 use sc_io::pytorch::{self, DataFrame, Dict, NumpyArray, TorchTensor, Value};
 
+use super::registry::{Class, SCANVI};
 use super::{MODEL, init_params, registry};
-use crate::{BatchRepresentation, Decoder, Error, NormIn, Result, Scvi};
+use crate::{BatchRepresentation, Decoder, Error, NormIn, Result, Scanvi, Scvi};
+
+/// The version that files are written as.
+const VERSION: &str = "1.4.2";
+/// The last whose classifiers ended in a softmax.
+const VERSION_BEFORE_LOGITS: &str = "1.0.4";
 
 impl Scvi {
     /// Writes a folder with the `model.pt` that scvi-tools 1.x loads with `SCVI.load(dir, adata)` (or
@@ -14,7 +20,17 @@ impl Scvi {
     /// If the disk refuses; the file is whole or as it was.
     pub fn save_scvi_tools(&self, dir: impl AsRef<Path>) -> Result<()> {
         self.check_linear_is_upstream()?;
-        let dir = dir.as_ref();
+        let linear = matches!(self.config().decoder, Decoder::Linear { .. });
+        let class = Class {
+            name: if linear { "LinearSCVI" } else { "SCVI" },
+            version: VERSION,
+        };
+        let arguments = init_params::write(self.config(), None);
+        let attributes = self.attributes(&class, arguments)?;
+        self.write_model(dir.as_ref(), Dict::from_pairs(attributes).into())
+    }
+
+    fn write_model(&self, dir: &Path, attributes: Value) -> Result<()> {
         let path = dir.join(MODEL);
         std::fs::create_dir_all(dir).map_err(|source| sc_model::Error::File {
             path: dir.to_owned(),
@@ -32,7 +48,7 @@ impl Scvi {
                 "var_names",
                 NumpyArray::from_strings(&self.registry().genes).into(),
             ),
-            ("attr_dict", self.attributes()?),
+            ("attr_dict", attributes),
         ]);
         Ok(pytorch::write(&path, &root.into())?)
     }
@@ -58,32 +74,30 @@ impl Scvi {
         Ok(())
     }
 
-    fn attributes(&self) -> Result<Value> {
+    /// What all classes keep, in the order of the names.
+    fn attributes(&self, class: &Class, arguments: Value) -> Result<Vec<(&'static str, Value)>> {
         let split = self.training().map(|t| t.split.clone()).unwrap_or_default();
         let n_cells = split.train.len() + split.validation.len() + split.test.len();
         let indices = |v: &[usize]| -> Value {
             NumpyArray::from_i64(&v.iter().map(|&i| i as i64).collect::<Vec<_>>()).into()
         };
-        let linear = matches!(self.config().decoder, Decoder::Linear { .. });
-        let name = if linear { "LinearSCVI" } else { "SCVI" };
-        Ok(Dict::from_pairs([
+        Ok(vec![
             (
                 "get_normalized_function_name_",
                 "get_normalized_expression".into(),
             ),
             ("history_", self.history_frames()?),
-            ("init_params_", init_params::write(self.config())),
+            ("init_params_", arguments),
             ("is_trained_", self.training().is_some().into()),
             (
                 "registry_",
-                registry::write(self.registry(), self.config(), n_cells),
+                registry::write(self.registry(), self.config(), class, n_cells),
             ),
-            ("run_name_", name.into()),
+            ("run_name_", class.name.into()),
             ("test_indices_", indices(&split.test)),
             ("train_indices_", indices(&split.train)),
             ("validation_indices_", indices(&split.validation)),
         ])
-        .into())
     }
 
     fn history_frames(&self) -> Result<Value> {
@@ -105,6 +119,37 @@ impl Scvi {
             })
             .collect::<Result<Vec<_>>>()?;
         Ok(Dict::from_pairs(frames).into())
+    }
+}
+
+impl Scanvi {
+    /// Writes a folder with the `model.pt` that scvi-tools 1.x loads with `SCANVI.load(dir, adata)`.
+    ///
+    /// A model with [`ClassifierConfig::legacy_probs`](crate::ClassifierConfig::legacy_probs) is written as one of version
+    /// 1.0, as which scvi-tools treats its classifier as it was.
+    ///
+    /// # Errors
+    /// If the disk refuses; the file is whole or as it was.
+    pub fn save_scvi_tools(&self, dir: impl AsRef<Path>) -> Result<()> {
+        let class = Class {
+            name: SCANVI,
+            version: if self.classifier.legacy_probs {
+                VERSION_BEFORE_LOGITS
+            } else {
+                VERSION
+            },
+        };
+        let arguments = init_params::write(&self.scvi.config, Some(&self.classifier));
+        let mut attributes = self.scvi.attributes(&class, arguments)?;
+        let unlabeled = self.registry().setup.unlabeled_category.as_deref();
+        attributes.extend([
+            ("labels_", NumpyArray::from_strings(Vec::<String>::new()).into()),
+            ("semisupervised_history_", Value::None),
+            ("unlabeled_category_", unlabeled.into()),
+            ("unsupervised_history_", Value::None),
+        ]);
+        self.scvi
+            .write_model(dir.as_ref(), Dict::from_pairs(attributes).into())
     }
 }
 

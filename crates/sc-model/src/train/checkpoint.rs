@@ -13,6 +13,12 @@ use super::{
 use crate::schedule::{LrState, StopState};
 use crate::{Error, Optimizer, Params, Result, tensors};
 
+/// The entry of a checkpoint with [`Trainable::settings`](super::Trainable::settings).
+const SETTINGS: &str = "settings";
+
+/// Stands for `train` or `validation` in the name of a metric.
+const SET: &str = "{set}";
+
 /// Sums of the metrics over the minibatches of an epoch.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Sums {
@@ -30,7 +36,7 @@ impl Sums {
         }
     }
 
-    /// Writes the means to the history as `<metric>_<set>`.
+    /// Writes the means to the history as `<metric>_<set>`, or where the name of the metric says `{set}`.
     pub(super) fn note(&self, history: &mut History, set: &str, epoch: usize) {
         let n = self.n_cells.max(1) as f64;
         let loss = if set == "train" {
@@ -40,7 +46,12 @@ impl Sums {
         };
         history.push(&loss, epoch, self.loss / n);
         for (name, sum) in &self.by_name {
-            history.push(&format!("{name}_{set}"), epoch, sum / n);
+            let name = if name.contains(SET) {
+                name.replace(SET, set)
+            } else {
+                format!("{name}_{set}")
+            };
+            history.push(&name, epoch, sum / n);
         }
     }
 }
@@ -83,6 +94,7 @@ pub(super) struct Saver<'a> {
     pub(super) optimizer: &'a Optimizer,
     pub(super) progress: &'a Progress,
     pub(super) config: &'a TrainConfig,
+    pub(super) settings: String,
 }
 
 impl Snapshot for Saver<'_> {
@@ -106,6 +118,7 @@ impl Snapshot for Saver<'_> {
         let metadata = [
             ("progress", serde_json::to_string(self.progress)),
             ("config", serde_json::to_string(self.config)),
+            (SETTINGS, Ok(self.settings.clone())),
         ]
         .into_iter()
         .map(|(k, v)| match v {
@@ -127,6 +140,7 @@ pub struct ResumeState {
     tensors: HashMap<String, Tensor>,
     progress: Progress,
     config: TrainConfig,
+    settings: String,
 }
 
 impl ResumeState {
@@ -139,6 +153,7 @@ impl ResumeState {
         Ok(Self {
             progress: tensors::json_entry(path, &metadata, "progress")?,
             config: tensors::json_entry(path, &metadata, "config")?,
+            settings: metadata.get(SETTINGS).cloned().unwrap_or_default(),
             tensors,
             path: path.to_owned(),
         })
@@ -163,7 +178,21 @@ impl ResumeState {
     }
 
     /// More epochs are fine; anything else would not be the same run.
-    pub(super) fn check(&self, config: &TrainConfig, n_cells: usize) -> Result<()> {
+    pub(super) fn check(
+        &self,
+        config: &TrainConfig,
+        settings: &str,
+        n_cells: usize,
+    ) -> Result<()> {
+        if settings != self.settings {
+            return Err(Error::Format {
+                path: self.path.clone(),
+                reason: format!(
+                    "was saved with other settings of the model's training; found {}, now {settings}",
+                    self.settings
+                ),
+            });
+        }
         let same_length = TrainConfig {
             max_epochs: self.config.max_epochs,
             ..config.clone()

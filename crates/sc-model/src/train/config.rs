@@ -145,6 +145,18 @@ pub struct Split {
     pub test: Vec<usize>,
 }
 
+impl Split {
+    /// The same split of other cells: position `i` becomes `cells[i]`.
+    fn of(&self, cells: &[usize]) -> Self {
+        let pick = |v: &[usize]| v.iter().filter_map(|&i| cells.get(i).copied()).collect();
+        Self {
+            train: pick(&self.train),
+            validation: pick(&self.validation),
+            test: pick(&self.test),
+        }
+    }
+}
+
 impl SplitConfig {
     /// Splits `n` cells exactly as scvi-tools does with `settings.seed = seed`: NumPy's `RandomState(seed)`
     /// permutation, validation cells first.
@@ -200,6 +212,54 @@ impl SplitConfig {
             validation: validation.to_vec(),
             test: test.to_vec(),
         })
+    }
+
+    /// Splits each of several groups of cells on its own, as scvi-tools splits the labelled and the unlabelled cells of
+    /// SCANVI: every group is permuted by a fresh `RandomState(seed)`, and the parts are put behind each other. Groups
+    /// without cells are passed over.
+    ///
+    /// Where that would leave a last minibatch of one cell although [`SplitConfig::train_size`] does not ask for it, one
+    /// cell of the largest group validates instead of training (scvi-tools fails there).
+    ///
+    /// # Errors
+    /// Those of [`SplitConfig::split`].
+    pub fn split_groups(
+        &self,
+        groups: &[Vec<usize>],
+        batch_size: usize,
+        seed: u64,
+    ) -> Result<Split> {
+        let n: usize = groups.iter().map(Vec::len).sum();
+        if self.given.is_some() || n == 0 {
+            return self.split(n, batch_size, seed);
+        }
+        let each = Self {
+            train_size: Some(self.train_size.unwrap_or(0.9)),
+            ..self.clone()
+        };
+        let mut parts = groups
+            .iter()
+            .map(|g| match g.len() {
+                0 => Ok(Split::default()),
+                n => Ok(each.split(n, batch_size, seed)?.of(g)),
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let n_train: usize = parts.iter().map(|p| p.train.len()).sum();
+        let lonely = batch_size > 1 && n_train > 1 && n_train % batch_size == 1;
+        if lonely
+            && self.train_size.is_none()
+            && let Some(largest) = parts.iter_mut().max_by_key(|p| p.train.len())
+            && let Some(cell) = largest.train.pop()
+        {
+            largest.validation.push(cell);
+        }
+        let mut all = Split::default();
+        for part in parts {
+            all.train.extend(part.train);
+            all.validation.extend(part.validation);
+            all.test.extend(part.test);
+        }
+        Ok(all)
     }
 
     /// How many cells train and validate.

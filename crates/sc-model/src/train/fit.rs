@@ -38,9 +38,7 @@ pub fn fit<M: Trainable<D>, D: ?Sized>(
     observer: &mut dyn Observer,
 ) -> Result<Fitted> {
     config.check()?;
-    let split = config
-        .split
-        .split(model.n_cells(data), config.batch_size, config.seed)?;
+    let split = model.split(data, config)?;
     check_minibatches(split.train.len(), config.batch_size, model.min_batch())?;
     let progress = Progress::new(split, config);
     let mut optimizer = Optimizer::new(config.optimizer, model.params());
@@ -68,7 +66,7 @@ pub fn resume<M: Trainable<D>, D: ?Sized>(
     observer: &mut dyn Observer,
 ) -> Result<Fitted> {
     config.check()?;
-    state.check(config, model.n_cells(data))?;
+    state.check(config, &model.settings(), model.n_cells(data))?;
     state.restore(model.params())?;
     let mut optimizer = Optimizer::new(config.optimizer, model.params());
     optimizer.load_state(model.params(), state.tensors())?;
@@ -189,6 +187,7 @@ impl<M: Trainable<D>, D: ?Sized> Loop<'_, M, D> {
             optimizer: &self.optimizer,
             progress: &self.progress,
             config: self.config,
+            settings: self.model.settings(),
         }
     }
 
@@ -233,6 +232,9 @@ impl<M: Trainable<D>, D: ?Sized> Loop<'_, M, D> {
             mode: Mode::train(&self.rng, self.progress.step),
             epoch,
             step: self.progress.step,
+            step_in_epoch,
+            batch_size: self.config.batch_size,
+            split: &self.progress.split,
             kl_weight: self.config.kl_warmup.weight(epoch, self.progress.step),
             rng: &self.rng,
         };
@@ -338,6 +340,9 @@ impl<M: Trainable<D>, D: ?Sized> Loop<'_, M, D> {
                 mode: Mode::eval(),
                 epoch,
                 step: k as u64,
+                step_in_epoch: k,
+                batch_size: self.config.batch_size,
+                split: &self.progress.split,
                 kl_weight,
                 rng: &self.rng,
             };

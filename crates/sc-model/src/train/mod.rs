@@ -27,6 +27,12 @@ pub struct Step<'a> {
     pub epoch: usize,
     /// The training minibatch counted over all epochs, from 0 (for validation: the batch within the validation set).
     pub step: u64,
+    /// The minibatch within the epoch (or within the validation set), from 0.
+    pub step_in_epoch: usize,
+    /// Cells of a full minibatch.
+    pub batch_size: usize,
+    /// Which cells train and which validate.
+    pub split: &'a Split,
     /// The weight of the KL term in this epoch.
     pub kl_weight: f64,
     /// The random numbers of the run; draw from a stream named after the use, `at(&[step.step])`.
@@ -51,7 +57,8 @@ impl Step<'_> {
 pub struct Loss {
     /// A scalar to differentiate: the mean over cells.
     pub loss: Tensor,
-    /// Sums over the cells of the minibatch, by name; the history holds their means over an epoch.
+    /// Sums over the cells of the minibatch, by name; the history holds their means over an epoch as `elbo_train` for
+    /// `elbo`, and as `train_accuracy` for `{set}_accuracy`.
     pub sums: Vec<(&'static str, f64)>,
     /// How many cells there were.
     pub n_cells: usize,
@@ -68,6 +75,22 @@ pub trait Trainable<D: ?Sized> {
     /// The fewest cells that a training minibatch may hold; 2 where a batch norm needs their variance.
     fn min_batch(&self) -> usize {
         1
+    }
+
+    /// Which cells train and which validate, if `config` does not say; see [`SplitConfig::split`].
+    ///
+    /// # Errors
+    /// Those of [`SplitConfig::split`].
+    fn split(&self, data: &D, config: &TrainConfig) -> Result<Split> {
+        config
+            .split
+            .split(self.n_cells(data), config.batch_size, config.seed)
+    }
+
+    /// Whatever else the course of training depends on, in words of the model's own. A run goes on only where this is what
+    /// it was when the state was saved.
+    fn settings(&self) -> String {
+        String::new()
     }
 
     /// Masks that the gradients of some parameters are multiplied by, by name, in the layout the parameter is kept in.
