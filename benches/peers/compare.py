@@ -43,6 +43,9 @@ def arguments():
     parser.add_argument("--retries", type=int, default=2, help="run again when other programs disturbed a run")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch-key", default="batch")
+    parser.add_argument("--model", default="scvi", choices=["scvi", "scanvi"])
+    parser.add_argument("--labels-key", default="cluster", help="for scanvi")
+    parser.add_argument("--unlabeled-category", default="cluster0", help="for scanvi")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-flush-denormal", action="store_true", help="run scvi-tools with torch's default for denormals")
@@ -56,17 +59,25 @@ def arguments():
     return args
 
 
+def label_options(args):
+    """What only a model with labels takes."""
+    if args.model == "scvi":
+        return []
+    return ["--labels-key", args.labels_key, "--unlabeled-category", args.unlabeled_category]
+
+
 def peer_command(args, data):
     """The Python original."""
     command = [args.python, str(HERE / "scvi_tools.py"), data]
     command += ["--epochs", str(args.epochs), "--threads", str(args.threads), "--seed", str(args.seed)]
     command += ["--batch-key", args.batch_key, "--batch-size", str(args.batch_size), "--read-times", "0"]
+    command += ["--model", args.model, *label_options(args)]
     return command + (["--no-flush-denormal"] if args.no_flush_denormal else [])
 
 
 def our_command(args, data, out):
     """`sc`, with the same hyper-parameters."""
-    command = [args.sc, "train", "scvi", data, "--out", out, "--batch-key", args.batch_key]
+    command = [args.sc, "train", args.model, data, "--out", out, "--batch-key", args.batch_key, *label_options(args)]
     command += ["--max-epochs", str(args.epochs), "--batch-size", str(args.batch_size)]
     return command + ["--seed", str(args.seed), "--threads", str(args.threads), "--json"]
 

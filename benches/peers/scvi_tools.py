@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train scvi-tools' SCVI on one count file and print one JSON line: seconds per epoch, peak memory, loss.
+"""Train scvi-tools' SCVI (or SCANVI) on one count file and print one JSON line: seconds per epoch, peak memory, loss.
 
 The model is the default one (ZINB, gene dispersion, 128 hidden units, 10 latent dimensions, one layer) unless an
 option says otherwise. It runs on the CPU, without validation, without a progress bar. Only the epochs are timed:
@@ -23,6 +23,9 @@ def arguments():
     """The command line."""
     parser = argparse.ArgumentParser(description="time scvi-tools' SCVI on the CPU; prints one JSON line")
     parser.add_argument("data", metavar="DATA.h5ad")
+    parser.add_argument("--model", default="scvi", choices=["scvi", "scanvi"])
+    parser.add_argument("--labels-key", default="cluster", help="for scanvi")
+    parser.add_argument("--unlabeled-category", default="cluster0", help="for scanvi")
     parser.add_argument("--epochs", type=int, default=3, help="0: only time reading the file")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch-key", default="batch")
@@ -102,8 +105,12 @@ def train(args, torch):
     adata = anndata.read_h5ad(args.data)
     read = time.perf_counter()
     rss_after_read = peak_rss_bytes()
-    scvi.model.SCVI.setup_anndata(adata, batch_key=args.batch_key)
-    model = scvi.model.SCVI(
+    keys = {"batch_key": args.batch_key}
+    if args.model == "scanvi":
+        keys |= {"labels_key": args.labels_key, "unlabeled_category": args.unlabeled_category}
+    kind = {"scvi": scvi.model.SCVI, "scanvi": scvi.model.SCANVI}[args.model]
+    kind.setup_anndata(adata, **keys)
+    model = kind(
         adata,
         n_hidden=args.n_hidden,
         n_latent=args.n_latent,

@@ -1,6 +1,7 @@
-//! Made-up counts with the statistics of real ones, for benches.
+//! Made-up counts and points with the statistics of real ones, for benches.
 #![allow(missing_docs)]
 
+use ndarray::Array2;
 use rayon::prelude::*;
 use sc_data::Csr;
 use sc_tensor::likelihood::{Family, sample_one};
@@ -59,4 +60,20 @@ pub fn counts(n: usize, g: usize, stored: f64, seed: u64) -> Csr {
     }
     // Built canonical above.
     Csr::new(n, g, indptr, indices, data).unwrap_or_else(|_| Csr::zeros(n, g))
+}
+
+/// `n` points in `groups` round clouds of standard deviation 1, whose centres are normal with standard deviation 3 in each
+/// of `d` dimensions, as cell types lie in a latent space; one cloud is round about the origin.
+pub fn clouds(n: usize, d: usize, groups: usize, seed: u64) -> Array2<f32> {
+    let rng = Rng::new(seed);
+    let mut points = vec![0f32; n * d];
+    rng.stream("points").fill_normal(&mut points);
+    let mut centres = vec![0f32; groups * d];
+    if groups > 1 {
+        rng.stream("centres").fill_normal(&mut centres);
+    }
+    for (i, v) in points.iter_mut().enumerate() {
+        *v += 3.0 * centres[i / d % groups * d + i % d];
+    }
+    Array2::from_shape_vec((n, d), points).unwrap_or_default()
 }

@@ -1,9 +1,10 @@
 //! What the examples share: plots, a table, and where their results go. The examples themselves lie beside `src`, one
 //! file a story.
 
-pub mod plots;
 pub mod report;
 pub mod view;
+
+pub use sc_plot as plots;
 
 use std::path::{Path, PathBuf};
 

@@ -20,6 +20,9 @@ pub(crate) enum Error {
     /// scVI.
     #[error(transparent)]
     Latent(#[from] sc_latent::Error),
+    /// Neighbours, and what is made of them.
+    #[error(transparent)]
+    Neighbors(#[from] sc_neighbors::Error),
     /// A file or folder that the system refuses.
     #[error("{}: cannot {action}: {source}", path.display())]
     File {

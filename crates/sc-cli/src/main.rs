@@ -10,8 +10,14 @@ mod evaluate;
 mod expression;
 mod hub;
 mod inspect;
+mod map;
 mod minify;
+mod infuse;
+mod inspect;
+mod leiden;
+mod neighbors;
 mod options;
+mod places;
 mod progress;
 mod resume;
 mod threads;
@@ -20,6 +26,8 @@ mod train_run;
 mod train_scanvi;
 mod train_scvi;
 mod volcano;
+mod transfer;
+mod umap;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -52,8 +60,11 @@ Examples:
   sc annotate labels cells.h5ad --out annotated.h5ad
   sc expression model cells.h5ad --out expression.h5ad --genes CD3E,MS4A1
   sc evaluate model cells.h5ad --json
+  sc map model query.h5ad --out mapped.h5ad
   sc de model cells.h5ad --groupby cell_type --out de.tsv
   sc minify model cells.h5ad --out atlas
+  sc umap embedded.h5ad --rep X_scVI --plot umap.svg --color cell_type
+  sc transfer atlas.h5ad mapped.h5ad --labels cell_type --out annotated.h5ad
 
 `sc COMMAND --help` explains the options of a command. RUST_LOG=info shows more of what goes on.
 Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted.";
@@ -61,6 +72,7 @@ Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted.";
 #[derive(Debug, Subcommand)]
 enum Command {
     Inspect(inspect::Args),
+    Map(map::Args),
     Convert(convert::Args),
     Train(train::Args),
     Embed(embed::Args),
@@ -70,6 +82,11 @@ enum Command {
     De(de::Args),
     Minify(minify::Args),
     Hub(hub::Args),
+    Infuse(infuse::Args),
+    Leiden(leiden::Args),
+    Neighbors(neighbors::Args),
+    Transfer(transfer::Args),
+    Umap(umap::Args),
 }
 
 impl Command {
@@ -80,15 +97,22 @@ impl Command {
             Self::Embed(a) => a.query.threads,
             Self::Annotate(a) => a.query.threads,
             Self::Expression(a) => a.query.threads,
+            Self::Map(a) => a.threads,
             Self::Evaluate(a) => a.query.threads,
             Self::De(a) => a.query.threads,
             Self::Minify(a) => a.query.threads,
+            Self::Infuse(a) => a.threads,
+            Self::Leiden(a) => a.search.threads,
+            Self::Neighbors(a) => a.search.threads,
+            Self::Transfer(a) => a.threads,
+            Self::Umap(a) => a.search.threads,
         }
     }
 
     fn run(self) -> Result<()> {
         match self {
             Self::Inspect(a) => inspect::run(&a),
+            Self::Map(a) => map::run(&a),
             Self::Convert(a) => convert::run(&a),
             Self::Train(a) => train::run(&a),
             Self::Embed(a) => embed::run(&a),
@@ -98,6 +122,11 @@ impl Command {
             Self::De(a) => de::run(&a),
             Self::Minify(a) => minify::run(&a),
             Self::Hub(a) => hub::run(&a),
+            Self::Infuse(a) => infuse::run(&a),
+            Self::Leiden(a) => leiden::run(&a),
+            Self::Neighbors(a) => neighbors::run(&a),
+            Self::Transfer(a) => transfer::run(&a),
+            Self::Umap(a) => umap::run(&a),
         }
     }
 }

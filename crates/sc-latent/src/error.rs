@@ -91,6 +91,50 @@ pub enum Error {
         /// Some of them.
         found_examples: String,
     },
+    /// A query and its reference that have no gene in common.
+    #[error(
+        "the query has none of the reference's {n_reference} genes ({reference_examples}, ...); its {found} are {found_examples}, ...: {hint}"
+    )]
+    NoSharedGenes {
+        /// How many genes the reference has.
+        n_reference: usize,
+        /// Some of them.
+        reference_examples: String,
+        /// How many genes the query has.
+        found: usize,
+        /// Some of them.
+        found_examples: String,
+        /// What may be wrong.
+        hint: String,
+    },
+    /// A column of `obs` that the reference was trained with and the query lacks.
+    #[error(
+        "the reference was trained with obs column \"{column}\" ({meaning}), which the query lacks; it has {available}. Add it \
+         under that name"
+    )]
+    MissingQueryColumn {
+        /// The column.
+        column: String,
+        /// What it says about a cell.
+        meaning: &'static str,
+        /// The columns there are.
+        available: String,
+    },
+    /// Labels that the reference never saw.
+    #[error(
+        "column \"{column}\" holds labels that the reference does not know: {unknown}. It knows {known}; a query can't add to \
+         them: {unlabeled}"
+    )]
+    UnknownLabels {
+        /// The column.
+        column: String,
+        /// The labels that are not known.
+        unknown: String,
+        /// Those that are.
+        known: String,
+        /// What to do.
+        unlabeled: String,
+    },
     /// A hub folder, or a hub, that is not as it should be.
     #[error("{place}: {reason}")]
     Hub {
@@ -98,6 +142,54 @@ pub enum Error {
         place: String,
         /// What is wrong, and what would work.
         reason: String,
+    },
+    /// A neighbour graph.
+    #[error(transparent)]
+    Neighbors(#[from] sc_neighbors::Error),
+    /// A model formula or a contrast that cannot be read or does not fit the data.
+    #[error("\"{formula}\": {reason}")]
+    Formula {
+        /// The formula.
+        formula: String,
+        /// What is wrong, or what would be possible.
+        reason: String,
+    },
+    /// A variable of a design that should describe samples, but differs between cells of one.
+    #[error(
+        "\"{variable}\" is not the same for all cells of sample \"{sample}\" ({examples}); a design needs variables of samples, or other samples"
+    )]
+    NotConstant {
+        /// The variable.
+        variable: String,
+        /// The sample.
+        sample: String,
+        /// Two values that occur in it.
+        examples: String,
+    },
+    /// Columns of a design that depend on others.
+    #[error(
+        "{columns} cannot be told apart from {others} with these {samples} samples; take a confounded variable out of the \
+         formula, or compare within its groups"
+    )]
+    NotEstimable {
+        /// The columns that depend on others.
+        columns: String,
+        /// The columns before the first of them.
+        others: String,
+        /// Number of samples.
+        samples: usize,
+    },
+    /// No replicates are left to measure the variation with.
+    #[error(
+        "there are {samples} samples with cells for {columns} columns ({names}); at least one sample more than columns is needed"
+    )]
+    TooFewSamples {
+        /// Samples with cells.
+        samples: usize,
+        /// Columns of the design.
+        columns: usize,
+        /// Their names.
+        names: String,
     },
     /// Not what a scvi-tools checkpoint looks like.
     #[error("{path}: {reason}")]

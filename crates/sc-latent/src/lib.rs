@@ -14,9 +14,11 @@
 //! | which genes differ | [`de::differential_expression`] |
 //! | how good is it | [`Scvi::elbo`], [`Scvi::marginal_ll`] |
 //! | labels for cells | [`Scanvi::params`] or [`Scanvi::from_scvi`], [`Scanvi::fit`], [`Scanvi::predict`] |
+//! | new data on an old model | [`Cells::for_query`], [`Scvi::load_query`], [`Scanvi::load_query`], [`QueryOptions::train_config`] |
 //! | cells without their counts | [`Scvi::minify`], [`mod@minify`] |
 //! | a model with its card | [`mod@hub`] |
 //! | files | [`AnyModel::load`], [`Scvi::save`], [`Scvi::load`], [`Scvi::from_scvi_tools`], [`Scvi::save_scvi_tools`] |
+//! | differential abundance | [`milo`] |
 //!
 //! ```
 //! use sc_latent::{Cells, Expression, Scvi, Setup};
@@ -62,9 +64,11 @@ mod error;
 mod expression;
 pub mod hub;
 pub mod minify;
+pub mod milo;
 mod model;
 mod nets;
 mod params;
+mod query;
 mod registry;
 mod scanvi;
 mod traits;
@@ -86,6 +90,7 @@ pub use expression::{
 pub use model::{Scvi, Training};
 pub use nets::Posterior;
 pub use params::{ScviParams, ScviValidParams};
+pub use query::{GeneReport, Prepared, Query, QueryOptions, QueryReport, prepare_query};
 pub use registry::{Registry, Setup};
 pub use scanvi::{
     ClassifierConfig, Labels, PredictAt, Scanvi, ScanviConfig, ScanviParams, ScanviTerms,

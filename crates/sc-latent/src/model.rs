@@ -8,10 +8,11 @@ use sc_model::train::{
 use sc_model::{Mode, Params};
 use serde::{Deserialize, Serialize};
 
+use crate::arrays::to_vec;
 use crate::cells::Minibatch;
 use crate::elbo::Noise;
 use crate::nets::{Nets, Posterior};
-use crate::{Cells, Error, Registry, Result, ScviConfig, ScviParams};
+use crate::{Cells, Error, Query, Registry, Result, ScviConfig, ScviParams};
 
 /// scVI: a variational auto-encoder of single-cell counts (Lopez et al., Nature Methods 2018).
 ///
@@ -52,6 +53,7 @@ pub struct Scvi {
     pub(crate) params: Params,
     pub(crate) nets: Nets,
     pub(crate) training: Option<Training>,
+    pub(crate) query: Option<Query>,
 }
 
 /// What is kept of training.
@@ -69,6 +71,8 @@ struct Saved {
     model: ScviConfig,
     registry: Registry,
     training: Option<Training>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    query: Option<Query>,
 }
 
 pub(crate) const KIND: &str = "scvi";
@@ -174,15 +178,24 @@ impl Scvi {
         self.fits(cells)?;
         cells.require_counts("training")?;
         let log_library = self.log_library_sizes(cells)?;
+        if self.nets.library_prior.is_none() && self.registry.setup.size_factor_key.is_none() {
+            refuse_empty(&log_library)?;
+        }
+        self.set_library_prior(cells, &log_library)
+    }
+
+    /// The prior of a learned library size in each batch. Those of a reference stay in the model of a query.
+    fn set_library_prior(&self, cells: &Cells<'_>, log_library: &[f64]) -> Result<()> {
         let Some((means, vars)) = &self.nets.library_prior else {
-            if self.registry.setup.size_factor_key.is_none() {
-                refuse_empty(&log_library)?;
-            }
             return Ok(());
         };
         let n = self.registry.batches.len();
-        let (mut mean, mut var) = (vec![0.0; n], vec![1.0; n]);
-        for b in 0..n {
+        let known = self.query.as_ref().map_or(0, |q| q.reference_batches.min(n));
+        let (mut mean, mut var) = match known {
+            0 => (vec![0.0; n], vec![1.0; n]),
+            _ => (to_vec(means.value())?, to_vec(vars.value())?),
+        };
+        for b in known..n {
             let of_batch: Vec<f64> = log_library
                 .iter()
                 .zip(cells.batch())
@@ -211,6 +224,14 @@ impl Scvi {
         means.import(&Tensor::from_vec(mean, (1, n), self.device())?)?;
         vars.import(&Tensor::from_vec(var, (1, n), self.device())?)?;
         Ok(())
+    }
+
+    /// The prior of the library size in the batches that only the query has.
+    pub(crate) fn learn_library_prior(&self, cells: &Cells<'_>) -> Result<()> {
+        if self.nets.library_prior.is_none() {
+            return Ok(());
+        }
+        self.set_library_prior(cells, &self.log_library_sizes(cells)?)
     }
 
     /// The log of the sum of counts of every cell; minus infinity for empty ones.
@@ -268,6 +289,7 @@ impl Scvi {
             model: self.config.clone(),
             registry: self.registry.clone(),
             training: self.training.clone(),
+            query: self.query.clone(),
         };
         Ok(save_model(dir.as_ref(), KIND, &saved, &self.params)?)
     }
@@ -283,6 +305,9 @@ impl Scvi {
         let valid = ScviParams::new(saved.model, saved.registry).check()?;
         let mut model = valid.load(device, DType::F32, &dir.join(WEIGHTS), &tensors)?;
         model.training = saved.training;
+        if let Some(query) = saved.query {
+            model.freeze(query)?;
+        }
         Ok(model)
     }
 }
@@ -345,7 +370,7 @@ impl Trainable<Cells<'_>> for Scvi {
     fn loss(&self, cells: &Cells<'_>, rows: &[usize], step: &Step<'_>) -> sc_model::Result<Loss> {
         let batch = cells.minibatch(rows, self.config.log_variational)?;
         let noise = Noise::draw(self, rows.len(), |name| step.stream(name))?;
-        let terms = self.elbo_terms(&batch, &noise, &step.mode)?;
+        let terms = self.elbo_terms(&batch, &noise, &self.training_mode(step.mode))?;
         let sums = terms.sums()?;
         Ok(Loss {
             loss: terms.loss(step.kl_weight)?,

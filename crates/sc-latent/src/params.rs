@@ -119,6 +119,7 @@ impl ScviValidParams {
             params,
             nets,
             training: None,
+            query: None,
         })
     }
 
@@ -137,6 +138,7 @@ impl ScviValidParams {
             params,
             nets,
             training: None,
+            query: None,
         })
     }
 }

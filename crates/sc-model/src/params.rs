@@ -3,13 +3,17 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use candle_core::{DType, Device, Shape, Tensor, Var};
 use sc_tensor::rng::Rng;
 
 use crate::{Error, Mode, Result};
+
+mod partial;
+
+use partial::Partial;
 
 /// How a parameter starts. The names and formulas are PyTorch's, so that a fresh model has the same distribution.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,6 +34,7 @@ pub struct Param {
     var: Var,
     frozen: Tensor,
     trainable: Arc<AtomicBool>,
+    partial: Arc<RwLock<Option<Partial>>>,
     is_buffer: bool,
     transposed: bool,
 }
@@ -59,15 +64,21 @@ impl Param {
         &self.var
     }
 
-    /// Whether gradients reach it.
+    /// Whether gradients reach it. Never true of a buffer.
     pub fn is_trainable(&self) -> bool {
-        self.trainable.load(Ordering::Relaxed)
+        !self.is_buffer && self.trainable.load(Ordering::Relaxed)
     }
 
-    /// Freezes or thaws it. Buffers stay frozen.
+    /// Freezes or thaws all of it. A buffer is never trained by gradients: whether its layer may change it while training
+    /// is what this says of one.
     pub fn set_trainable(&self, trainable: bool) {
-        self.trainable
-            .store(trainable && !self.is_buffer, Ordering::Relaxed);
+        self.trainable.store(trainable, Ordering::Relaxed);
+        *self.partial.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Whether a buffer may change while training.
+    pub(crate) fn is_updated(&self) -> bool {
+        self.trainable.load(Ordering::Relaxed)
     }
 
     /// Whether it is a buffer.
@@ -85,6 +96,11 @@ impl Param {
         } else {
             self.frozen.clone()
         })
+    }
+
+    /// Whether it is kept in another layout than PyTorch's: input-major.
+    pub fn is_transposed(&self) -> bool {
+        self.transposed
     }
 
     /// The shape in PyTorch's layout.
@@ -139,7 +155,13 @@ impl Params {
         self.by_name.get(name).and_then(|&i| self.entries.get(i))
     }
 
-    /// How many numbers are trained.
+    /// The masks of the parameters of which only a part is trained, by name ([`Param::train_only`]).
+    pub fn masks(&self) -> Vec<(String, Tensor)> {
+        let masked = |p: &Param| Some((p.name().to_owned(), p.mask()?));
+        self.trainable().filter_map(masked).collect()
+    }
+
+    /// How many numbers are trained, masks not counted.
     pub fn n_trainable(&self) -> usize {
         self.trainable().map(|p| p.frozen.elem_count()).sum()
     }
@@ -398,7 +420,8 @@ impl ParamBuilder<'_> {
         let name: Arc<str> = self.path(name).into();
         let param = Param {
             frozen: var.as_detached_tensor(),
-            trainable: Arc::new(AtomicBool::new(!is_buffer)),
+            trainable: Arc::new(AtomicBool::new(true)),
+            partial: Arc::default(),
             name: name.clone(),
             var,
             is_buffer,

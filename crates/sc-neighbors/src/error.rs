@@ -40,6 +40,9 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// The approximate search failed.
+    #[error("approximate neighbours: {0}")]
+    Approximate(String),
     /// A matrix could not be built.
     #[error(transparent)]
     Data(#[from] sc_data::Error),

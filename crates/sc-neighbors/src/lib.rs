@@ -6,7 +6,10 @@
 //! | function | what it does |
 //! |---|---|
 //! | [`knn`], [`knn_query`] | exact nearest neighbours |
-//! | [`connectivities`] | the weighted neighbour graph of UMAP |
+//! | [`knn_approx`], [`Knn`], [`recall`] | most of them, of many points |
+//! | [`connectivities`], [`distances`] | the weighted neighbour graph of UMAP, and the distances |
+//! | [`insert_graph`], [`find_graph`] | graphs in annotated data, as scanpy keeps them |
+//! | [`LabelTransfer`], [`infuse`] | labels from a reference to a query, and back |
 //! | [`leiden`] | communities of a graph |
 //! | [`umap`], [`principal_axes`] | a picture of a graph |
 //! | [`silhouette`], [`ilisi`], [`adjusted_rand_index`] | scores of an embedding and of clusters |
@@ -16,21 +19,31 @@
 #![allow(clippy::needless_pass_by_value)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod approx;
+mod blocks;
 mod community;
 mod curve;
 mod error;
 mod fuzzy;
+mod graph;
+mod infuse;
 mod knn;
 mod scores;
+mod screen;
 #[cfg(test)]
 mod testing;
+mod transfer;
 mod umap;
 
+pub use approx::{ApproxParams, EXACT_UP_TO, Knn, knn_approx, recall};
 pub use community::leiden;
 pub use error::{Error, Result};
 pub use fuzzy::connectivities;
+pub use graph::{distances, find_graph, insert_graph};
+pub use infuse::{InfuseOptions, Infused, Labelled, infuse};
 pub use knn::{Neighbors, knn, knn_query};
 pub use scores::{adjusted_rand_index, ilisi, lisi, silhouette, silhouette_samples};
+pub use transfer::{LabelTransfer, Transferred, UNKNOWN, UNKNOWN_ABOVE, Votes};
 pub use umap::{UmapParams, principal_axes, umap};
 
 #[cfg(doctest)]

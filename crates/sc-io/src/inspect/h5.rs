@@ -63,15 +63,12 @@ pub(super) fn inspect(path: &Path) -> Result<Inspection> {
 }
 
 fn version(h5: &H5) -> Result<String> {
-    if let Some(kind) = h5.encoding(&h5.file) {
-        let version = h5
-            .attr_string(&h5.file, "encoding-version")
-            .unwrap_or_default();
-        return Ok(format!("{kind} {version} (anndata 0.8 or newer)"));
+    if h5.encoding(&h5.file).is_some() {
+        return Ok("anndata 0.8 or newer".to_owned());
     }
     Ok(match h5.member(&h5.file, "obs")? {
-        Some(Node::Group(_)) => "none (anndata 0.7)",
-        _ => "none (anndata before 0.7)",
+        Some(Node::Group(_)) => "anndata 0.7",
+        _ => "anndata before 0.7",
     }
     .to_owned())
 }

@@ -104,6 +104,7 @@ impl ScanviValidParams {
                 params,
                 nets,
                 training: None,
+                query: None,
             },
             semi,
             classifier: config.classifier.clone(),

@@ -5,7 +5,7 @@ use sc_model::save::{WEIGHTS, read_model, save_model};
 use serde::{Deserialize, Serialize};
 
 use super::{Scanvi, ScanviConfig, ScanviParams};
-use crate::{Registry, Result, Training};
+use crate::{Query, Registry, Result, Training};
 
 pub(crate) const KIND: &str = "scanvi";
 
@@ -16,6 +16,8 @@ struct Saved {
     registry: Registry,
     training: Option<Training>,
     pretrained: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    query: Option<Query>,
 }
 
 impl Scanvi {
@@ -29,6 +31,7 @@ impl Scanvi {
             registry: self.registry().clone(),
             training: self.training().cloned(),
             pretrained: self.pretrained,
+            query: self.query().cloned(),
         };
         Ok(save_model(
             dir.as_ref(),
@@ -50,6 +53,9 @@ impl Scanvi {
         let mut model = valid.load(device, DType::F32, &dir.join(WEIGHTS), &tensors)?;
         model.scvi.training = saved.training;
         model.pretrained = saved.pretrained;
+        if let Some(query) = saved.query {
+            model.scvi.freeze(query)?;
+        }
         Ok(model)
     }
 }

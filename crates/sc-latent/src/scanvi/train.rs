@@ -276,7 +276,8 @@ impl Session<'_> {
         let log1p = model.scvi.config.log_variational;
         let batch = cells.minibatch(rows, log1p)?;
         let noise = model.noise(n, |name| step.stream(name))?;
-        let halves = Halves::of(&model.elbo_terms(&batch, &noise, &step.mode)?)?;
+        let mode = model.scvi.training_mode(step.mode);
+        let halves = Halves::of(&model.elbo_terms(&batch, &noise, &mode)?)?;
         let mut loss = halves.loss(step.kl_weight)?;
         let sums = halves.sums()?;
         let mut sums = vec![
@@ -287,7 +288,7 @@ impl Session<'_> {
         let labelled = self.rows(cells, step, step.batch_size)?;
         if !labelled.is_empty() {
             let batch = cells.minibatch(&labelled, log1p)?;
-            let logits = model.labelled_logits(&batch, &step.mode.pass(1))?;
+            let logits = model.labelled_logits(&batch, &mode.pass(1))?;
             let told = model.semi.classifier.trained_logits(&logits)?;
             let ce = cross_entropy(&told, &batch.labels)?;
             let score = Score::new(&logits, &batch.labels)?;

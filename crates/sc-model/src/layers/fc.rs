@@ -161,7 +161,7 @@ impl Block {
         mode: &Mode<'_>,
     ) -> Result<Tensor> {
         let mut h = match (&self.linear, x) {
-            (First::Dense(l), Input::Dense(x)) => l.forward(&append(x, covariates)?, mode)?,
+            (First::Dense(l), Input::Dense(x)) => l.forward_with(x, covariates, mode)?,
             (First::Sparse(l), Input::Sparse(x, extra)) => {
                 let extra = match (extra, covariates) {
                     (Some(e), c) => Some(append(e, c)?),

@@ -1,4 +1,8 @@
-use candle_core::Tensor;
+use std::sync::Arc;
+
+use candle_core::{DType, Tensor};
+use ndarray::ArrayView2;
+use sc_data::Csr;
 use sc_tensor::ops::{self, SparseInput};
 
 use crate::{Init, Mode, Param, ParamBuilder, Result};
@@ -38,6 +42,39 @@ impl Linear {
             self.weight.get(mode),
             self.bias.as_ref().map(|b| b.get(mode)),
         )?)
+    }
+
+    /// The same where the last inputs are one-hots of categories. Without a graph they are added row by row, so that
+    /// categories which no row has don't change a bit of the result: a model that was given more of them agrees with the
+    /// one it was made from.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn forward_with(
+        &self,
+        x: &Tensor,
+        one_hots: Option<&Tensor>,
+        mode: &Mode<'_>,
+    ) -> Result<Tensor> {
+        let Some(one_hots) = one_hots else {
+            return self.forward(x, mode);
+        };
+        let (n, width) = one_hots.dims2()?;
+        if mode.tracks() || x.rank() != 2 {
+            return self.forward(&Tensor::cat(&[x, one_hots], 1)?, mode);
+        }
+        let weight = self.weight.value();
+        let lead = x.dim(1)?;
+        let y = ops::linear(
+            x,
+            &weight.narrow(1, 0, lead)?.contiguous()?,
+            self.bias.as_ref().map(Param::value),
+        )?;
+        let dense = one_hots.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        let dense = ArrayView2::from_shape((n, width), &dense).map_err(candle_core::Error::wrap)?;
+        let sparse = SparseInput::counts(Arc::new(Csr::from_dense_view(dense)));
+        let columns = weight.narrow(1, lead, width)?.t()?.contiguous()?;
+        Ok((y + ops::csr_linear(&sparse, &columns, None, None)?)?)
     }
 
     /// The weight, `[n_out, n_in]`.
@@ -83,6 +120,36 @@ impl SparseLinear {
         mode: &Mode<'_>,
     ) -> Result<Tensor> {
         let bias = self.bias.as_ref().map(|b| b.get(mode));
-        Ok(ops::csr_linear(x, self.weight.get(mode), bias, extra)?)
+        let frozen = self.weight.frozen_lead();
+        let in_part = frozen >= x.n_cols().max(1) && frozen < self.weight.value().dim(0)?;
+        match extra {
+            Some(extra) if mode.tracks() && in_part => {
+                self.forward_tail(x, extra, bias, frozen, mode)
+            }
+            _ => Ok(ops::csr_linear(x, self.weight.get(mode), bias, extra)?),
+        }
+    }
+
+    /// The same where the weights of the first `frozen` inputs, the genes among them, are not trained: the gradient of the
+    /// weight, which costs more than anything else here, is then that of a few columns.
+    fn forward_tail(
+        &self,
+        x: &SparseInput,
+        extra: &Tensor,
+        bias: Option<&Tensor>,
+        frozen: usize,
+        mode: &Mode<'_>,
+    ) -> Result<Tensor> {
+        let weight = self.weight.value();
+        let known = frozen - x.n_cols();
+        let rest = weight.dim(0)? - frozen;
+        let head = match known {
+            0 => None,
+            _ => Some(extra.narrow(1, 0, known)?.contiguous()?),
+        };
+        let y = ops::csr_linear(x, &weight.narrow(0, 0, frozen)?, bias, head.as_ref())?;
+        let tail = self.weight.get(mode).narrow(0, frozen, rest)?;
+        let input = extra.narrow(1, known, rest)?.contiguous()?;
+        Ok((y + ops::linear(&input, &tail.t()?.contiguous()?, None)?)?)
     }
 }

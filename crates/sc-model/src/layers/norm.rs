@@ -35,7 +35,8 @@ impl BatchNorm {
         })
     }
 
-    /// `[N, n] -> [N, n]`. Training normalises by the minibatch and updates the running statistics.
+    /// `[N, n] -> [N, n]`. Training normalises by the minibatch and updates the running statistics, unless those are frozen
+    /// ([`Param::set_trainable`] of the buffers).
     ///
     /// # Errors
     /// If the shapes do not fit, or a training minibatch has one row (its variance is unknown).
@@ -54,6 +55,9 @@ impl BatchNorm {
             });
         }
         let (y, mean, var) = ops::batch_norm_train(x, weight, bias, self.eps)?;
+        if !self.running_mean.is_updated() {
+            return Ok(y);
+        }
         let unbiased = (var * (rows as f64 / (rows as f64 - 1.0)))?;
         self.fold(&self.running_mean, &mean)?;
         self.fold(&self.running_var, &unbiased)?;

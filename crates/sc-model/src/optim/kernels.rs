@@ -74,8 +74,15 @@ fn flush<T: Real>(x: T) -> T {
     if x.abs() < T::TINY { T::of(0.0) } else { x }
 }
 
-/// One step of one parameter, in chunks that do not depend on each other.
-pub(super) fn update<T: Real>(p: &mut [T], g: &[T], moments: [&mut [T]; 2], c: &Coefficients) {
+/// One step of one parameter, in chunks that do not depend on each other. Where `held` is 0 the parameter keeps its value;
+/// empty holds nothing.
+pub(super) fn update<T: Real>(
+    p: &mut [T],
+    g: &[T],
+    held: &[T],
+    moments: [&mut [T]; 2],
+    c: &Coefficients,
+) {
     let [m, v] = moments;
     match c.kind {
         OptimizerKind::Adam {
@@ -88,6 +95,7 @@ pub(super) fn update<T: Real>(p: &mut [T], g: &[T], moments: [&mut [T]; 2], c: &
             chunks(
                 p,
                 g,
+                held,
                 m,
                 v,
                 #[inline(always)]
@@ -104,6 +112,7 @@ pub(super) fn update<T: Real>(p: &mut [T], g: &[T], moments: [&mut [T]; 2], c: &
             chunks(
                 p,
                 g,
+                held,
                 m,
                 v,
                 #[inline(always)]
@@ -129,6 +138,7 @@ pub(super) fn update<T: Real>(p: &mut [T], g: &[T], moments: [&mut [T]; 2], c: &
             chunks(
                 p,
                 g,
+                held,
                 m,
                 v,
                 #[inline(always)]
@@ -145,6 +155,7 @@ pub(super) fn update<T: Real>(p: &mut [T], g: &[T], moments: [&mut [T]; 2], c: &
             chunks(
                 p,
                 g,
+                held,
                 m,
                 v,
                 #[inline(always)]
@@ -158,6 +169,7 @@ pub(super) fn update<T: Real>(p: &mut [T], g: &[T], moments: [&mut [T]; 2], c: &
 fn chunks<T: Real>(
     p: &mut [T],
     g: &[T],
+    held: &[T],
     m: &mut [T],
     v: &mut [T],
     f: impl Fn(&mut [T], &[T], &mut [T], &mut [T]) + Sync,
@@ -172,9 +184,22 @@ fn chunks<T: Real>(
     let m_parts = split(m, &m_ranges);
     let v_parts = split(v, &v_ranges);
     p.par_chunks_mut(CHUNK)
+        .enumerate()
         .zip(g.par_chunks(CHUNK))
         .zip(m_parts.into_par_iter().zip(v_parts))
-        .for_each(|((p, g), (m, v))| Arch::new().dispatch(|| f(p, g, m, v)));
+        .for_each(|(((k, p), g), (m, v))| {
+            let held = held.get(k * CHUNK..).unwrap_or_default();
+            if held.is_empty() {
+                return Arch::new().dispatch(|| f(p, g, m, v));
+            }
+            let before = p.to_vec();
+            Arch::new().dispatch(|| f(p, g, m, v));
+            for ((p, before), held) in p.iter_mut().zip(before).zip(held) {
+                if *held == T::of(0.0) {
+                    *p = before;
+                }
+            }
+        });
 }
 
 fn split<'a, T>(mut s: &'a mut [T], ranges: &[Option<std::ops::Range<usize>>]) -> Vec<&'a mut [T]> {

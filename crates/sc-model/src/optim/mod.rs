@@ -75,6 +75,7 @@ pub struct Optimizer {
     kind: OptimizerKind,
     slots: Vec<Slot>,
     masks: Vec<Option<Tensor>>,
+    decay_frozen: bool,
 }
 
 impl Optimizer {
@@ -84,10 +85,19 @@ impl Optimizer {
             kind,
             slots: params.iter().map(|_| Slot::default()).collect(),
             masks: params.iter().map(|_| None).collect(),
+            decay_frozen: false,
         }
     }
 
-    /// Multiplies the gradient of a parameter by `mask` (same shape as the parameter is kept in) from now on.
+    /// Lets weight decay pull at entries that a mask freezes, as scvi-tools does; without, they do not change.
+    #[must_use]
+    pub fn decay_frozen(mut self, decay: bool) -> Self {
+        self.decay_frozen = decay;
+        self
+    }
+
+    /// Multiplies the gradient of a parameter by `mask` (same shape as the parameter is kept in) from now on. Entries whose
+    /// mask is 0 keep their value.
     ///
     /// # Errors
     /// [`Error::InvalidSetting`] if there is no such parameter or the shapes differ.
@@ -140,8 +150,9 @@ impl Optimizer {
                 }
                 None => grad,
             };
+            let held = mask.as_ref().filter(|_| !self.decay_frozen);
             self.kind
-                .step_one(param, &grad.contiguous()?, slot, lr, scale)?;
+                .step_one(param, &grad.contiguous()?, held, slot, lr, scale)?;
         }
         Ok(())
     }
@@ -212,6 +223,7 @@ impl OptimizerKind {
         &self,
         param: &Param,
         grad: &Tensor,
+        held: Option<&Tensor>,
         slot: &mut Slot,
         lr: f64,
         grad_scale: f64,
@@ -219,15 +231,19 @@ impl OptimizerKind {
         slot.prepare(param, self.n_moments())?;
         slot.step += 1;
         let c = Coefficients::new(self, lr, grad_scale, slot.step);
+        let host = candle_core::Device::Cpu;
         let op = Update {
             c,
             slot: std::sync::Mutex::new(slot),
+            held: match held {
+                Some(mask) => Some(mask.to_device(&host)?.contiguous()?),
+                None => None,
+            },
         };
         if param.value().device().is_cpu() {
             return Ok(param.var().as_tensor().inplace_op2(grad, &op)?);
         }
         // Other devices: the same kernel on a copy in host memory.
-        let host = candle_core::Device::Cpu;
         let value = param.value().to_device(&host)?;
         value.inplace_op2(&grad.to_device(&host)?, &op)?;
         Ok(param.var().set(&value.to_device(param.value().device())?)?)
@@ -245,6 +261,8 @@ impl OptimizerKind {
 struct Update<'a> {
     c: Coefficients,
     slot: std::sync::Mutex<&'a mut Slot>,
+    /// Where this is 0, the parameter keeps its value.
+    held: Option<Tensor>,
 }
 
 impl InplaceOp2 for Update<'_> {
@@ -276,12 +294,32 @@ impl InplaceOp2 for Update<'_> {
                 p1 - p0
             );
         }
-        match (param, grad) {
-            (CpuStorage::F32(p), CpuStorage::F32(g)) => {
-                update(&mut p[p0..p1], &g[g0..g1], slot.f32_moments(), &self.c);
+        let held = self.held.as_ref().map(Tensor::storage_and_layout);
+        let held = match &held {
+            Some((storage, layout)) => match (&**storage, layout.contiguous_offsets()) {
+                (candle_core::Storage::Cpu(storage), Some(range)) => Some((storage, range)),
+                _ => candle_core::bail!("optimiser: a mask must be contiguous"),
+            },
+            None => None,
+        };
+        match (param, grad, held) {
+            (CpuStorage::F32(p), CpuStorage::F32(g), held) => {
+                let held = match held {
+                    Some((CpuStorage::F32(m), (m0, m1))) => &m[m0..m1],
+                    None => &[],
+                    _ => candle_core::bail!("optimiser: a mask must have the parameter's type"),
+                };
+                let (p, g) = (&mut p[p0..p1], &g[g0..g1]);
+                update(p, g, held, slot.f32_moments(), &self.c);
             }
-            (CpuStorage::F64(p), CpuStorage::F64(g)) => {
-                update(&mut p[p0..p1], &g[g0..g1], slot.f64_moments(), &self.c);
+            (CpuStorage::F64(p), CpuStorage::F64(g), held) => {
+                let held = match held {
+                    Some((CpuStorage::F64(m), (m0, m1))) => &m[m0..m1],
+                    None => &[],
+                    _ => candle_core::bail!("optimiser: a mask must have the parameter's type"),
+                };
+                let (p, g) = (&mut p[p0..p1], &g[g0..g1]);
+                update(p, g, held, slot.f64_moments(), &self.c);
             }
             _ => candle_core::bail!("optimiser: parameters must be f32 or f64"),
         }

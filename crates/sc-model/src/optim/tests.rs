@@ -207,3 +207,33 @@ fn state_survives_saving_and_masks_hold() {
             .is_err()
     );
 }
+
+#[test]
+fn what_a_mask_freezes_does_not_move() {
+    let rng = Rng::new(0);
+    let adam = OptimizerKind::Adam {
+        betas: (0.9, 0.999),
+        eps: 0.01,
+        weight_decay: 0.1,
+    };
+    for (decay_frozen, moves) in [(false, false), (true, true)] {
+        let (w, params) = build_params::<_, Error>(&Device::Cpu, DType::F32, &rng, |b| {
+            b.param("w", (3, 4), Init::Const(1.0))
+        })
+        .unwrap();
+        w.train_only(1, &[1..2, 3..4]).unwrap();
+        let mut optimizer = Optimizer::new(adam, &params).decay_frozen(decay_frozen);
+        for (name, mask) in params.masks() {
+            optimizer.set_mask(&params, &name, mask).unwrap();
+        }
+        for _ in 0..3 {
+            let loss = w.var().as_tensor().sqr().unwrap().sum_all().unwrap();
+            let grads = loss.backward().unwrap();
+            optimizer.step(&params, &grads, 0.1, None).unwrap();
+        }
+        for row in w.value().to_vec2::<f32>().unwrap() {
+            assert_eq!([row[0] != 1.0, row[2] != 1.0], [moves; 2]);
+            assert!(row[1] < 0.9 && row[3] < 0.9);
+        }
+    }
+}

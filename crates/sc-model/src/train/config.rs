@@ -18,6 +18,9 @@ pub struct TrainConfig {
     pub lr: f64,
     /// The optimiser.
     pub optimizer: OptimizerKind,
+    /// Let the optimiser's weight decay pull also at the frozen entries of parameters that are trained in part, as
+    /// scvi-tools does.
+    pub decay_frozen: bool,
     /// How the learning rate changes.
     pub lr_schedule: LrSchedule,
     /// The metric a plateau is judged by.
@@ -42,6 +45,7 @@ impl Default for TrainConfig {
             split: SplitConfig::default(),
             lr: 1e-3,
             optimizer: OptimizerKind::default(),
+            decay_frozen: false,
             lr_schedule: LrSchedule::Constant,
             plateau_monitor: "elbo_validation".into(),
             kl_warmup: KlWarmup::default(),

@@ -41,7 +41,8 @@ pub fn fit<M: Trainable<D>, D: ?Sized>(
     let split = model.split(data, config)?;
     check_minibatches(split.train.len(), config.batch_size, model.min_batch())?;
     let progress = Progress::new(split, config);
-    let mut optimizer = Optimizer::new(config.optimizer, model.params());
+    let mut optimizer =
+        Optimizer::new(config.optimizer, model.params()).decay_frozen(config.decay_frozen);
     set_masks(model, &mut optimizer)?;
     Loop {
         model,
@@ -68,7 +69,8 @@ pub fn resume<M: Trainable<D>, D: ?Sized>(
     config.check()?;
     state.check(config, &model.settings(), model.n_cells(data))?;
     state.restore(model.params())?;
-    let mut optimizer = Optimizer::new(config.optimizer, model.params());
+    let mut optimizer =
+        Optimizer::new(config.optimizer, model.params()).decay_frozen(config.decay_frozen);
     optimizer.load_state(model.params(), state.tensors())?;
     set_masks(model, &mut optimizer)?;
     let progress = state.progress().clone();

@@ -93,9 +93,11 @@ pub trait Trainable<D: ?Sized> {
         String::new()
     }
 
-    /// Masks that the gradients of some parameters are multiplied by, by name, in the layout the parameter is kept in.
+    /// Masks that the gradients of some parameters are multiplied by, by name, in the layout the parameter is kept in;
+    /// where a mask is 0, the parameter keeps its value. Those of [`Param::train_only`](crate::Param::train_only) unless
+    /// the model says otherwise.
     fn masks(&self) -> Vec<(String, Tensor)> {
-        Vec::new()
+        self.params().masks()
     }
 
     /// The loss of the cells `rows`.

@@ -4,8 +4,8 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 use sc_model::train::History;
 
-use super::Result;
-use super::style::{INK, LINE, MARGIN, PALE, PALETTE, text};
+use crate::Result;
+use crate::style::{INK, LINE, MARGIN, PALE, PALETTE, text};
 
 /// The ELBO of training and validation cells after each epoch, higher is better, and the epoch from which the KL term
 /// counts in full.

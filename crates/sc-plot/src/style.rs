@@ -4,7 +4,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 /// Paul Tol's "muted" scheme, then his "vibrant" one: told apart by readers with any kind of colour vision.
-pub(super) const PALETTE: [RGBColor; 15] = [
+pub(crate) const PALETTE: [RGBColor; 15] = [
     RGBColor(0x33, 0x22, 0x88),
     RGBColor(0xDD, 0xCC, 0x77),
     RGBColor(0x11, 0x77, 0x33),
@@ -23,7 +23,7 @@ pub(super) const PALETTE: [RGBColor; 15] = [
 ];
 
 /// Viridis at equal steps: lightness rises with the value, also without colour vision.
-pub(super) const VIRIDIS: [(u8, u8, u8); 6] = [
+pub(crate) const VIRIDIS: [(u8, u8, u8); 6] = [
     (68, 1, 84),
     (65, 68, 135),
     (42, 120, 142),
@@ -32,15 +32,15 @@ pub(super) const VIRIDIS: [(u8, u8, u8); 6] = [
     (253, 231, 37),
 ];
 
-pub(super) const FONT: &str = "Helvetica, Arial, DejaVu Sans, sans-serif";
-pub(super) const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
-pub(super) const PALE: RGBColor = RGBColor(0x77, 0x77, 0x77);
-pub(super) const LINE: RGBColor = RGBColor(0xCC, 0xCC, 0xCC);
+pub(crate) const FONT: &str = "Helvetica, Arial, DejaVu Sans, sans-serif";
+pub(crate) const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
+pub(crate) const PALE: RGBColor = RGBColor(0x77, 0x77, 0x77);
+pub(crate) const LINE: RGBColor = RGBColor(0xCC, 0xCC, 0xCC);
 /// Space around things.
-pub(super) const MARGIN: i32 = 24;
+pub(crate) const MARGIN: i32 = 24;
 
 /// Dark blue for low, yellow for high: `share` from 0 to 1.
-pub(super) fn viridis(share: f64) -> RGBColor {
+pub(crate) fn viridis(share: f64) -> RGBColor {
     let last = VIRIDIS.len() - 1;
     let at = if share.is_finite() {
         share.clamp(0.0, 1.0) * last as f64
@@ -55,7 +55,7 @@ pub(super) fn viridis(share: f64) -> RGBColor {
 }
 
 /// Text of about so many pixels; plotters makes SVG text smaller by 1.24.
-pub(super) fn text(size: i32, colour: RGBColor, h: HPos) -> TextStyle<'static> {
+pub(crate) fn text(size: i32, colour: RGBColor, h: HPos) -> TextStyle<'static> {
     let mut style = TextStyle::from((FONT, f64::from(size) * 1.24)).pos(Pos::new(h, VPos::Center));
     style.color = colour.to_backend_color();
     style

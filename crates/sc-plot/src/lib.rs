@@ -1,5 +1,8 @@
-//! Scatter plots of embeddings and curves of training, as SVG. The files name a font family and leave the letters to
-//! whatever shows them, so that no font has to be installed here.
+//! # sc-plot
+//!
+//! Scatter plots of embeddings ([`Figure`]) and curves of training ([`training()`]), as SVG. The files name a font family
+//! and leave the letters to whatever shows them, so that no font has to be installed here.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod scatter;
 mod style;
@@ -17,3 +20,7 @@ pub type Error = DrawingAreaErrorKind<std::io::Error>;
 pub type Result<T> = std::result::Result<T, Error>;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

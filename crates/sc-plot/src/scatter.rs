@@ -5,8 +5,8 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 use sc_data::Categorical;
 
-use super::style::{INK, LINE, MARGIN, PALE, PALETTE, text, viridis};
-use super::{Area, Result};
+use crate::style::{INK, LINE, MARGIN, PALE, PALETTE, text, viridis};
+use crate::{Area, Result};
 
 /// Scatter plots side by side, of the same cells in several embeddings.
 #[derive(Debug, Clone)]
@@ -86,7 +86,8 @@ impl<'a> Figure<'a> {
             }
             Ok(())
         };
-        self.draw(&colours, legend_width, legend, over)
+        let legend_size = (legend_width, 24 * names.len() as i32);
+        self.draw(&colours, legend_size, legend, over)
     }
 
     /// Draws the cells coloured by a number, with a scale called `name`.
@@ -118,7 +119,7 @@ impl<'a> Figure<'a> {
             }
             Ok(())
         };
-        self.draw(&colours, 70, legend, |_, _| Ok(()))
+        self.draw(&colours, (70, SIDE), legend, |_, _| Ok(()))
     }
 
     /// The panels in a row under the title, and what `legend` draws to their right, given its left edge; `over` draws on
@@ -126,13 +127,14 @@ impl<'a> Figure<'a> {
     fn draw(
         &self,
         colours: &[RGBColor],
-        legend_width: i32,
+        (legend_width, legend_height): (i32, i32),
         legend: impl Fn(&Area<'_>, i32) -> Result<()>,
         over: impl Fn(&Area<'_>, &[(i32, i32)]) -> Result<()>,
     ) -> Result<()> {
         let left_of_legend = MARGIN + self.panels.len() as i32 * (SIDE + MARGIN);
         let width = left_of_legend + legend_width + MARGIN;
-        let size = (width as u32, (TITLE + SIDE + 2 * MARGIN) as u32);
+        let height = TITLE + SIDE.max(legend_height) + 2 * MARGIN;
+        let size = (width as u32, height as u32);
         let root = SVGBackend::new(&self.path, size).into_drawing_area();
         root.fill(&WHITE)?;
         let heading = text(21, INK, HPos::Left);
@@ -246,7 +248,6 @@ fn outlined(area: &Area<'_>, name: &str, (x, y): (i32, i32)) -> Result<()> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
