@@ -19,8 +19,8 @@ use crate::{Cells, Result, Scvi, Weights};
 
 /// Compares populations of cells: scvi-tools' `differential_expression`.
 ///
-/// For each comparison, expression is drawn from both populations (`n_samples` posterior draws of cells drawn with
-/// replacement; only those are encoded and decoded, so that a million cells cost what the draws cost) and compared gene by
+/// For each comparison, expression is drawn from both populations (`n_samples` posterior draws of random cells, each cell
+/// equally often; only those are encoded and decoded, so that a million cells cost what the draws cost) and compared gene by
 /// gene as [`bayes_factors`] says. With batch correction all cells are decoded as if they came from the same batches, and
 /// compared batch by batch.
 ///

@@ -197,15 +197,19 @@ fn batches_are_paired_or_named() {
 #[test]
 fn draws_have_the_mean_of_their_cells() {
     with_model(|model, cells| {
-        let mut options = DrawOptions::default();
-        options.n_draws = 20_000;
         let among: Vec<usize> = (0..N).filter(|i| i % 3 == 1).collect();
-        options.among = Some(among.clone());
+        let options = DrawOptions {
+            n_draws: 20_000,
+            among: Some(among.clone()),
+            ..DrawOptions::default()
+        };
         let draws = model.expression_draws(cells, &options).unwrap();
         assert_eq!(draws.values.dim(), (20_000, GENES));
         assert!(draws.cells.iter().all(|c| among.contains(c)));
-        let mut expression = Expression::default();
-        expression.n_samples = 200;
+        let expression = Expression {
+            n_samples: 200,
+            ..Expression::default()
+        };
         let every = model.normalized_expression(cells, &expression).unwrap();
         let samples = model.expression_samples(cells, &expression).unwrap();
         let from_samples = samples.mean_axis(ndarray::Axis(0)).unwrap();
@@ -224,10 +228,12 @@ fn draws_have_the_mean_of_their_cells() {
 #[test]
 fn draws_of_several_batches_are_means() {
     with_model(|model, cells| {
-        let mut options = DrawOptions::default();
-        options.n_draws = 50;
-        options.transform_batch = vec!["x".into(), "y".into()];
-        options.genes = Some(vec![4, 0]);
+        let mut options = DrawOptions {
+            n_draws: 50,
+            transform_batch: vec!["x".into(), "y".into()],
+            genes: Some(vec![4, 0]),
+            ..DrawOptions::default()
+        };
         let draws = model.expression_draws(cells, &options).unwrap();
         assert_eq!(draws.values.dim(), (50, 2));
         options.weights = Weights::Importance(Importance::default());
@@ -263,9 +269,11 @@ fn importance_and_outliers() {
 fn sets_have_no_names_and_delta_is_estimated() {
     with_model(|model, cells| {
         let groups = Groups::sets(N, &(0..40).collect::<Vec<_>>(), None).unwrap();
-        let mut change = ChangeOptions::default();
-        change.delta = None;
-        change.cred_intervals = vec![0.9];
+        let change = ChangeOptions {
+            delta: None,
+            cred_intervals: vec![0.9],
+            ..ChangeOptions::default()
+        };
         let options = DeOptions {
             mode: Mode::Change(change),
             permutations: Some(1000),

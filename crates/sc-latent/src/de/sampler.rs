@@ -9,7 +9,7 @@ use sc_tensor::rng::Rng;
 use super::groups::{Population, others};
 use super::options::DeOptions;
 use super::samples::ScaleSamples;
-use crate::expression::draws::{Plan, Row, copies, uniform_rows};
+use crate::expression::draws::{Plan, Row, shuffled_rows};
 use crate::expression::rows::Writer;
 use crate::{Cells, LibrarySize, Result, Scvi, Weights};
 
@@ -185,8 +185,7 @@ impl<'a, 'c> Sampler<'a, 'c> {
         let n = self.per_batch(codes);
         let part = |(k, &code): (usize, &Option<u32>)| {
             let rng = self.rng.child("all cells").child(&format!("batch {k}"));
-            let stream = rng.stream("rows");
-            let rows = uniform_rows(&self.all, copies(n_all, n), stream)?;
+            let rows = shuffled_rows(&self.all, rng.stream("rows"));
             let outside = rows.filter(|row| inside.binary_search(&row.cell).is_err());
             Ok(Part {
                 code,

@@ -1,5 +1,7 @@
 //! Expression of cells that are drawn at random: the cells first, so that a million cells cost what the draws cost.
 
+use std::collections::HashMap;
+
 use ndarray::Array2;
 use rand_distr::{Distribution, Uniform};
 use sc_tensor::DType;
@@ -95,28 +97,57 @@ impl Plan {
     }
 }
 
-/// Posterior draws that are made of each of `n_cells` cells where `n_draws` are drawn from all of them together: as many
-/// as scvi-tools makes.
-pub(crate) fn copies(n_cells: usize, n_draws: usize) -> usize {
-    n_draws / n_cells.max(1) + 1
+/// Endless draws of some cells, each equally often: one random order of all of them after the other, every time with a
+/// posterior draw of its own. Costs what is taken of it, however many cells there are.
+///
+/// Leaving out cells leaves such draws of the others.
+pub(crate) fn shuffled_rows<'a>(
+    among: &'a [usize],
+    stream: Stream,
+) -> impl Iterator<Item = Row> + 'a {
+    Shuffled {
+        among,
+        stream,
+        next: 0,
+        copy: 0,
+        swapped: HashMap::new(),
+    }
 }
 
-/// Endless uniform draws with replacement from `copies` posterior draws of each of some cells.
-pub(crate) fn uniform_rows<'a>(
+/// A Fisher-Yates shuffle that keeps only the places that were swapped.
+struct Shuffled<'a> {
     among: &'a [usize],
-    copies: usize,
     stream: Stream,
-) -> Result<impl Iterator<Item = Row> + 'a> {
-    let all = among.len().saturating_mul(copies);
-    let uniform = Uniform::new(0, all as u64).map_err(|_| no_cells())?;
-    let mut stream = stream;
-    Ok(std::iter::repeat_with(move || {
-        let id = uniform.sample(&mut stream) as usize;
-        Row {
-            cell: among[id % among.len()],
-            copy: id / among.len(),
+    next: usize,
+    copy: usize,
+    swapped: HashMap<usize, usize>,
+}
+
+impl Iterator for Shuffled<'_> {
+    type Item = Row;
+
+    fn next(&mut self) -> Option<Row> {
+        if self.next == self.among.len() {
+            self.next = 0;
+            self.copy += 1;
+            self.swapped.clear();
         }
-    }))
+        // There are no places left only if there are no cells.
+        let place = Uniform::new(self.next, self.among.len())
+            .ok()?
+            .sample(&mut self.stream);
+        let here = self.swapped.remove(&self.next).unwrap_or(self.next);
+        let there = if place == self.next {
+            here
+        } else {
+            self.swapped.insert(place, here).unwrap_or(place)
+        };
+        self.next += 1;
+        Some(Row {
+            cell: *self.among.get(there)?,
+            copy: self.copy,
+        })
+    }
 }
 
 fn no_cells() -> Error {
@@ -128,13 +159,14 @@ fn no_cells() -> Error {
 }
 
 impl Scvi {
-    /// Expression at `n_draws` posterior draws of cells that are drawn with replacement, `[draws, genes]`: what
-    /// scvi-tools' `get_normalized_expression` gives for `n_samples_overall`.
+    /// Expression at `n_draws` posterior draws of randomly drawn cells, `[draws, genes]`: what scvi-tools'
+    /// `get_normalized_expression` gives for `n_samples_overall`.
     ///
-    /// There each cell is decoded `n_draws / n_cells + 1` times and rows are drawn from the result. Here the rows are drawn
-    /// first, and only those are encoded and decoded, each once: the draws have the same distribution, and cost the same
-    /// whatever the number of cells. With importance weights and more cells than draws, `n_draws` cells are chosen
-    /// uniformly first and draws are made among them by weight.
+    /// There each cell is decoded `n_draws / n_cells + 1` times, and rows are drawn from the result with replacement. Here
+    /// the cells are drawn first, and only those are encoded and decoded, so that the cost does not depend on the number of
+    /// cells. Each cell is drawn equally often, every time with a posterior draw of its own: the same distribution of a
+    /// draw, and less noise in the mean of many. With importance weights draws are made with replacement; of more cells than
+    /// draws, `n_draws` are chosen uniformly first.
     ///
     /// # Errors
     /// If the cells do not fit the model, there are none, or a batch, gene or cell is unknown; with importance weights also
@@ -212,10 +244,9 @@ impl Scvi {
             return Err(no_cells());
         }
         match weights {
-            Weights::Uniform => {
-                let rows = uniform_rows(among, copies(among.len(), n_draws), rng.stream("rows"))?;
-                Ok(rows.take(n_draws).collect())
-            }
+            Weights::Uniform => Ok(shuffled_rows(among, rng.stream("rows"))
+                .take(n_draws)
+                .collect()),
             Weights::Importance(importance) => {
                 self.importance_rows(cells, among, n_draws, importance, code, rng)
             }
@@ -292,24 +323,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn draws_are_uniform_over_cells_and_copies() {
-        let among = [3, 5, 8];
-        let stream = Rng::new(0).stream("test");
-        let rows: Vec<Row> = uniform_rows(&among, 2, stream)
-            .unwrap()
-            .take(60_000)
-            .collect();
-        for cell in among {
-            for copy in 0..2 {
-                let n = rows.iter().filter(|r| **r == Row { cell, copy }).count();
-                // 10,000 expected, standard deviation 91.
-                assert!(
-                    n.abs_diff(10_000) < 500,
-                    "{n} times cell {cell}, copy {copy}"
-                );
+    fn each_cell_is_drawn_equally_often_in_random_order() {
+        let among = [3, 5, 8, 9];
+        let rng = Rng::new(0);
+        let mut first = [0; 4];
+        for seed in 0..4000 {
+            let stream = rng.stream("test").at(&[seed]);
+            let rows: Vec<Row> = shuffled_rows(&among, stream).take(10).collect();
+            for (copy, pass) in rows.chunks(4).enumerate() {
+                assert!(pass.iter().all(|r| r.copy == copy));
+                let mut cells: Vec<usize> = pass.iter().map(|r| r.cell).collect();
+                cells.sort_unstable();
+                cells.dedup();
+                assert_eq!(cells.len(), pass.len());
             }
+            let last = rows[7].cell;
+            first[among.iter().position(|c| *c == last).unwrap()] += 1;
         }
-        assert!(uniform_rows(&[], 2, Rng::new(0).stream("test")).is_err());
+        // 1,000 expected, standard deviation 27.
+        assert!(
+            first.iter().all(|n: &i32| (n - 1000).abs() < 140),
+            "{first:?}"
+        );
+        assert_eq!(shuffled_rows(&[], rng.stream("test")).next(), None);
+    }
+
+    #[test]
+    fn a_few_of_many_cost_little() {
+        let among: Vec<usize> = (0..1_000_000).collect();
+        let mut rows: Vec<Row> = shuffled_rows(&among, Rng::new(0).stream("t"))
+            .take(5000)
+            .collect();
+        rows.sort_unstable();
+        rows.dedup();
+        assert_eq!(rows.len(), 5000);
+        let mean = rows.iter().map(|r| r.cell as f64).sum::<f64>() / 5000.0;
+        // Standard deviation 4,082.
+        assert!((mean - 500_000.0).abs() < 20_000.0);
     }
 
     #[test]
@@ -320,12 +370,5 @@ mod tests {
         assert_eq!(plan.rows, [row(2, 0), row(7, 0), row(7, 1)]);
         assert_eq!(plan.picks, [2, 0, 1, 2]);
         assert_eq!(distinct_cells(&plan.rows), (vec![2, 7], vec![0, 1, 1]));
-    }
-
-    #[test]
-    fn as_many_copies_as_the_draws_need() {
-        assert_eq!(copies(230, 5000), 22);
-        assert_eq!(copies(20_000, 5000), 1);
-        assert_eq!(copies(0, 10), 11);
     }
 }

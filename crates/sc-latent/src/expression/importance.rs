@@ -9,7 +9,7 @@ use sc_data::Csr;
 use sc_tensor::likelihood::DispersionRows;
 use sc_tensor::rng::{Rng, Stream};
 
-use super::draws::{Row, copies};
+use super::draws::Row;
 use super::rows::Encoded;
 use crate::arrays::{decoded_at_once, to_vec};
 use crate::decoded::{Decoded, Logits};
@@ -165,7 +165,8 @@ impl Scvi {
 /// The rows that are weighed: all, or as many as there are draws of as many cells.
 fn candidates(among: &[usize], n_draws: usize, mut stream: Stream) -> Vec<Row> {
     let mut rows: Vec<Row> = if among.len() <= n_draws {
-        let copies = copies(among.len(), n_draws);
+        // As many as scvi-tools makes.
+        let copies = n_draws / among.len().max(1) + 1;
         let of_cell = |&cell: &usize| (0..copies).map(move |copy| Row { cell, copy });
         among.iter().flat_map(of_cell).collect()
     } else {
