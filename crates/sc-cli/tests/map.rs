@@ -55,8 +55,9 @@ fn a_query_is_mapped_and_its_model_kept() {
     assert_eq!(json["new_batches"].as_array().unwrap().len(), 1);
     let found = latent(&place, "mapped/query.h5ad");
     assert_eq!(found.dim(), (json["n_cells"].as_u64().unwrap() as usize, 4));
-    // The folder is a model like any other.
-    place.ok("inspect mapped");
+    // The folder is a model like any other; what the query lacks still counts as never seen.
+    place.ok("embed mapped query.h5ad --out again.h5ad");
+    assert_eq!(latent(&place, "again.h5ad"), found);
     // The same seed gives the same places; an .h5ad file alone will do; counts can stay in the file.
     place.ok("map model query.h5ad --out mapped.h5ad --max-epochs 3 --backed --threads 1");
     assert_eq!(latent(&place, "mapped.h5ad"), found);
@@ -78,7 +79,7 @@ fn queries_that_do_not_fit_say_why() {
     without.obs.remove("batch");
     place.put("without.h5ad", &without);
     let message = place.error("map model without.h5ad --out out.h5ad");
-    says(&message, &["\"batch\"", "cell_type"]);
+    says(&message, &["\"batch\"", "cell.type"]);
 
     let mut renamed = query.clone();
     let ids: Vec<String> = (0..query.n_vars()).map(|i| format!("WBGene{i:08}")).collect();

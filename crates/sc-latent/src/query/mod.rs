@@ -49,7 +49,8 @@ pub struct QueryOptions {
     /// [`Parity::Upstream`] repeats what scvi-tools 1.4 does: inputs of new categories behind all others, and thereby with
     /// the weights of other categories; the inputs of categories that the reference knows trained too; batch norms of a
     /// frozen classifier trained; embeddings and dispersions of new batches left at their random start; weight decay on
-    /// frozen entries.
+    /// frozen entries; and training as at inference, without dropout and with running statistics (it never leaves the
+    /// evaluation mode in which it loads a model, since Lightning 2.2 does not do that for it).
     pub parity: Parity,
 }
 
@@ -262,6 +263,7 @@ impl Scvi {
     /// How a training step runs: the model of a query may drop no units.
     pub(crate) fn training_mode<'m>(&self, mode: Mode<'m>) -> Mode<'m> {
         match &self.query {
+            Some(q) if q.options.parity == Parity::Upstream => mode.as_at_inference(),
             Some(q) if q.options.freeze_dropout => mode.without_dropout(),
             _ => mode,
         }
