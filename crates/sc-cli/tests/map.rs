@@ -9,12 +9,20 @@ use sc_data::{AnnData, Annotation, Categorical, Column, Table};
 /// The cells of all batches but one, and those of that one with other genes: some reversed, some missing, some unknown.
 fn split() -> (AnnData, AnnData) {
     let all = small();
-    let batches = all.obs.get("batch").unwrap().to_categorical("batch").unwrap();
+    let batches = all
+        .obs
+        .get("batch")
+        .unwrap()
+        .to_categorical("batch")
+        .unwrap();
     let held_out = batches.categories().last().unwrap().clone();
     let is_query = |i: &usize| batches.get(*i) == Some(held_out.as_str());
     let of = |rows: Vec<usize>| {
         let mut part = all.select_obs(&rows).unwrap();
-        let labels: Vec<String> = rows.iter().map(|&r| batches.get(r).unwrap().to_owned()).collect();
+        let labels: Vec<String> = rows
+            .iter()
+            .map(|&r| batches.get(r).unwrap().to_owned())
+            .collect();
         let column = Column::Categorical(Categorical::from_labels(&labels));
         part.obs.insert("batch", column).unwrap();
         part
@@ -82,9 +90,12 @@ fn queries_that_do_not_fit_say_why() {
     says(&message, &["\"batch\"", "cell.type"]);
 
     let mut renamed = query.clone();
-    let ids: Vec<String> = (0..query.n_vars()).map(|i| format!("WBGene{i:08}")).collect();
+    let ids: Vec<String> = (0..query.n_vars())
+        .map(|i| format!("WBGene{i:08}"))
+        .collect();
     let mut var = Table::new(ids);
-    var.insert("symbol", Column::Str(query.var.index().to_vec())).unwrap();
+    var.insert("symbol", Column::Str(query.var.index().to_vec()))
+        .unwrap();
     renamed.var = var;
     place.put("renamed.h5ad", &renamed);
     let message = place.error("map model renamed.h5ad --out out.h5ad");

@@ -108,7 +108,11 @@ impl Query {
         Self {
             options: *options,
             reference_batches: reference.batches.len(),
-            reference_levels: reference.categorical_covariates.iter().map(Vec::len).collect(),
+            reference_levels: reference
+                .categorical_covariates
+                .iter()
+                .map(Vec::len)
+                .collect(),
         }
     }
 }
@@ -142,7 +146,10 @@ pub(crate) fn freeze_params(
 pub(crate) fn check_extends(reference: &Registry, query: &Registry) -> Result<()> {
     let starts_with = |new: &[String], old: &[String]| new.get(..old.len()) == Some(old);
     let (a, b) = (&reference.setup, &query.setup);
-    let levels = query.categorical_covariates.iter().zip(&reference.categorical_covariates);
+    let levels = query
+        .categorical_covariates
+        .iter()
+        .zip(&reference.categorical_covariates);
     let fits = reference.genes == query.genes
         && reference.labels == query.labels
         && starts_with(&query.batches, &reference.batches)
@@ -156,7 +163,8 @@ pub(crate) fn check_extends(reference: &Registry, query: &Registry) -> Result<()
     Err(Error::InvalidSetting {
         name: "cells",
         value: "made for other genes or categories".into(),
-        reason: "make the cells of a query with Cells::for_query(data, reference.registry())".into(),
+        reason: "make the cells of a query with Cells::for_query(data, reference.registry())"
+            .into(),
     })
 }
 
