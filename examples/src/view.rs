@@ -74,6 +74,26 @@ pub fn mixing_by_chance(batches: &Categorical) -> f64 {
     (effective - 1.0) / (batches.categories().len() as f64 - 1.0)
 }
 
+/// Spearman's correlation of numbers without ties.
+pub fn rank_correlation(a: &[f64], b: &[f64]) -> f64 {
+    let ranks = |v: &[f64]| -> Vec<f64> {
+        let mut order: Vec<usize> = (0..v.len()).collect();
+        order.sort_by(|&i, &j| v[i].total_cmp(&v[j]));
+        let mut ranks = vec![0.0; v.len()];
+        for (rank, i) in order.into_iter().enumerate() {
+            ranks[i] = rank as f64;
+        }
+        ranks
+    };
+    let n = a.len().min(b.len()) as f64;
+    let squares: f64 = ranks(a)
+        .iter()
+        .zip(ranks(b))
+        .map(|(a, b)| (a - b).powi(2))
+        .sum();
+    1.0 - 6.0 * squares / (n * (n * n - 1.0))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -99,5 +119,12 @@ mod tests {
         // One batch three times as large: 1 / (1/16 + 9/16) = 1.6 batches.
         let uneven = labels(|i| if i % 4 == 0 { "a" } else { "b" });
         assert!((mixing_by_chance(&uneven) - 0.6).abs() < 1e-12);
+    }
+
+    #[test]
+    fn ranks_are_correlated() {
+        let a = [1.0, 2.0, 30.0, 4.0];
+        assert!((rank_correlation(&a, &[10.0, 20.0, 40.0, 30.0]) - 1.0).abs() < 1e-12);
+        assert!((rank_correlation(&a, &[4.0, 3.0, 1.0, 2.0]) + 1.0).abs() < 1e-12);
     }
 }

@@ -16,7 +16,9 @@ static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [folder, kind, reference_epochs, query_epochs, seed] = args.as_slice() else {
-        return Err("map_accuracy FOLDER scarches|default REFERENCE_EPOCHS QUERY_EPOCHS SEED".into());
+        return Err(
+            "map_accuracy FOLDER scarches|default REFERENCE_EPOCHS QUERY_EPOCHS SEED".into(),
+        );
     };
     let folder = PathBuf::from(folder);
     let seed: u64 = seed.parse()?;
@@ -53,8 +55,23 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let fitted = mapped.fit(&query_cells, &config, &mut ())?;
     let query_seconds = start.elapsed().as_secs_f64();
 
+<<<<<<< HEAD
     write_places(&folder.join("reference_places.h5ad"), &reference, &cells, &data)?;
     write_places(&folder.join("query_places.h5ad"), &mapped, &query_cells, &query)?;
+=======
+    let parts = [
+        ("reference_places.h5ad", &reference, &cells, &data),
+        ("query_places.h5ad", &mapped, &query_cells, &query),
+    ];
+    for (name, model, cells, data) in parts {
+        let mut out = AnnData::default();
+        out.obs = data.obs.clone();
+        out.obsm
+            .insert("X_scVI".into(), model.latent(cells)?.mean.into());
+        let options = sc_io::h5ad::WriteOptions::default();
+        sc_io::h5ad::write(folder.join(name), &out, &options)?;
+    }
+>>>>>>> w-query
     println!(
         "{{\"reference_seconds\": {reference_seconds}, \"query_seconds\": {query_seconds}, \"query_epochs\": {}}}",
         fitted.epoch_seconds.len()

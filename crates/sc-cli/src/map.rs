@@ -252,7 +252,10 @@ fn described(data: &AnnData, args: &Args) -> Result<AnnData> {
         other => {
             let names = other.to_categorical(key)?;
             // A gene without a name is one that no model knows.
-            names.iter().map(|n| n.unwrap_or_default().to_owned()).collect()
+            names
+                .iter()
+                .map(|n| n.unwrap_or_default().to_owned())
+                .collect()
         }
     };
     out.var = Table::new(names);
@@ -273,9 +276,8 @@ fn cells<'a>(
     };
     let counts = Watched::new(counts);
     let watch = counts.handle();
-    let (cells, report) =
-        Cells::from_source_for_query(counts, described, reference.registry())
-            .map_err(|e| Error::from(e).explained())?;
+    let (cells, report) = Cells::from_source_for_query(counts, described, reference.registry())
+        .map_err(|e| Error::from(e).explained())?;
     watch.start("checking the counts", cells.n_cells());
     let non_integer = match args.allow_non_integer {
         true => NonInteger::Warn,
@@ -354,7 +356,11 @@ fn tell(args: &Args, mapped: &Mapped, data: &Path, model: Option<&Path>) -> Resu
         summary.epochs,
         summary.seconds,
         summary.elbo_train.last().copied().unwrap_or(f64::NAN),
-        if summary.stopped_early { "; stopped early" } else { "" },
+        if summary.stopped_early {
+            "; stopped early"
+        } else {
+            ""
+        },
         data.display(),
         mapped.key
     );

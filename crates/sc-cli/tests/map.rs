@@ -9,12 +9,20 @@ use sc_data::{AnnData, Annotation, Categorical, Column, Table};
 /// The cells of all batches but one, and those of that one with other genes: some reversed, some missing, some unknown.
 fn split() -> (AnnData, AnnData) {
     let all = small();
-    let batches = all.obs.get("batch").unwrap().to_categorical("batch").unwrap();
+    let batches = all
+        .obs
+        .get("batch")
+        .unwrap()
+        .to_categorical("batch")
+        .unwrap();
     let held_out = batches.categories().last().unwrap().clone();
     let is_query = |i: &usize| batches.get(*i) == Some(held_out.as_str());
     let of = |rows: Vec<usize>| {
         let mut part = all.select_obs(&rows).unwrap();
-        let labels: Vec<String> = rows.iter().map(|&r| batches.get(r).unwrap().to_owned()).collect();
+        let labels: Vec<String> = rows
+            .iter()
+            .map(|&r| batches.get(r).unwrap().to_owned())
+            .collect();
         let column = Column::Categorical(Categorical::from_labels(&labels));
         part.obs.insert("batch", column).unwrap();
         part
@@ -55,8 +63,9 @@ fn a_query_is_mapped_and_its_model_kept() {
     assert_eq!(json["new_batches"].as_array().unwrap().len(), 1);
     let found = latent(&place, "mapped/query.h5ad");
     assert_eq!(found.dim(), (json["n_cells"].as_u64().unwrap() as usize, 4));
-    // The folder is a model like any other.
-    place.ok("inspect mapped");
+    // The folder is a model like any other; what the query lacks still counts as never seen.
+    place.ok("embed mapped query.h5ad --out again.h5ad");
+    assert_eq!(latent(&place, "again.h5ad"), found);
     // The same seed gives the same places; an .h5ad file alone will do; counts can stay in the file.
     place.ok("map model query.h5ad --out mapped.h5ad --max-epochs 3 --backed --threads 1");
     assert_eq!(latent(&place, "mapped.h5ad"), found);
@@ -78,12 +87,15 @@ fn queries_that_do_not_fit_say_why() {
     without.obs.remove("batch");
     place.put("without.h5ad", &without);
     let message = place.error("map model without.h5ad --out out.h5ad");
-    says(&message, &["\"batch\"", "cell_type"]);
+    says(&message, &["\"batch\"", "cell.type"]);
 
     let mut renamed = query.clone();
-    let ids: Vec<String> = (0..query.n_vars()).map(|i| format!("WBGene{i:08}")).collect();
+    let ids: Vec<String> = (0..query.n_vars())
+        .map(|i| format!("WBGene{i:08}"))
+        .collect();
     let mut var = Table::new(ids);
-    var.insert("symbol", Column::Str(query.var.index().to_vec())).unwrap();
+    var.insert("symbol", Column::Str(query.var.index().to_vec()))
+        .unwrap();
     renamed.var = var;
     place.put("renamed.h5ad", &renamed);
     let message = place.error("map model renamed.h5ad --out out.h5ad");

@@ -13,6 +13,7 @@ struct Training<'a> {
     step: u64,
     pass: u64,
     dropout: bool,
+    batch_statistics: bool,
 }
 
 impl<'a> Mode<'a> {
@@ -29,6 +30,7 @@ impl<'a> Mode<'a> {
                 step,
                 pass: 0,
                 dropout: true,
+                batch_statistics: true,
             }),
         }
     }
@@ -40,6 +42,22 @@ impl<'a> Mode<'a> {
             t.dropout = false;
         }
         self
+    }
+
+    /// Gradients of the network as it is at inference: without dropout, and normalised by running statistics, which stay
+    /// as they are.
+    #[must_use]
+    pub fn as_at_inference(mut self) -> Self {
+        if let Some(t) = &mut self.training {
+            t.dropout = false;
+            t.batch_statistics = false;
+        }
+        self
+    }
+
+    /// Whether batch norms take the statistics of the minibatch.
+    pub fn uses_batch_statistics(&self) -> bool {
+        self.training.is_some_and(|t| t.batch_statistics)
     }
 
     /// Another pass through the same layers within one step, which drops units of its own. The first pass is 0.

@@ -90,14 +90,23 @@ impl<'a> Figure<'a> {
         self.draw(&colours, legend_size, legend, over)
     }
 
-    /// Draws the cells coloured by a number, with a scale called `name`.
+    /// Draws the cells coloured by a number, with a scale called `name`. Cells without one (NaN) are grey.
     ///
     /// # Errors
     /// If the file can't be written.
     pub fn by_value(&self, name: &str, values: &[f64]) -> Result<()> {
         let low = values.iter().copied().fold(f64::INFINITY, f64::min);
         let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let shade = |v: &f64| viridis((v - low) / (high - low));
+        let shade = |v: &f64| match v.is_nan() {
+            true => LINE,
+            false => viridis((v - low) / (high - low)),
+        };
+        // Enough decimals to tell the ticks apart.
+        let decimals = match high - low {
+            range if range >= 10.0 => 0,
+            range if range >= 1.0 => 1,
+            _ => 2,
+        };
         let colours: Vec<RGBColor> = values.iter().map(shade).collect();
         let legend = |root: &Area<'_>, left: i32| {
             let heading = text(15, INK, HPos::Left);
@@ -113,7 +122,7 @@ impl<'a> Figure<'a> {
                 let y = top + ((1.0 - share) * f64::from(height)) as i32;
                 let tick = [(left + 18, y), (left + 23, y)];
                 root.draw(&PathElement::new(tick, PALE))?;
-                let value = format!("{:.0}", low + share * (high - low));
+                let value = format!("{:.decimals$}", low + share * (high - low));
                 let style = text(14, INK, HPos::Left);
                 root.draw(&Text::new(value, (left + 28, y), style))?;
             }

@@ -24,14 +24,21 @@ impl Registry {
             out.batches.extend(added);
         }
         for (k, key) in setup.categorical_covariate_keys.iter().enumerate() {
-            let known = self.categorical_covariates.get(k).map_or(&[][..], Vec::as_slice);
+            let known = self
+                .categorical_covariates
+                .get(k)
+                .map_or(&[][..], Vec::as_slice);
             let added = self.added(obs, key, "a covariate", known)?;
             out.grow(key, &added);
             if let Some(levels) = out.categorical_covariates.get_mut(k) {
                 levels.extend(added);
             }
         }
-        for key in setup.continuous_covariate_keys.iter().chain(&setup.size_factor_key) {
+        for key in setup
+            .continuous_covariate_keys
+            .iter()
+            .chain(&setup.size_factor_key)
+        {
             column(obs, key, "numbers of each cell")?;
         }
         if let Some(key) = &setup.labels_key {
@@ -41,7 +48,13 @@ impl Registry {
     }
 
     /// The categories that occur and are not known.
-    fn added(&self, obs: &Table, key: &str, meaning: &'static str, known: &[String]) -> Result<Vec<String>> {
+    fn added(
+        &self,
+        obs: &Table,
+        key: &str,
+        meaning: &'static str,
+        known: &[String],
+    ) -> Result<Vec<String>> {
         let column = column(obs, key, meaning)?.to_categorical(key)?;
         let mut new = unknown(&column, known);
         let numbers = |v: &[String]| v.iter().all(|c| c.parse::<i64>().is_ok());
@@ -152,7 +165,11 @@ mod tests {
 
     fn obs(batches: &[&str], lanes: Vec<i64>) -> Table {
         let mut obs = Table::new((0..batches.len()).map(|i| i.to_string()).collect());
-        obs.insert("batch", Column::Categorical(Categorical::from_labels(batches))).unwrap();
+        obs.insert(
+            "batch",
+            Column::Categorical(Categorical::from_labels(batches)),
+        )
+        .unwrap();
         obs.insert("lane", Column::Int(lanes)).unwrap();
         obs
     }
@@ -172,19 +189,33 @@ mod tests {
         let labels = Column::OptStr(vec![Some("B cell".into()), None]);
         some.insert("label", labels).unwrap();
         let message = registry().extended(&some).unwrap_err().to_string();
-        assert!(message.contains("B cell") && message.contains("Unknown"), "{message}");
+        assert!(
+            message.contains("B cell") && message.contains("Unknown"),
+            "{message}"
+        );
         some.remove("batch");
         let message = registry().extended(&some).unwrap_err().to_string();
-        assert!(message.contains("\"batch\"") && message.contains("lane"), "{message}");
+        assert!(
+            message.contains("\"batch\"") && message.contains("lane"),
+            "{message}"
+        );
     }
 
     #[test]
     fn labels_that_are_missing_are_filled() {
         let mut some = obs(&["a", "b"], vec![1, 2]);
         assert_eq!(fill_labels(&some, "label", "Unknown").unwrap().1, 2);
-        some.insert("label", Column::OptStr(vec![Some("T".into()), None])).unwrap();
+        some.insert("label", Column::OptStr(vec![Some("T".into()), None]))
+            .unwrap();
         let (filled, n) = fill_labels(&some, "label", "Unknown").unwrap();
-        let labels = filled.get("label").unwrap().to_categorical("label").unwrap();
-        assert_eq!((n, labels.get(0), labels.get(1)), (1, Some("T"), Some("Unknown")));
+        let labels = filled
+            .get("label")
+            .unwrap()
+            .to_categorical("label")
+            .unwrap();
+        assert_eq!(
+            (n, labels.get(0), labels.get(1)),
+            (1, Some("T"), Some("Unknown"))
+        );
     }
 }

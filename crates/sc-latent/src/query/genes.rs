@@ -139,7 +139,10 @@ fn hint(reference: &[String], var: &Table) -> Option<String> {
     }
     let count = |change: fn(&str) -> String| {
         let changed: HashSet<String> = reference.iter().map(|g| change(g)).collect();
-        found.iter().filter(|g| changed.contains(&change(g))).count()
+        found
+            .iter()
+            .filter(|g| changed.contains(&change(g)))
+            .count()
     };
     if better(count(|g| without_version(g).to_owned())) {
         return Some("the names differ in their version numbers (the part after the dot)".into());
@@ -161,7 +164,11 @@ fn hint(reference: &[String], var: &Table) -> Option<String> {
 fn best_column(known: &HashSet<&str>, var: &Table) -> Option<(String, usize)> {
     let hits = |column: &Column| match column {
         Column::Str(v) => v.iter().filter(|g| known.contains(g.as_str())).count(),
-        Column::OptStr(v) => v.iter().flatten().filter(|g| known.contains(g.as_str())).count(),
+        Column::OptStr(v) => v
+            .iter()
+            .flatten()
+            .filter(|g| known.contains(g.as_str()))
+            .count(),
         Column::Categorical(c) => c.iter().flatten().filter(|g| known.contains(g)).count(),
         _ => 0,
     };
@@ -180,7 +187,13 @@ fn without_version(gene: &str) -> &str {
 /// What most of some names look like.
 fn kind(names: &[String]) -> &'static str {
     let most = |is: fn(&str) -> bool| 2 * names.iter().filter(|n| is(n)).count() > names.len();
-    if most(|n| n.starts_with("ENS") && n.bytes().rev().take(6).all(|b| b.is_ascii_digit() || b == b'.')) {
+    if most(|n| {
+        n.starts_with("ENS")
+            && n.bytes()
+                .rev()
+                .take(6)
+                .all(|b| b.is_ascii_digit() || b == b'.')
+    }) {
         "Ensembl ids"
     } else if most(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())) {
         "numbers"
@@ -218,12 +231,16 @@ mod tests {
         assert!(m.contains("ENSG00000141510") && m.contains("TP53"), "{m}");
         assert!(m.contains("Ensembl ids") && m.contains("symbols"), "{m}");
         let mut with_ids = symbols;
-        with_ids.insert("gene_ids", Column::Str(ids.clone())).unwrap();
+        with_ids
+            .insert("gene_ids", Column::Str(ids.clone()))
+            .unwrap();
         assert!(message(&with_ids).contains("--gene-key gene_ids"));
         let versions = Table::new(ids.iter().map(|g| format!("{g}.4")).collect());
         assert!(message(&versions).contains("version"));
         let mouse = Table::new(names(&["Tp53"]));
-        let m = GeneMatch::new(&names(&["TP53"]), &mouse).unwrap_err().to_string();
+        let m = GeneMatch::new(&names(&["TP53"]), &mouse)
+            .unwrap_err()
+            .to_string();
         assert!(m.contains("upper and lower case"), "{m}");
     }
 }

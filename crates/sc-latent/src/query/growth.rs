@@ -54,7 +54,11 @@ impl Growth {
         let is_one_hot = config.batch_representation == BatchRepresentation::OneHot;
         Self {
             batch,
-            one_hots: is_one_hot.then_some(batch).into_iter().chain(covariates).collect(),
+            one_hots: is_one_hot
+                .then_some(batch)
+                .into_iter()
+                .chain(covariates)
+                .collect(),
         }
     }
 
@@ -89,7 +93,10 @@ impl Growth {
 
     /// For a tensor with one slice for each batch: the new ones are `Fresh`.
     pub(super) fn batch_slices(&self) -> Vec<Source> {
-        vec![Source::Reference(0..self.batch.old), Source::Fresh(self.new_batches())]
+        vec![
+            Source::Reference(0..self.batch.old),
+            Source::Fresh(self.new_batches()),
+        ]
     }
 
     /// For the dispersion of each batch. A random one would be far off and, as scvi-tools freezes it, stay there: that of a
@@ -108,7 +115,12 @@ impl Growth {
     /// For the inputs of a layer that had `old` inputs and has `new`: one-hots of new categories go behind those of their
     /// own column. scvi-tools puts all of them at the end, so that the columns after the first get weights that are not
     /// theirs. `None` if the numbers don't fit.
-    pub(super) fn input_slices(&self, old: usize, new: usize, parity: Parity) -> Option<Vec<Source>> {
+    pub(super) fn input_slices(
+        &self,
+        old: usize,
+        new: usize,
+        parity: Parity,
+    ) -> Option<Vec<Source>> {
         if parity == Parity::Upstream {
             return Some(vec![Source::Reference(0..old), Source::Fresh(old..new)]);
         }
@@ -149,7 +161,9 @@ mod tests {
     #[test]
     fn new_categories_go_behind_their_own() {
         use Source::{Fresh, Reference, Zero};
-        let slices = growth().input_slices(10 + 5, 10 + 10, Parity::Correct).unwrap();
+        let slices = growth()
+            .input_slices(10 + 5, 10 + 10, Parity::Correct)
+            .unwrap();
         let expected = [
             Reference(0..10),
             Reference(10..13),

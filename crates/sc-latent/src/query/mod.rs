@@ -49,7 +49,8 @@ pub struct QueryOptions {
     /// [`Parity::Upstream`] repeats what scvi-tools 1.4 does: inputs of new categories behind all others, and thereby with
     /// the weights of other categories; the inputs of categories that the reference knows trained too; batch norms of a
     /// frozen classifier trained; embeddings and dispersions of new batches left at their random start; weight decay on
-    /// frozen entries.
+    /// frozen entries; and training as at inference, without dropout and with running statistics (it never leaves the
+    /// evaluation mode in which it loads a model, since Lightning 2.2 does not do that for it).
     pub parity: Parity,
 }
 
@@ -107,7 +108,11 @@ impl Query {
         Self {
             options: *options,
             reference_batches: reference.batches.len(),
-            reference_levels: reference.categorical_covariates.iter().map(Vec::len).collect(),
+            reference_levels: reference
+                .categorical_covariates
+                .iter()
+                .map(Vec::len)
+                .collect(),
         }
     }
 }
@@ -141,7 +146,10 @@ pub(crate) fn freeze_params(
 pub(crate) fn check_extends(reference: &Registry, query: &Registry) -> Result<()> {
     let starts_with = |new: &[String], old: &[String]| new.get(..old.len()) == Some(old);
     let (a, b) = (&reference.setup, &query.setup);
-    let levels = query.categorical_covariates.iter().zip(&reference.categorical_covariates);
+    let levels = query
+        .categorical_covariates
+        .iter()
+        .zip(&reference.categorical_covariates);
     let fits = reference.genes == query.genes
         && reference.labels == query.labels
         && starts_with(&query.batches, &reference.batches)
@@ -155,7 +163,8 @@ pub(crate) fn check_extends(reference: &Registry, query: &Registry) -> Result<()
     Err(Error::InvalidSetting {
         name: "cells",
         value: "made for other genes or categories".into(),
-        reason: "make the cells of a query with Cells::for_query(data, reference.registry())".into(),
+        reason: "make the cells of a query with Cells::for_query(data, reference.registry())"
+            .into(),
     })
 }
 
@@ -262,6 +271,7 @@ impl Scvi {
     /// How a training step runs: the model of a query may drop no units.
     pub(crate) fn training_mode<'m>(&self, mode: Mode<'m>) -> Mode<'m> {
         match &self.query {
+            Some(q) if q.options.parity == Parity::Upstream => mode.as_at_inference(),
             Some(q) if q.options.freeze_dropout => mode.without_dropout(),
             _ => mode,
         }

@@ -60,7 +60,11 @@ pub fn prepare_query(data: &AnnData, reference: &Registry) -> Result<Prepared> {
     }
     let mut var = Table::new(reference.genes.clone());
     let missing: std::collections::HashSet<&String> = report.genes.missing.iter().collect();
-    let in_query = reference.genes.iter().map(|g| !missing.contains(g)).collect();
+    let in_query = reference
+        .genes
+        .iter()
+        .map(|g| !missing.contains(g))
+        .collect();
     var.insert("in_query", Column::Bool(in_query))?;
     out.var = var;
     Ok(Prepared { data: out, report })
@@ -115,9 +119,17 @@ fn with_labels<'t>(obs: &'t Table, reference: &Registry) -> Result<(Cow<'t, Tabl
     })
 }
 
-fn report(genes: &GeneMatch, reference: &Registry, query: &Registry, filled_labels: usize) -> QueryReport {
+fn report(
+    genes: &GeneMatch,
+    reference: &Registry,
+    query: &Registry,
+    filled_labels: usize,
+) -> QueryReport {
     let added = |old: &[String], new: &[String]| new.get(old.len()..).unwrap_or_default().to_vec();
-    let levels = reference.categorical_covariates.iter().zip(&query.categorical_covariates);
+    let levels = reference
+        .categorical_covariates
+        .iter()
+        .zip(&query.categorical_covariates);
     QueryReport {
         genes: genes.report.clone(),
         new_batches: added(&reference.batches, &query.batches),

@@ -17,18 +17,26 @@ pub(super) fn transplant(
     for param in query.iter() {
         let misfit = |old: Vec<usize>| Error::InvalidSetting {
             name: "cells",
-            value: format!("parameter {} of shape {:?}", param.name(), param.export_shape()),
+            value: format!(
+                "parameter {} of shape {:?}",
+                param.name(),
+                param.export_shape()
+            ),
             reason: format!(
                 "the reference has it of shape {old:?}; make the cells with Cells::for_query(data, model.registry())"
             ),
         };
-        let old = reference.get(param.name()).ok_or_else(|| misfit(Vec::new()))?;
+        let old = reference
+            .get(param.name())
+            .ok_or_else(|| misfit(Vec::new()))?;
         let (from, to) = (old.export_shape(), param.export_shape());
         if from == to {
             param.import(&old.export()?)?;
             continue;
         }
-        let differing: Vec<usize> = (0..to.len()).filter(|&d| from.get(d) != to.get(d)).collect();
+        let differing: Vec<usize> = (0..to.len())
+            .filter(|&d| from.get(d) != to.get(d))
+            .collect();
         let &[dim] = differing.as_slice() else {
             return Err(misfit(from));
         };

@@ -70,7 +70,10 @@ impl Linear {
             &weight.narrow(1, 0, lead)?.contiguous()?,
             self.bias.as_ref().map(Param::value),
         )?;
-        let dense = one_hots.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        let dense = one_hots
+            .to_dtype(DType::F32)?
+            .flatten_all()?
+            .to_vec1::<f32>()?;
         let dense = ArrayView2::from_shape((n, width), &dense).map_err(candle_core::Error::wrap)?;
         let sparse = SparseInput::counts(Arc::new(Csr::from_dense_view(dense)));
         let columns = weight.narrow(1, lead, width)?.t()?.contiguous()?;

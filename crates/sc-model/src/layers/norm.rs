@@ -42,7 +42,7 @@ impl BatchNorm {
     /// If the shapes do not fit, or a training minibatch has one row (its variance is unknown).
     pub fn forward(&self, x: &Tensor, mode: &Mode<'_>) -> Result<Tensor> {
         let (weight, bias) = (self.weight.get(mode), self.bias.get(mode));
-        if !mode.is_training() {
+        if !mode.uses_batch_statistics() {
             let (mean, var) = (self.running_mean.value(), self.running_var.value());
             return Ok(ops::batch_norm_eval(x, weight, bias, mean, var, self.eps)?);
         }

@@ -31,9 +31,11 @@ impl Param {
             value: format!("{slices:?} of dimension {dim}"),
             reason,
         };
-        let len = dims.get(dim).copied().filter(|_| !self.is_buffer).ok_or_else(|| {
-            wrong(format!("{} is a buffer or of shape {dims:?}", self.name))
-        })?;
+        let len = dims
+            .get(dim)
+            .copied()
+            .filter(|_| !self.is_buffer)
+            .ok_or_else(|| wrong(format!("{} is a buffer or of shape {dims:?}", self.name)))?;
         if slices.iter().any(|s| s.end > len) {
             return Err(wrong(format!("{} has {len}", self.name)));
         }
