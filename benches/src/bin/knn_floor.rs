@@ -21,10 +21,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         |i: usize, default: usize| args.get(i).and_then(|a| a.parse().ok()).unwrap_or(default);
     let (n, d, k) = (number(0, 100_000), number(1, 30), number(2, 15));
     let points = sc_benches::clouds(n, d, number(3, 1), 0);
-    println!("{n} points, {d} dimensions, k = {k}, {} threads", rayon::current_num_threads());
+    println!(
+        "{n} points, {d} dimensions, k = {k}, {} threads",
+        rayon::current_num_threads()
+    );
 
     let flat: Vec<f32> = points.iter().copied().collect();
-    let shapes = [(64, 2048), (128, 512), (128, 1024), (256, 256), (256, 1024), (512, 512)];
+    let shapes = [
+        (64, 2048),
+        (128, 512),
+        (128, 1024),
+        (256, 256),
+        (256, 1024),
+        (512, 512),
+    ];
     let part = (n / 10).max(1);
     let mut best = (f64::INFINITY, shapes[0]);
     for shape in shapes {
@@ -35,16 +45,25 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let floor = products(&flat, d, n, best.1);
     let rate = 2.0 * (n as f64).powi(2) * d as f64 / floor / 1e9;
-    println!("products alone {floor:.2} s, {rate:.0} GFLOP/s in tiles of {:?}", best.1);
+    println!(
+        "products alone {floor:.2} s, {rate:.0} GFLOP/s in tiles of {:?}",
+        best.1
+    );
 
     let start = Instant::now();
     let exact = knn(points.view(), k)?;
     let seconds = start.elapsed().as_secs_f64();
-    println!("exact search   {seconds:.2} s, {:.2} of the products", seconds / floor);
+    println!(
+        "exact search   {seconds:.2} s, {:.2} of the products",
+        seconds / floor
+    );
     let start = Instant::now();
     let found = knn_approx(points.view(), k, &ApproxParams::default())?;
     let seconds = start.elapsed().as_secs_f64();
-    println!("approximate    {seconds:.2} s, recall {:.4}", recall(&found, &exact)?);
+    println!(
+        "approximate    {seconds:.2} s, recall {:.4}",
+        recall(&found, &exact)?
+    );
     Ok(())
 }
 

@@ -194,7 +194,9 @@ fn insert(reference: &mut AnnData, columns: [String; 3], infused: Infused) -> Re
     let [into, confidence, taken] = columns;
     let mut labels = BTreeMap::new();
     for (name, _) in infused.labels.iter().zip(&infused.taken).filter(|c| *c.1) {
-        *labels.entry(name.unwrap_or_default().to_owned()).or_insert(0) += 1;
+        *labels
+            .entry(name.unwrap_or_default().to_owned())
+            .or_insert(0) += 1;
     }
     let summary = Summary {
         n_cells: infused.taken.len(),

@@ -64,7 +64,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         "{} neighbours of {} cells ({}) -> {}, obsp distances and connectivities",
         summary.n_neighbors,
         summary.n_cells,
-        if summary.exact { "exact" } else { "approximate" },
+        if summary.exact {
+            "exact"
+        } else {
+            "approximate"
+        },
         args.out.display()
     ));
     Ok(())

@@ -32,7 +32,12 @@ pub(crate) struct Search {
 
 impl Search {
     /// The other cells nearest to each cell.
-    pub(crate) fn neighbors(&self, path: &Path, key: &str, places: &Array2<f32>) -> Result<Neighbors> {
+    pub(crate) fn neighbors(
+        &self,
+        path: &Path,
+        key: &str,
+        places: &Array2<f32>,
+    ) -> Result<Neighbors> {
         let n = places.nrows();
         if self.k < 2 || self.k > n {
             return Err(Error::Message(format!(

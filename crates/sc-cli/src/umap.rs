@@ -58,7 +58,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut data = read(&args.data)?;
     if let Some(key) = &args.color {
         // Before anything long is computed.
-        data.obs.column(&format!("{}: obs", args.data.display()), key)?;
+        data.obs
+            .column(&format!("{}: obs", args.data.display()), key)?;
     }
     let (graph, places) = args
         .search
@@ -89,7 +90,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 fn check_plot(path: &Path) -> Result<()> {
-    if path.extension().is_none_or(|e| !e.eq_ignore_ascii_case("svg")) {
+    if path
+        .extension()
+        .is_none_or(|e| !e.eq_ignore_ascii_case("svg"))
+    {
         return Err(Error::Message(format!(
             "{}: --plot must end in .svg",
             path.display()
@@ -100,13 +104,7 @@ fn check_plot(path: &Path) -> Result<()> {
 }
 
 /// Draws the cells in the colours of an obs column.
-fn draw(
-    plot: &Path,
-    data: &AnnData,
-    path: &Path,
-    key: &str,
-    layout: &Array2<f32>,
-) -> Result<()> {
+fn draw(plot: &Path, data: &AnnData, path: &Path, key: &str, layout: &Array2<f32>) -> Result<()> {
     // Written beside the target, so that no half of a picture is left.
     let folder = plot.parent().filter(|p| !p.as_os_str().is_empty());
     let file = tempfile::Builder::new()

@@ -133,8 +133,18 @@ fn an_expert_teaches_the_reference() {
         "{infuse} --old batch --within batch --out by_batch.h5ad --json"
     )));
     let out = sc_io::read(place.path("by_batch.h5ad")).unwrap();
-    let labels = out.obs.get("finer").unwrap().to_categorical("finer").unwrap();
-    let old = out.obs.get("batch").unwrap().to_categorical("batch").unwrap();
+    let labels = out
+        .obs
+        .get("finer")
+        .unwrap()
+        .to_categorical("finer")
+        .unwrap();
+    let old = out
+        .obs
+        .get("batch")
+        .unwrap()
+        .to_categorical("batch")
+        .unwrap();
     let Some(Column::Bool(taken)) = out.obs.get("finer_taken") else {
         panic!("no column")
     };
@@ -180,7 +190,10 @@ fn mistakes_are_explained() {
         &place.error("neighbors cells.h5ad --out o.h5ad --k 301"),
         &["301", "300"],
     );
-    says(&place.error("leiden cells.h5ad --out o.h5ad"), &["cells.h5ad", "--rep", "X_scVI"]);
+    says(
+        &place.error("leiden cells.h5ad --out o.h5ad"),
+        &["cells.h5ad", "--rep", "X_scVI"],
+    );
     says(
         &place.error("umap cells.h5ad --rep X_scVI --plot p.svg --color kind"),
         &["kind", "cell.type"],
@@ -195,7 +208,9 @@ fn mistakes_are_explained() {
         &["reference.h5ad", "kind", "cell.type"],
     );
     says(
-        &place.error(&format!("{transfer} --labels cell.type --reference-rep X_latent")),
+        &place.error(&format!(
+            "{transfer} --labels cell.type --reference-rep X_latent"
+        )),
         &["reference.h5ad", "X_latent", "X_scVI"],
     );
     let infuse = "infuse reference.h5ad query.h5ad --labels cell.type --out o.h5ad";
@@ -212,9 +227,10 @@ fn mistakes_are_explained() {
     let mut other = embedded();
     let places = matrix(&other, "X_scVI").to_dense();
     let mut broken = other.clone();
-    other
-        .obsm
-        .insert("X_scVI".into(), places.select(Axis(1), &[0, 1, 2, 3, 4]).into());
+    other.obsm.insert(
+        "X_scVI".into(),
+        places.select(Axis(1), &[0, 1, 2, 3, 4]).into(),
+    );
     place.put("other.h5ad", &other);
     says(
         &place.error("transfer reference.h5ad other.h5ad --labels cell.type --out o.h5ad"),

@@ -11,7 +11,7 @@ pub const EXACT_UP_TO: usize = 100_000;
 /// Fewer points are always searched exactly: it is faster.
 const SMALLEST: usize = 5_000;
 /// The fewest neighbours that are kept of each point while they are improved.
-const NARROWEST: usize = 30;
+const NARROWEST: usize = 15;
 
 /// Settings of [`knn_approx`].
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -19,7 +19,7 @@ pub struct ApproxParams {
     /// Chooses the trees at the start, and the pairs that are tried.
     pub seed: u64,
     /// Neighbours that are kept of each point while they are improved; the best `k` are returned. More find more of the
-    /// true neighbours and take longer. `None`: `k + k / 2`, and at least 30.
+    /// true neighbours and take longer. `None`: `k + k / 3`, and at least 15.
     pub width: Option<usize>,
     /// The most rounds of improvement. `None`: `log2(n)`.
     pub max_rounds: Option<usize>,
@@ -84,7 +84,7 @@ pub fn knn_approx(
 ) -> Result<Neighbors> {
     check_coordinates(points)?;
     check_k(k, points, true)?;
-    let width = params.width.unwrap_or((k + k / 2).max(NARROWEST)).max(k);
+    let width = params.width.unwrap_or((k + k / 3).max(NARROWEST)).max(k);
     let (n, dimensions) = points.dim();
     if n < SMALLEST || width >= n / 4 {
         return knn(points, k);

@@ -85,10 +85,7 @@ impl Blocks {
     /// The middle of a block's box.
     pub(crate) fn middle(&self, block: usize) -> Vec<f32> {
         let (low, high) = self.bounds(block);
-        low.iter()
-            .zip(high)
-            .map(|(&l, &h)| l.midpoint(h))
-            .collect()
+        low.iter().zip(high).map(|(&l, &h)| l.midpoint(h)).collect()
     }
 
     fn bounds(&self, block: usize) -> (&[f32], &[f32]) {

@@ -116,7 +116,13 @@ mod tests {
         assert_eq!(d.n_stored(), 60);
         let expected: (&[u32], &[f32]) = (
             &[0, 1, 3, 7, 9],
-            &[4.885_693, 3.737_646_3, 1.702_938_7, 5.797_412_4, 6.088_513_4],
+            &[
+                4.885_693,
+                3.737_646_3,
+                1.702_938_7,
+                5.797_412_4,
+                6.088_513_4,
+            ],
         );
         let (columns, values) = d.row(11);
         assert_eq!(columns, expected.0);
@@ -133,7 +139,14 @@ mod tests {
             panic!("no parameters");
         };
         assert_eq!(params.get("n_neighbors"), Some(&Uns::Int(6)));
-        assert!(insert_graph(&mut data, &knn(lattice().view().split_at(ndarray::Axis(0), 4).0, 2).unwrap(), "X").is_err());
+        assert!(
+            insert_graph(
+                &mut data,
+                &knn(lattice().view().split_at(ndarray::Axis(0), 4).0, 2).unwrap(),
+                "X"
+            )
+            .is_err()
+        );
     }
 
     #[test]

@@ -181,7 +181,10 @@ fn pairs(reference: Labelled<'_>, expert: Labelled<'_>) -> Result<Vec<(Vec<usize
             });
         }
         let all = (0..reference.labels.len()).collect();
-        return Ok(vec![(all, (0..expert.labels.len()).filter(is_labelled).collect())]);
+        return Ok(vec![(
+            all,
+            (0..expert.labels.len()).filter(is_labelled).collect(),
+        )]);
     };
     let mut found: BTreeMap<&str, (Vec<usize>, Vec<usize>)> = BTreeMap::new();
     for (i, name) in theirs.iter().enumerate() {
@@ -232,7 +235,11 @@ fn within_reach(
 fn merge(old: &Categorical, new: &[Option<String>]) -> Result<Categorical> {
     let mut categories = old.categories().to_vec();
     let mut code: BTreeMap<String, u32> = categories.iter().cloned().zip(0..).collect();
-    let mut fresh: Vec<&String> = new.iter().flatten().filter(|l| !code.contains_key(*l)).collect();
+    let mut fresh: Vec<&String> = new
+        .iter()
+        .flatten()
+        .filter(|l| !code.contains_key(*l))
+        .collect();
     fresh.sort_unstable();
     fresh.dedup();
     for name in fresh {
@@ -293,11 +300,18 @@ mod tests {
         );
         for infused in [by_pair.unwrap(), by_reach.unwrap()] {
             for (i, &c) in cloud.iter().enumerate() {
-                let expected = if c < 4 { format!("half {c}") } else { "pair 2".into() };
+                let expected = if c < 4 {
+                    format!("half {c}")
+                } else {
+                    "pair 2".into()
+                };
                 assert_eq!(infused.labels.get(i), Some(expected.as_str()));
                 assert_eq!(infused.taken[i], c < 4);
             }
-            assert_eq!(infused.labels.categories()[..3], ["pair 0", "pair 1", "pair 2"]);
+            assert_eq!(
+                infused.labels.categories()[..3],
+                ["pair 0", "pair 1", "pair 2"]
+            );
         }
         // Without either everything takes a label, and the report says how far to trust it.
         let open = infuse(
@@ -348,21 +362,59 @@ mod tests {
             compartments: Some(&pairs),
         };
         let options = InfuseOptions::default();
-        let one_sided = Labelled { compartments: None, ..theirs };
+        let one_sided = Labelled {
+            compartments: None,
+            ..theirs
+        };
         assert!(infuse(good, one_sided, &options).is_err());
         // The fine labels are no compartments of the reference.
-        let strange = Labelled { compartments: Some(&fine), ..theirs };
+        let strange = Labelled {
+            compartments: Some(&fine),
+            ..theirs
+        };
         let message = infuse(good, strange, &options).unwrap_err().to_string();
-        assert!(message.contains("pair 0") && message.contains("half 1"), "{message}");
-        assert!(infuse(good, Labelled { labels: &coarse, ..theirs }, &options).is_err());
+        assert!(
+            message.contains("pair 0") && message.contains("half 1"),
+            "{message}"
+        );
+        assert!(
+            infuse(
+                good,
+                Labelled {
+                    labels: &coarse,
+                    ..theirs
+                },
+                &options
+            )
+            .is_err()
+        );
         for wrong in [
-            InfuseOptions { max_uncertainty: 1.5, ..options.clone() },
-            InfuseOptions { reach: Some(0.0), ..options.clone() },
-            InfuseOptions { k: 0, ..options.clone() },
+            InfuseOptions {
+                max_uncertainty: 1.5,
+                ..options.clone()
+            },
+            InfuseOptions {
+                reach: Some(0.0),
+                ..options.clone()
+            },
+            InfuseOptions {
+                k: 0,
+                ..options.clone()
+            },
         ] {
             assert!(infuse(good, theirs, &wrong).is_err());
         }
         let (short, _) = y.view().split_at(Axis(1), 3);
-        assert!(infuse(good, Labelled { latent: short, ..theirs }, &options).is_err());
+        assert!(
+            infuse(
+                good,
+                Labelled {
+                    latent: short,
+                    ..theirs
+                },
+                &options
+            )
+            .is_err()
+        );
     }
 }

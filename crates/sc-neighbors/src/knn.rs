@@ -168,7 +168,11 @@ impl Searcher<'_> {
             let mut skip = 0;
             if n == 0 {
                 // Limits to begin with: a few points of the nearest block, whatever their distance.
-                skip = self.reference.places(other).len().min(SEEDS.max(self.k + 1)) as u32;
+                skip = self
+                    .reference
+                    .places(other)
+                    .len()
+                    .min(SEEDS.max(self.k + 1)) as u32;
                 let rows = 0..nearest.len() as u32;
                 let seeds: Vec<(u32, u32)> =
                     rows.flat_map(|i| (0..skip).map(move |j| (i, j))).collect();
@@ -330,94 +334,5 @@ pub(crate) fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::{blobs, with_threads};
-    use ndarray::{Axis, Slice, array};
-
-    fn naive(reference: &Array2<f32>, query: &Array2<f32>, k: usize, own: bool) -> Vec<Vec<u32>> {
-        query
-            .rows()
-            .into_iter()
-            .enumerate()
-            .map(|(i, q)| {
-                let mut all: Vec<(f64, u32)> = (0..reference.nrows())
-                    .filter(|&j| !(own && i == j))
-                    .map(|j| (squared_distance(q.as_slice().unwrap(), reference.row(j).as_slice().unwrap()), j as u32))
-                    .collect();
-                all.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-                all.iter().take(k).map(|e| e.1).collect()
-            })
-            .collect()
-    }
-
-    fn rows(n: &Neighbors) -> Vec<Vec<u32>> {
-        n.indices.rows().into_iter().map(|r| r.to_vec()).collect()
-    }
-
-    #[test]
-    fn the_same_as_all_pairs() {
-        // More rows than two reference tiles; far from the origin, where plain f32 products lose the distances.
-        for offset in [0.0, 1000.0] {
-            let (mut x, _) = blobs(4500, 6, 5);
-            x.mapv_inplace(|v| v + offset);
-            let found = knn(x.view(), 10).unwrap();
-            assert_eq!(rows(&found), naive(&x, &x, 10, true));
-            let q = x.slice_axis(Axis(0), Slice::from(..70)).to_owned();
-            let found = knn_query(x.view(), q.view(), 3).unwrap();
-            assert_eq!(rows(&found), naive(&x, &q, 3, false));
-            assert!(found.distances.column(0).iter().all(|&d| d == 0.0));
-        }
-    }
-
-    #[test]
-    fn ties_go_to_the_lower_row() {
-        let x = array![[0.0f32], [1.0], [-1.0], [1.0], [0.0]];
-        let n = knn(x.view(), 4).unwrap();
-        assert_eq!(n.indices.row(0).to_vec(), vec![4, 1, 2, 3]);
-        assert_eq!(n.distances.row(0).to_vec(), vec![0.0, 1.0, 1.0, 1.0]);
-        let same = Array2::<f32>::ones((300, 3));
-        assert_eq!(
-            knn(same.view(), 2).unwrap().indices.row(5).to_vec(),
-            vec![0, 1]
-        );
-    }
-
-    /// Reference: scikit-learn 1.9.1, brute force, on the points of `testing::lattice`.
-    #[test]
-    fn distances_agree_with_scikit_learn() {
-        let n = knn(crate::testing::lattice().view(), 5).unwrap();
-        assert_eq!(n.indices.row(0).to_vec(), vec![9, 3, 11, 6, 1]);
-        assert_eq!(n.indices.row(1).to_vec(), vec![3, 11, 7, 10, 6]);
-        let expected = [3.3166247903554, 3.528455448809421, 4.885693126602183];
-        for (d, e) in n.distances.row(0).iter().zip(expected) {
-            assert!((f64::from(*d) - e).abs() < 1e-6);
-        }
-    }
-
-    #[test]
-    fn the_same_bits_on_any_number_of_threads() {
-        let (x, _) = blobs(1000, 4, 8);
-        let run = |threads| with_threads(threads, || knn(x.view(), 12).unwrap());
-        assert_eq!(run(1), run(3));
-    }
-
-    #[test]
-    fn bad_input_is_refused() {
-        let x = array![[0.0f32, 1.0], [1.0, f32::NAN]];
-        assert!(matches!(
-            knn(x.view(), 1),
-            Err(Error::InvalidCoordinate {
-                row: 1,
-                column: 1,
-                ..
-            })
-        ));
-        let x = array![[0.0f32, 1.0], [1.0, 0.0]];
-        assert!(knn(x.view(), 0).is_err());
-        assert!(knn(x.view(), 2).is_err());
-        assert!(knn_query(x.view(), x.view(), 2).is_ok());
-        assert!(knn_query(x.view(), array![[1.0f32]].view(), 1).is_err());
-        assert!(knn(Array2::zeros((0, 2)).view(), 1).is_err());
-    }
-}
+#[path = "knn_tests.rs"]
+mod tests;

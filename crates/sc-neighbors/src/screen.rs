@@ -15,7 +15,7 @@ const PANEL: usize = 64;
 /// Nothing is further away.
 const FAR: f32 = f32::MAX / 4.0;
 
-const _: () = assert!(BLOCK % ROWS == 0 && BLOCK % PANEL == 0);
+const _: () = assert!(BLOCK.is_multiple_of(ROWS) && BLOCK.is_multiple_of(PANEL));
 
 /// A block of reference points, coordinate by coordinate: `[BLOCK / PANEL, dimensions, PANEL]`.
 pub(crate) struct Panels {

@@ -177,12 +177,7 @@ impl<'a> LabelTransfer<'a> {
     }
 
     /// The votes of neighbours with these codes.
-    fn count(
-        &self,
-        near: &Neighbors,
-        codes: &[u32],
-        categories: &[String],
-    ) -> Result<Transferred> {
+    fn count(&self, near: &Neighbors, codes: &[u32], categories: &[String]) -> Result<Transferred> {
         let (n, classes) = (near.n_points(), categories.len());
         let rows: Vec<Vec<f64>> = (0..n)
             .into_par_iter()
@@ -340,8 +335,19 @@ mod tests {
         let fitted = LabelTransfer::fit(reference, &known).unwrap().k(20);
         let found = fitted.transfer(query).unwrap();
         assert_eq!(found.accuracy(&truth).unwrap(), 1.0);
-        assert!(found.uncertainty().iter().all(|&u| (0.0..0.05).contains(&u)));
-        assert!(found.scores().sum_axis(Axis(1)).iter().all(|s| (s - 1.0).abs() < 1e-12));
+        assert!(
+            found
+                .uncertainty()
+                .iter()
+                .all(|&u| (0.0..0.05).contains(&u))
+        );
+        assert!(
+            found
+                .scores()
+                .sum_axis(Axis(1))
+                .iter()
+                .all(|s| (s - 1.0).abs() < 1e-12)
+        );
         let run = |threads| with_threads(threads, || fitted.transfer(query).unwrap());
         assert_eq!(run(1), run(3));
     }
@@ -355,7 +361,13 @@ mod tests {
         for (a, b) in w.iter().zip(raw) {
             assert!((a - b / sum).abs() < 1e-15);
         }
-        assert_eq!(weights(ndarray::Array1::from_elem(4, 3.0f32).view(), Votes::Distance), [0.25; 4]);
+        assert_eq!(
+            weights(
+                ndarray::Array1::from_elem(4, 3.0f32).view(),
+                Votes::Distance
+            ),
+            [0.25; 4]
+        );
         assert_eq!(weights(array![1.0f32, 9.0].view(), Votes::Equal), [0.5; 2]);
         // Far and uneven: all but the nearest vanish, and nothing is divided by zero.
         let w = weights(array![1e4f32, 2e4].view(), Votes::Distance);
@@ -371,7 +383,10 @@ mod tests {
         assert_eq!(found.labels().get(0), Some("a"));
         assert_eq!(found.uncertainty(), [0.5]);
         assert_eq!(found.labels_or_unknown(0.5).unwrap().get(0), Some("a"));
-        assert_eq!(found.labels_or_unknown(0.4).unwrap().get(0), Some("Unknown"));
+        assert_eq!(
+            found.labels_or_unknown(0.4).unwrap().get(0),
+            Some("Unknown")
+        );
     }
 
     #[test]
