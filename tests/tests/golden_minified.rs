@@ -12,6 +12,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use ndarray::{Array2, Axis};
 use sc_data::{AnnData, Annotation, Column, Matrix};
+use sc_latent::hub::{self, HubModel, PackOptions};
 use sc_latent::minify::{MinifyKind, MinifyOptions, StatisticsOrigin};
 use sc_latent::{
     AnyModel, Cells, Error, Expression, LibrarySize, Noise, NonInteger, PredictAt, Scvi,
@@ -397,4 +398,72 @@ fn minified_here_or_by_scvi_tools_is_the_same() {
             assert!(worst(a, b, |x| x.abs().max(1e-3)) < 1e-6);
         }
     }
+}
+
+/// The folder that scvi-tools' HubModel wrote, and the same model packed here.
+#[test]
+fn the_hub_folder_of_scvi_tools() {
+    let Some(root) = shared() else { return };
+    let dir = root.join("golden/scvi/hub/worm_ref_ln_hub");
+    let theirs = HubModel::open(&dir).unwrap();
+    assert_eq!(theirs.metadata().anndata_version, "0.12.19");
+    let card = theirs.card().unwrap();
+    assert_eq!(card.header.tag("tissue"), Some("whole embryo"));
+    assert_eq!(card.header.tag("annotated"), Some("True"));
+    assert_eq!(
+        card.description(),
+        Some("Golden reference model (test fixture).")
+    );
+    assert_eq!(card.references(), Some("Packer 2019"));
+    let metrics = theirs.metrics().unwrap().unwrap();
+    assert_eq!(metrics, card.metrics());
+    assert_eq!(
+        metrics.cell_wise_cv.unwrap().validation.unwrap().pearson,
+        0.67
+    );
+    assert_eq!(
+        (metrics.diff_exp.len(), metrics.diff_exp[8].group.as_str()),
+        (9, "AWC_ON")
+    );
+    let facts = theirs.facts().unwrap();
+    assert!(facts.is_minified() && facts.is_trained);
+    assert_eq!(facts.summary_stats["n_cells"], 900);
+    assert_eq!(facts.init_params["use_layer_norm"], "both");
+    assert_eq!(
+        facts.data_registry["observed_lib_size"],
+        "adata.obs['observed_lib_size']"
+    );
+    let model = theirs.model(&Device::Cpu).unwrap();
+    let data = sc_io::h5ad::read_annotations(theirs.adata_path().unwrap()).unwrap();
+    let cells = Cells::for_model(&data, model.registry()).unwrap();
+    assert_eq!(cells.n_cells(), 900);
+
+    // The same answers, the same header and metadata, the same facts.
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = PackOptions::default();
+    options.license = Some("mit".into());
+    options.description = card.description().unwrap().into();
+    options.references = "Packer 2019".into();
+    options.tissues = vec!["whole embryo".into()];
+    options.is_annotated = Some(true);
+    options.training_code_url = Some("somewhere".into());
+    options.anndata_version = "0.12.19".into();
+    options.metrics = metrics.clone();
+    let ours = HubModel::pack(folder.path(), model, &options).unwrap();
+    assert_eq!(ours.card().unwrap().header, card.header);
+    let text = |dir: &Path| std::fs::read_to_string(dir.join(hub::METADATA)).unwrap();
+    assert_eq!(text(folder.path()), text(&dir));
+    let header =
+        std::fs::read_to_string(root.join("golden/scvi/expected/worm_ref_ln_hub.card.json"));
+    let header: serde_json::Value = serde_json::from_str(&header.unwrap()).unwrap();
+    let card = std::fs::read_to_string(folder.path().join(hub::CARD)).unwrap();
+    assert!(card.starts_with(&format!(
+        "---{}---\n",
+        header["card_tags_header"].as_str().unwrap()
+    )));
+    assert_eq!(ours.metrics().unwrap().unwrap(), metrics);
+    let again = ours.facts().unwrap();
+    assert_eq!(again.summary_stats, facts.summary_stats);
+    assert_eq!(again.data_registry, facts.data_registry);
+    assert_eq!(again.setup_args, facts.setup_args);
 }

@@ -297,7 +297,7 @@ fn sums_beyond_single_precision_are_kept_in_double() {
     // A sum of 2^24 + 1 is one too many for single precision.
     x[(0, 1)] = 0.0;
     x[(1, 1)] = 5.0;
-    x[(0, 1)] = 16_777_217.0 - x.column(1).sum();
+    x[(0, 1)] = (16_777_217.0 - f64::from(x.column(1).sum())) as f32;
     data.x = Some(Csr::from_dense(&x).into());
     let model = model(&data);
     let small = model.minify(&data, &MinifyOptions::default()).unwrap();
