@@ -1,5 +1,6 @@
 //! `sc`: look at, convert, train on and query single-cell data from the command line. `sc --help` has examples.
 
+mod beeswarm;
 mod common;
 mod convert;
 mod embed;
@@ -7,6 +8,7 @@ mod error;
 mod evaluate;
 mod expression;
 mod inspect;
+mod milo;
 mod options;
 mod progress;
 mod resume;
@@ -43,6 +45,7 @@ Examples:
   sc embed model cells.h5ad --out embedded.h5ad
   sc expression model cells.h5ad --out expression.h5ad --genes CD3E,MS4A1
   sc evaluate model cells.h5ad --json
+  sc milo embedded.h5ad --sample donor --design '~ batch + condition' --table da.tsv
 
 `sc COMMAND --help` explains the options of a command. RUST_LOG=info shows more of what goes on.
 Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted.";
@@ -55,6 +58,7 @@ enum Command {
     Embed(embed::Args),
     Expression(expression::Args),
     Evaluate(evaluate::Args),
+    Milo(milo::Args),
 }
 
 impl Command {
@@ -65,6 +69,7 @@ impl Command {
             Self::Embed(a) => a.query.threads,
             Self::Expression(a) => a.query.threads,
             Self::Evaluate(a) => a.query.threads,
+            Self::Milo(a) => a.threads,
         }
     }
 
@@ -76,6 +81,7 @@ impl Command {
             Self::Embed(a) => embed::run(&a),
             Self::Expression(a) => expression::run(&a),
             Self::Evaluate(a) => evaluate::run(&a),
+            Self::Milo(a) => milo::run(&a),
         }
     }
 }
