@@ -1,6 +1,7 @@
 //! `sc`: look at, convert, train on and query single-cell data from the command line. `sc --help` has examples.
 
 mod annotate;
+mod beeswarm;
 mod common;
 mod convert;
 mod de;
@@ -13,6 +14,7 @@ mod infuse;
 mod inspect;
 mod leiden;
 mod map;
+mod milo;
 mod minify;
 mod neighbors;
 mod options;
@@ -64,6 +66,7 @@ Examples:
   sc minify model cells.h5ad --out atlas
   sc umap embedded.h5ad --rep X_scVI --plot umap.svg --color cell_type
   sc transfer atlas.h5ad mapped.h5ad --labels cell_type --out annotated.h5ad
+  sc milo embedded.h5ad --sample donor --design '~ batch + condition' --table da.tsv
 
 `sc COMMAND --help` explains the options of a command. RUST_LOG=info shows more of what goes on.
 Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted.";
@@ -86,6 +89,7 @@ enum Command {
     Neighbors(neighbors::Args),
     Transfer(transfer::Args),
     Umap(umap::Args),
+    Milo(milo::Args),
 }
 
 impl Command {
@@ -105,6 +109,7 @@ impl Command {
             Self::Neighbors(a) => a.search.threads,
             Self::Transfer(a) => a.threads,
             Self::Umap(a) => a.search.threads,
+            Self::Milo(a) => a.threads,
         }
     }
 
@@ -126,6 +131,7 @@ impl Command {
             Self::Neighbors(a) => neighbors::run(&a),
             Self::Transfer(a) => transfer::run(&a),
             Self::Umap(a) => umap::run(&a),
+            Self::Milo(a) => milo::run(&a),
         }
     }
 }

@@ -33,40 +33,6 @@ impl RandomState {
         Self { key, pos: N }
     }
 
-    /// `numpy.random.RandomState([...])`; Python's `random.seed` does the same with the 32-bit words of an integer, lowest
-    /// first. No words count as one 0.
-    pub fn from_array(words: &[u32]) -> Self {
-        let mut key = Self::new(19_650_218).key;
-        let words = if words.is_empty() { &[0] } else { words };
-        let mixed = |key: &[u32; N], i: usize, factor: u32| {
-            let before = key[i - 1];
-            key[i] ^ (before ^ (before >> 30)).wrapping_mul(factor)
-        };
-        // Places 1, 2, ... N - 1, and from there on to 1 again.
-        let mut i = 1;
-        let mut next = |key: &mut [u32; N], value: u32| {
-            key[i] = value;
-            i += 1;
-            if i == N {
-                key[0] = key[N - 1];
-                i = 1;
-            }
-            i
-        };
-        let mut at = 1;
-        for k in 0..N.max(words.len()) {
-            let j = k % words.len();
-            let value = mixed(&key, at, 1_664_525).wrapping_add(words[j]);
-            at = next(&mut key, value.wrapping_add(j as u32));
-        }
-        for _ in 1..N {
-            let value = mixed(&key, at, 1_566_083_941).wrapping_sub(at as u32);
-            at = next(&mut key, value);
-        }
-        key[0] = 0x8000_0000;
-        Self { key, pos: N }
-    }
-
     /// The next 32 random bits.
     pub fn next_u32(&mut self) -> u32 {
         if self.pos >= N {
@@ -166,15 +132,6 @@ mod tests {
 
     #[test]
     fn a_uniform_number_is_numpys() {
-        // numpy.random.RandomState([7]).random_sample()
-        assert_eq!(
-            RandomState::from_array(&[7]).random_sample(),
-            0.323_832_764_833_162_37
-        );
-        // numpy.random.RandomState([1, 2, 3]).randint(0, 2**32, 3, dtype=numpy.uint32)
-        let mut r = RandomState::from_array(&[1, 2, 3]);
-        let first = [r.next_u32(), r.next_u32(), r.next_u32()];
-        assert_eq!(first, [2_619_334_238, 1_552_691_353, 3_808_334_787]);
         // numpy.random.RandomState(0).random_sample()
         assert_eq!(RandomState::new(0).random_sample(), 0.548_813_503_927_324_8);
     }

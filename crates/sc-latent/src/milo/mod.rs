@@ -70,6 +70,7 @@ mod linear;
 mod lowess;
 mod nb_glm;
 mod neighbourhoods;
+mod python_random;
 mod quasi;
 mod ranks;
 mod refine;
