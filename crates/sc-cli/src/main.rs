@@ -74,22 +74,22 @@ Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted.";
 #[derive(Debug, Subcommand)]
 enum Command {
     Inspect(inspect::Args),
-    Map(map::Args),
     Convert(convert::Args),
     Train(train::Args),
     Embed(embed::Args),
-    Annotate(annotate::Args),
     Expression(expression::Args),
     Evaluate(evaluate::Args),
+    Annotate(annotate::Args),
+    Map(map::Args),
+    Transfer(transfer::Args),
+    Infuse(infuse::Args),
     De(de::Args),
+    Milo(milo::Args),
+    Neighbors(neighbors::Args),
+    Leiden(leiden::Args),
+    Umap(umap::Args),
     Minify(minify::Args),
     Hub(hub::Args),
-    Infuse(infuse::Args),
-    Leiden(leiden::Args),
-    Neighbors(neighbors::Args),
-    Transfer(transfer::Args),
-    Umap(umap::Args),
-    Milo(milo::Args),
 }
 
 impl Command {
@@ -116,22 +116,22 @@ impl Command {
     fn run(self) -> Result<()> {
         match self {
             Self::Inspect(a) => inspect::run(&a),
-            Self::Map(a) => map::run(&a),
             Self::Convert(a) => convert::run(&a),
             Self::Train(a) => train::run(&a),
             Self::Embed(a) => embed::run(&a),
-            Self::Annotate(a) => annotate::run(&a),
             Self::Expression(a) => expression::run(&a),
             Self::Evaluate(a) => evaluate::run(&a),
+            Self::Annotate(a) => annotate::run(&a),
+            Self::Map(a) => map::run(&a),
+            Self::Transfer(a) => transfer::run(&a),
+            Self::Infuse(a) => infuse::run(&a),
             Self::De(a) => de::run(&a),
+            Self::Milo(a) => milo::run(&a),
+            Self::Neighbors(a) => neighbors::run(&a),
+            Self::Leiden(a) => leiden::run(&a),
+            Self::Umap(a) => umap::run(&a),
             Self::Minify(a) => minify::run(&a),
             Self::Hub(a) => hub::run(&a),
-            Self::Infuse(a) => infuse::run(&a),
-            Self::Leiden(a) => leiden::run(&a),
-            Self::Neighbors(a) => neighbors::run(&a),
-            Self::Transfer(a) => transfer::run(&a),
-            Self::Umap(a) => umap::run(&a),
-            Self::Milo(a) => milo::run(&a),
         }
     }
 }
