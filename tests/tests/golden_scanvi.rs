@@ -24,7 +24,13 @@ use sc_tests::{Npz, shared, worst, worst_relative};
 type Names = (String, &'static str, String);
 
 fn all_models() -> Vec<Names> {
-    let small = ["scanvi", "scanvi_2layer_cov", "scanvi_learnlib", "scanvi_linear"].map(|n| {
+    let small = [
+        "scanvi",
+        "scanvi_2layer_cov",
+        "scanvi_learnlib",
+        "scanvi_linear",
+    ]
+    .map(|n| {
         (
             format!("small_models/{n}"),
             "data/small.h5ad",
@@ -168,7 +174,12 @@ fn labels() {
             2e-5,
         );
         let hard: Vec<f64> = found.best().0.iter().map(|&c| c as f64).collect();
-        assert_eq!(hard, case.expected.get("predict_hard_code"), "{}", case.name);
+        assert_eq!(
+            hard,
+            case.expected.get("predict_hard_code"),
+            "{}",
+            case.name
+        );
         // A draw is random, but a fixed one for a seed.
         let drawn = |seed| {
             let at = PredictAt::Draw(seed);
@@ -271,11 +282,7 @@ fn double_precision() {
             }
             let expected = e.get(&key);
             found.truncate(expected.len());
-            case.near(
-                &key,
-                worst(&found, expected, |x| x.abs().max(1e-3)),
-                1e-9,
-            );
+            case.near(&key, worst(&found, expected, |x| x.abs().max(1e-3)), 1e-9);
         };
         let (qz, ql) = model.scvi().encode(&batch, &Mode::eval()).unwrap();
         near("qzm", &qz.mean);
@@ -293,7 +300,10 @@ fn double_precision() {
             .elbo_terms(&batch, &Noise::none(), &Mode::eval())
             .unwrap();
         near("neg_log_px", &terms.reconstruction);
-        near("reconstruction_loss", &terms.reconstruction_total().unwrap());
+        near(
+            "reconstruction_loss",
+            &terms.reconstruction_total().unwrap(),
+        );
         near("kl_local", &terms.kl_total().unwrap());
         near("loss_kl_weight_1", &terms.loss(1.0).unwrap());
         if let Some(code) = case.json["transform_batch_code"].as_u64() {
@@ -411,9 +421,7 @@ fn train(case: &Case, model: &Scanvi, tolerance: (f64, f64)) {
         assert!(noise.z.is_some() && noise.z2.is_some());
         let mode = Mode::train(&rng, k as u64).without_dropout();
         let terms = model.elbo_terms(&batch, &noise, &mode).unwrap();
-        let ce = model
-            .classification_loss(&labelled, &mode.pass(1))
-            .unwrap();
+        let ce = model.classification_loss(&labelled, &mode.pass(1)).unwrap();
         let loss = (terms.loss(kl_weight).unwrap() + (&ce * 50.0).unwrap()).unwrap();
         let off = (values(&loss)[0] - expected).abs() / expected.abs();
         case.near(&format!("loss {k}"), off, tolerance.0);
@@ -604,7 +612,8 @@ fn the_split_is_scvi_tools() {
     }
     for seed in [0, 1, 42] {
         let expected = &splits[format!("scanvi_seed{seed}")];
-        let of = |key: &str| -> Vec<usize> { serde_json::from_value(expected[key].clone()).unwrap() };
+        let of =
+            |key: &str| -> Vec<usize> { serde_json::from_value(expected[key].clone()).unwrap() };
         let found = sc_model::train::SplitConfig::default()
             .split_groups(&[known.clone(), unknown.clone()], 128, seed)
             .unwrap();

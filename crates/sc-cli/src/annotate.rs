@@ -113,9 +113,7 @@ fn classify(args: &Args, model: &Scanvi, data: &AnnData) -> Result<Probabilities
             query.empty.len()
         );
     }
-    let at = args
-        .draw
-        .map_or(PredictAt::PosteriorMean, PredictAt::Draw);
+    let at = args.draw.map_or(PredictAt::PosteriorMean, PredictAt::Draw);
     Ok(model.predict(&query.cells, at)?)
 }
 
@@ -157,7 +155,12 @@ fn agreement(model: &Scanvi, data: &AnnData, codes: &[usize]) -> Option<f64> {
 }
 
 fn describe(s: &Summary<'_>, key: &str) -> String {
-    let width = s.labels.iter().map(|l| l.0.chars().count()).max().unwrap_or(0);
+    let width = s
+        .labels
+        .iter()
+        .map(|l| l.0.chars().count())
+        .max()
+        .unwrap_or(0);
     let mut text = String::new();
     for (label, count) in &s.labels {
         text.push_str(&format!("{label:<width$}  {count:>8}\n"));

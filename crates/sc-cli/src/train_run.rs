@@ -8,7 +8,8 @@ use std::time::Instant;
 use sc_data::{AnnData, RowSource, Rows, Table};
 use sc_latent::{Cells, NonInteger, Scvi, ScviConfig};
 use sc_model::train::{
-    Checkpoint, CsvLog, Fitted, Observer, ProgressBar, ResumeState, StopFlag, StopReason, TrainConfig,
+    Checkpoint, CsvLog, Fitted, Observer, ProgressBar, ResumeState, StopFlag, StopReason,
+    TrainConfig,
 };
 use serde::Serialize;
 

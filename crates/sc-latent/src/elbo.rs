@@ -338,7 +338,9 @@ impl Scvi {
         let d = self.draws(batch, noise, s)?;
         // scvi-tools evaluates both densities of a logistic normal at its softmax.
         let at = match (parity, self.config.latent_distribution) {
-            (Parity::Upstream, LatentDistribution::LogisticNormal) => sc_tensor::ops::softmax(&d.z)?,
+            (Parity::Upstream, LatentDistribution::LogisticNormal) => {
+                sc_tensor::ops::softmax(&d.z)?
+            }
             _ => d.z,
         };
         let mut w = (d.log_likelihood + log_density(&at, &standard_normal(&at)?)?)?;

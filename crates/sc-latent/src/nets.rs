@@ -3,7 +3,7 @@
 use candle_core::{DType, Tensor};
 use sc_model::layers::{Embedding, FcConfig, FcLayers, Input, Linear};
 use sc_model::{Init, Mode, Param, ParamBuilder};
-use sc_tensor::likelihood::DispersionRows;
+use sc_tensor::likelihood::{DispersionRows, draw_normal};
 use sc_tensor::ops;
 
 use crate::conditions::Conditions;
@@ -23,7 +23,7 @@ pub struct Posterior {
 impl Posterior {
     /// `mean + sqrt(var) * noise`.
     pub(crate) fn draw(&self, noise: &Tensor) -> Result<Tensor> {
-        Ok((&self.mean + (self.var.sqrt()? * noise)?)?)
+        Ok(draw_normal(&self.mean, &self.var, noise)?)
     }
 }
 
@@ -84,16 +84,37 @@ impl Encoder {
         mode: &Mode<'_>,
     ) -> Result<Posterior> {
         let h = self.layers.forward(x, one_hots, mode)?;
-        let v = self.var.forward(&h, mode)?;
+        let (mean, v) = two_heads(&self.mean, &self.var, &h, mode)?;
         let v = match self.var_activation {
             VarActivation::Exp => v.exp()?,
             VarActivation::Softplus => ops::softplus(&v)?,
         };
         Ok(Posterior {
-            mean: self.mean.forward(&h, mode)?,
+            mean,
             var: (v + 1e-4)?,
         })
     }
+}
+
+/// The outputs of two linear layers of the same input, which is read once on the way and gets one gradient on the way back.
+pub(crate) fn two_heads(
+    a: &Linear,
+    b: &Linear,
+    h: &Tensor,
+    mode: &Mode<'_>,
+) -> Result<(Tensor, Tensor)> {
+    let (Some(bias_a), Some(bias_b)) = (a.bias(), b.bias()) else {
+        return Ok((a.forward(h, mode)?, b.forward(h, mode)?));
+    };
+    let (wa, wb) = (a.weight().get(mode), b.weight().get(mode));
+    let weight = Tensor::cat(&[wa, wb], 0)?;
+    let bias = Tensor::cat(&[bias_a.get(mode), bias_b.get(mode)], 0)?;
+    let both = ops::linear(h, &weight, Some(&bias))?;
+    let (n_a, n_b) = (wa.dim(0)?, wb.dim(0)?);
+    Ok((
+        both.narrow(1, 0, n_a)?.contiguous()?,
+        both.narrow(1, n_a, n_b)?.contiguous()?,
+    ))
 }
 
 #[derive(Debug, Clone)]

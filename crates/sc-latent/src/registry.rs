@@ -293,9 +293,7 @@ mod tests {
         assert_eq!(r.labels, ["label_0", "label_1", "label_2", "Unknown"]);
         let plain = Registry::new(&data, &Setup::default()).unwrap();
         assert_eq!((plain.n_labels(), plain.unlabeled_code()), (1, None));
-        let later = plain
-            .with_labels(&data.obs, "label", "label_0")
-            .unwrap();
+        let later = plain.with_labels(&data.obs, "label", "label_0").unwrap();
         assert_eq!(later.labels, ["label_2", "label_1", "label_0"]);
     }
 
@@ -303,7 +301,9 @@ mod tests {
     fn an_unlabelled_category_needs_labels() {
         let mut setup = setup("Unknown");
         setup.labels_key = None;
-        let message = Registry::new(&data(&["a"]), &setup).unwrap_err().to_string();
+        let message = Registry::new(&data(&["a"]), &setup)
+            .unwrap_err()
+            .to_string();
         assert!(message.contains("labels_key"), "{message}");
     }
 }

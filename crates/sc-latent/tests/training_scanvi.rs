@@ -165,7 +165,12 @@ fn labels_are_learned_and_given_to_the_others() {
     let mut m = model(&cells);
     let fitted = m.fit(&cells, &config(30), &semi(), &mut ()).unwrap();
     for set in ["train", "validation"] {
-        for metric in ["classification_loss", "accuracy", "f1_score", "calibration_error"] {
+        for metric in [
+            "classification_loss",
+            "accuracy",
+            "f1_score",
+            "calibration_error",
+        ] {
             assert_eq!(fitted.history.values(&format!("{set}_{metric}")).len(), 30);
         }
         assert_eq!(fitted.history.values(&format!("elbo_{set}")).len(), 30);
@@ -173,7 +178,12 @@ fn labels_are_learned_and_given_to_the_others() {
     // "?" sorts first, and changed places with the last.
     assert_eq!(m.labels(), ["T", "B", "NK"].map(str::to_owned));
     let found = m.classify(&cells).unwrap();
-    let truth = data.obs.get("truth").unwrap().to_categorical("truth").unwrap();
+    let truth = data
+        .obs
+        .get("truth")
+        .unwrap()
+        .to_categorical("truth")
+        .unwrap();
     let right = found
         .hard()
         .iter()
@@ -245,7 +255,9 @@ fn scvi_is_where_it_begins() {
         .fit(&with_labels, &few, &SemiSupervised::default(), &mut ())
         .unwrap();
     assert_eq!(fitted.history.values("elbo_train").len(), 10);
-    let found = scanvi.predict(&with_labels, PredictAt::PosteriorMean).unwrap();
+    let found = scanvi
+        .predict(&with_labels, PredictAt::PosteriorMean)
+        .unwrap();
     assert_eq!(found.labels.len(), 3);
     // The cells of scVI have other labels.
     assert!(scanvi.classify(&cells).is_err());
@@ -255,7 +267,8 @@ fn scvi_is_where_it_begins() {
 fn what_cannot_be_is_refused() {
     let data = data(90);
     let cells = Cells::new(&data, &setup()).unwrap();
-    let refused = |cells: &Cells<'_>, what: fn(sc_latent::ScanviParams) -> sc_latent::ScanviParams| {
+    let refused = |cells: &Cells<'_>,
+                   what: fn(sc_latent::ScanviParams) -> sc_latent::ScanviParams| {
         what(Scanvi::params(cells)).check().unwrap_err().to_string()
     };
     let message = refused(&cells, |p| p.dispersion(Dispersion::GeneLabel));
@@ -297,7 +310,9 @@ fn unlabelled_cells_alone_train_without_a_classifier() {
 #[test]
 fn one_label_and_other_norms() {
     let mut data = data(80);
-    let labels: Vec<&str> = (0..80).map(|i| if i % 2 == 0 { "T" } else { "?" }).collect();
+    let labels: Vec<&str> = (0..80)
+        .map(|i| if i % 2 == 0 { "T" } else { "?" })
+        .collect();
     let column = Column::Categorical(Categorical::from_labels(&labels));
     data.obs.insert("kind", column).unwrap();
     let cells = Cells::new(&data, &setup()).unwrap();

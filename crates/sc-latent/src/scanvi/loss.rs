@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor};
 use sc_model::Mode;
-use sc_tensor::likelihood::kl_standard_normal;
+use sc_tensor::likelihood::{kl_standard_normal, neg_log_normal};
 use sc_tensor::ops;
 use sc_tensor::rng::Stream;
 
@@ -115,8 +115,7 @@ impl Scanvi {
     pub(crate) fn noise(&self, n: usize, stream: impl Fn(&str) -> Stream) -> Result<Noise> {
         let mut noise = Noise::draw(&self.scvi, n, &stream)?;
         let shape = (self.semi.n_labels() * n, self.scvi.config.n_latent);
-        noise.z2 =
-            Some(stream("z2").normal(shape, self.scvi.dtype(), self.scvi.device())?);
+        noise.z2 = Some(stream("z2").normal(shape, self.scvi.dtype(), self.scvi.device())?);
         Ok(noise)
     }
 
@@ -164,11 +163,7 @@ impl Scanvi {
         let qz2 = semi.encode(z1, labels.as_ref(), mode)?;
         let z2 = draw(&qz2, noise)?;
         let prior = semi.decode(&z2, labels.as_ref(), mode)?;
-        let neg_log_p = neg_log_normal(
-            &z1.repeat((semi.n_labels(), 1))?,
-            &prior.mean,
-            &prior.log_var,
-        )?;
+        let neg_log_p = neg_log_normal(z1, &prior.mean, &prior.log_var)?;
         let probabilities = ops::softmax(&semi.classifier.logits(z1, mode)?)?;
         Ok(SecondLevel {
             neg_log_p_z1: self.by_cell(&neg_log_p)?,
@@ -201,11 +196,4 @@ fn log_clamped(p: &Tensor) -> Result<Tensor> {
         _ => f64::from(f32::EPSILON),
     };
     Ok(p.clamp(eps, 1.0 - eps)?.log()?)
-}
-
-/// `-log N(x; mean, exp(log_var))` summed over the columns.
-fn neg_log_normal(x: &Tensor, mean: &Tensor, log_var: &Tensor) -> Result<Tensor> {
-    let constant = (2.0 * std::f64::consts::PI).ln();
-    let squares = ((x - mean)?.sqr()? * log_var.neg()?.exp()?)?;
-    Ok((((squares + log_var)? + constant)? * 0.5)?.sum(1)?)
 }

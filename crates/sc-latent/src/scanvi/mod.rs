@@ -12,8 +12,8 @@ mod train;
 pub use classifier::PredictAt;
 pub use config::{ClassifierConfig, Labels, ScanviConfig, SemiSupervised};
 pub use loss::ScanviTerms;
-pub use params::{ScanviParams, ScanviValidParams};
 pub(crate) use nets::SemiNets;
+pub use params::{ScanviParams, ScanviValidParams};
 pub(crate) use save::KIND;
 
 use ndarray::{Array2, Array3};

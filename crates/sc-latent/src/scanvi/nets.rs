@@ -7,7 +7,7 @@ use sc_model::{Mode, Param, ParamBuilder};
 use super::classifier::Classifier;
 use super::config::ScanviConfig;
 use crate::config::VarActivation;
-use crate::nets::{Encoder, Nets, Posterior, one_hot_width};
+use crate::nets::{Encoder, Nets, Posterior, one_hot_width, two_heads};
 use crate::{Registry, Result};
 
 /// The second level of the hierarchy: `z2 -> z1` for a label, and back, and the classifier of `z1`.
@@ -153,9 +153,7 @@ impl Decoder {
 
     fn forward(&self, z2: &Tensor, labels: Option<&Tensor>, mode: &Mode<'_>) -> Result<Prior> {
         let h = self.layers.forward(Input::Dense(z2), labels, mode)?;
-        Ok(Prior {
-            mean: self.mean.forward(&h, mode)?,
-            log_var: self.log_var.forward(&h, mode)?,
-        })
+        let (mean, log_var) = two_heads(&self.mean, &self.log_var, &h, mode)?;
+        Ok(Prior { mean, log_var })
     }
 }

@@ -74,13 +74,7 @@ impl Scanvi {
         observer: &mut dyn Observer,
     ) -> Result<Fitted> {
         let config = self.train_config(cells, config);
-        let fitted = resume(
-            &self.session(cells, semi)?,
-            cells,
-            &config,
-            state,
-            observer,
-        )?;
+        let fitted = resume(&self.session(cells, semi)?, cells, &config, state, observer)?;
         self.scvi.training = Some(Training {
             split: fitted.split.clone(),
             history: fitted.history.clone(),
@@ -160,7 +154,12 @@ impl Session<'_> {
     fn rows(&self, cells: &Cells<'_>, step: &Step<'_>, batch_size: usize) -> Result<Vec<usize>> {
         let labelled = self.labelled(cells, step.split);
         if !step.mode.is_training() {
-            return Ok(nth_chunk(&labelled.validation, batch_size, step.step_in_epoch, 1));
+            return Ok(nth_chunk(
+                &labelled.validation,
+                batch_size,
+                step.step_in_epoch,
+                1,
+            ));
         }
         if labelled.train.is_empty() {
             return Ok(Vec::new());
@@ -193,7 +192,10 @@ impl Session<'_> {
         let mut stream = step.rng.stream("labelled").at(&[step.epoch as u64]);
         let mut shuffle = |rows: &[usize]| -> Vec<usize> {
             let order = stream.permutation(rows.len());
-            order.into_iter().filter_map(|i| rows.get(i).copied()).collect()
+            order
+                .into_iter()
+                .filter_map(|i| rows.get(i).copied())
+                .collect()
         };
         let Some(most) = self.semi.n_samples_per_label else {
             return shuffle(train);
@@ -335,7 +337,10 @@ impl Scanvi {
         mode: &Mode<'_>,
     ) -> Result<candle_core::Tensor> {
         let logits = self.labelled_logits(batch, mode)?;
-        cross_entropy(&self.semi.classifier.trained_logits(&logits)?, &batch.labels)
+        cross_entropy(
+            &self.semi.classifier.trained_logits(&logits)?,
+            &batch.labels,
+        )
     }
 }
 

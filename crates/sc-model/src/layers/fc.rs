@@ -182,21 +182,26 @@ impl Block {
                 });
             }
         };
+        let mut dropout = match self.dropout_rate > 0.0 {
+            true => mode.dropout_stream(&self.name),
+            false => None,
+        };
         if let Some(bn) = &self.batch_norm {
+            if self.relu && !self.layer_norm {
+                let dropout = dropout.as_mut().map(|s| (self.dropout_rate, s));
+                return bn.forward_relu(&h, mode, dropout);
+            }
             h = bn.forward(&h, mode)?;
         }
         if self.layer_norm {
             h = ops::layer_norm(&h, None, None, 1e-5)?;
         }
-        if self.relu {
-            h = ops::relu(&h)?;
-        }
-        if self.dropout_rate > 0.0
-            && let Some(mut stream) = mode.dropout_stream(&self.name)
-        {
-            h = ops::dropout(&h, self.dropout_rate, &mut stream)?;
-        }
-        Ok(h)
+        Ok(match (self.relu, &mut dropout) {
+            (true, Some(stream)) => ops::relu_dropout(&h, self.dropout_rate, stream)?,
+            (true, None) => ops::relu(&h)?,
+            (false, Some(stream)) => ops::dropout(&h, self.dropout_rate, stream)?,
+            (false, None) => h,
+        })
     }
 }
 

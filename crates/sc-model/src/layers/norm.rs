@@ -1,5 +1,5 @@
 use candle_core::{DType, Tensor};
-use sc_tensor::ops;
+use sc_tensor::{Stream, ops};
 
 use crate::{Init, Mode, Param, ParamBuilder, Result};
 
@@ -46,24 +46,42 @@ impl BatchNorm {
             let (mean, var) = (self.running_mean.value(), self.running_var.value());
             return Ok(ops::batch_norm_eval(x, weight, bias, mean, var, self.eps)?);
         }
-        let rows = x.dim(0)?;
-        if rows < 2 {
-            return Err(crate::Error::TooFewCells {
-                what: "a training minibatch with batch normalisation".into(),
-                found: rows,
-                needed: 2,
-            });
-        }
+        let rows = enough(x)?;
         let (y, mean, var) = ops::batch_norm_train(x, weight, bias, self.eps)?;
+        self.note(rows, &mean, &var)?;
+        Ok(y)
+    }
+
+    /// [`BatchNorm::forward`], then a rectifier, then dropout where training drops units; in one pass where that can be.
+    ///
+    /// # Errors
+    /// As [`BatchNorm::forward`].
+    pub fn forward_relu(
+        &self,
+        x: &Tensor,
+        mode: &Mode<'_>,
+        dropout: Option<(f64, &mut Stream)>,
+    ) -> Result<Tensor> {
+        if !mode.is_training() {
+            return Ok(ops::relu(&self.forward(x, mode)?)?);
+        }
+        let (weight, bias) = (self.weight.get(mode), self.bias.get(mode));
+        let rows = enough(x)?;
+        let (y, mean, var) = ops::batch_norm_relu(x, weight, bias, self.eps, dropout)?;
+        self.note(rows, &mean, &var)?;
+        Ok(y)
+    }
+
+    /// Folds the statistics of a minibatch into the running ones.
+    fn note(&self, rows: usize, mean: &Tensor, var: &Tensor) -> Result<()> {
         if !self.running_mean.is_updated() {
-            return Ok(y);
+            return Ok(());
         }
         let unbiased = (var * (rows as f64 / (rows as f64 - 1.0)))?;
-        self.fold(&self.running_mean, &mean)?;
+        self.fold(&self.running_mean, mean)?;
         self.fold(&self.running_var, &unbiased)?;
         let count = (self.num_batches_tracked.value() + 1.0)?;
-        self.num_batches_tracked.var().set(&count)?;
-        Ok(y)
+        Ok(self.num_batches_tracked.var().set(&count)?)
     }
 
     fn fold(&self, running: &Param, batch: &Tensor) -> Result<()> {
@@ -78,4 +96,17 @@ impl BatchNorm {
     pub fn scale(&self) -> Result<Tensor> {
         Ok((self.weight.value() / (self.running_var.value() + self.eps)?.sqrt()?)?)
     }
+}
+
+/// The rows of a minibatch, if they have a variance.
+fn enough(x: &Tensor) -> Result<usize> {
+    let rows = x.dim(0)?;
+    if rows < 2 {
+        return Err(crate::Error::TooFewCells {
+            what: "a training minibatch with batch normalisation".into(),
+            found: rows,
+            needed: 2,
+        });
+    }
+    Ok(rows)
 }

@@ -178,12 +178,7 @@ impl ResumeState {
     }
 
     /// More epochs are fine; anything else would not be the same run.
-    pub(super) fn check(
-        &self,
-        config: &TrainConfig,
-        settings: &str,
-        n_cells: usize,
-    ) -> Result<()> {
+    pub(super) fn check(&self, config: &TrainConfig, settings: &str, n_cells: usize) -> Result<()> {
         if settings != self.settings {
             return Err(Error::Format {
                 path: self.path.clone(),

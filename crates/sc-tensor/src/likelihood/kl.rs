@@ -1,19 +1,8 @@
-//! Kullback-Leibler divergences of diagonal normals. The tensors are small; candle's operations do.
+//! The Kullback-Leibler divergence of two diagonal normals. The tensors are small; candle's operations do.
 
 use candle_core::{D, Tensor};
 
 use crate::Result;
-
-/// `KL(N(mean, var) || N(0, 1))` of each row: `sum_d (var + mean^2 - 1 - ln var) / 2`.
-///
-/// `mean` and `var` are `[.., D]`; the result lacks the last dimension.
-///
-/// # Errors
-/// Shapes or types that differ.
-pub fn kl_standard_normal(mean: &Tensor, var: &Tensor) -> Result<Tensor> {
-    let terms = (((var + mean.sqr()?)? - 1.0)? - var.log()?)?;
-    Ok((terms.sum(D::Minus1)? * 0.5)?)
-}
 
 /// `KL(N(mean_q, var_q) || N(mean_p, var_p))` of each row:
 /// `sum_d (ln(var_p / var_q) + (var_q + (mean_q - mean_p)^2) / var_p - 1) / 2`.

@@ -31,6 +31,7 @@ mod head;
 mod head_graph;
 mod kl;
 mod moments;
+mod normal;
 mod problem;
 mod row;
 mod sample;
@@ -42,8 +43,9 @@ pub use entry::log_prob_of;
 pub use family::{Dispersion, DispersionRows, Family, Mean};
 pub use graph::log_prob;
 pub use head::{Layer, LinearMean, log_prob_linear};
-pub use kl::{kl_normal, kl_standard_normal};
+pub use kl::kl_normal;
 pub use moments::{negative_binomial_variance, zero_inflated_mean, zero_inflated_variance};
+pub use normal::{draw_normal, kl_standard_normal, neg_log_normal};
 pub use sample::{sample, sample_one};
 
 #[cfg(test)]

@@ -105,7 +105,7 @@ pub fn relu_dropout(x: &Tensor, p: f64, stream: &mut Stream) -> Result<Tensor> {
     )?)
 }
 
-fn check_p(p: f64) -> Result<()> {
+pub(super) fn check_p(p: f64) -> Result<()> {
     match (0.0..1.0).contains(&p) {
         true => Ok(()),
         false => Err(Error::Value {

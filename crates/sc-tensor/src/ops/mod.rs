@@ -6,6 +6,7 @@
 pub mod composed;
 
 mod activation;
+mod batch_norm;
 mod csr_linear;
 mod embedding;
 mod frequencies;
@@ -17,11 +18,12 @@ mod sparse_input;
 mod trigamma;
 
 pub use activation::{digamma, dropout, lgamma, log1p, relu, relu_dropout, sigmoid, softplus};
+pub use batch_norm::{batch_norm_eval, batch_norm_relu, batch_norm_train};
 pub use csr_linear::csr_linear;
 pub use embedding::{embedding, embedding_ids, one_hot};
 pub use frequencies::{Frequencies, frequencies_into};
 pub use grad_reverse::grad_reverse;
 pub use linear::linear;
-pub use norm::{batch_norm_eval, batch_norm_train, layer_norm};
+pub use norm::layer_norm;
 pub use reduce::{log_softmax, log_sum_exp, softmax, sum_rows};
 pub use sparse_input::{SparseInput, Transform};

@@ -1,4 +1,5 @@
 use super::*;
+use crate::ops::{batch_norm_eval, batch_norm_train};
 use crate::testing::{assert_close, assert_same_on_threads, assert_twins, numbers, random};
 use crate::{DType, Device, gradcheck};
 

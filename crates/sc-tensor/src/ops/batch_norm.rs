@@ -1,0 +1,447 @@
+use candle_core::{CpuStorage, Shape, Tensor};
+use pulp::{Arch, Simd, WithSimd};
+
+use super::composed;
+use super::norm::wrong;
+use super::reduce::{COLUMNS, by_columns, column_sums_of};
+use crate::kernel::{self, Arg, Kernel, Real, View, by_dtype};
+use crate::simd::vectorised;
+use crate::{Result, Stream};
+
+/// Batch norm while training: `y = gamma (x - mean) / sqrt(var + eps) + beta` with the statistics of the batch.
+///
+/// `x` is `[N, H]`, `gamma` and `beta` are `[H]`. Returns `(y, mean, var)`; `mean` and the *biased* `var` (divided by
+/// `N`) are `[H]`, outside of the graph, for running statistics. (torch folds the unbiased variance,
+/// `var * N / (N - 1)`, into its running variance.) The gradient takes into account that the statistics depend on `x`
+/// (Ioffe and Szegedy 2015).
+///
+/// # Errors
+/// [`Error::Shape`] if the shapes don't fit or there is no row.
+pub fn batch_norm_train(
+    x: &Tensor,
+    gamma: &Tensor,
+    beta: &Tensor,
+    eps: f64,
+) -> Result<(Tensor, Tensor, Tensor)> {
+    let (n, h) = check_batch(x, gamma, beta)?;
+    if n == 0 {
+        return Err(wrong("batch_norm", "x", x, "at least one row".into()));
+    }
+    if !composed::fusible(&[x, gamma, beta]) {
+        return composed::batch_norm_train(x, gamma, beta, eps);
+    }
+    of_batch((x, gamma, beta), h, eps, None)
+}
+
+/// [`batch_norm_train`], then [`relu`](super::relu()), then [`dropout`](super::dropout) with the probability and the stream
+/// given, in one pass over the data on the way and in two on the way back: the same bits as one after the other.
+///
+/// # Errors
+/// Those of the three.
+pub fn batch_norm_relu(
+    x: &Tensor,
+    gamma: &Tensor,
+    beta: &Tensor,
+    eps: f64,
+    dropout: Option<(f64, &mut Stream)>,
+) -> Result<(Tensor, Tensor, Tensor)> {
+    let (n, h) = check_batch(x, gamma, beta)?;
+    if n == 0 || !composed::fusible(&[x, gamma, beta]) {
+        let (y, mean, var) = batch_norm_train(x, gamma, beta, eps)?;
+        let y = match dropout {
+            Some((p, stream)) => super::relu_dropout(&y, p, stream)?,
+            None => super::relu(&y)?,
+        };
+        return Ok((y, mean, var));
+    }
+    let mut gate = Gate {
+        keep: Vec::new(),
+        scale: 1.0,
+    };
+    if let Some((p, stream)) = dropout {
+        super::activation::check_p(p)?;
+        if p > 0.0 {
+            gate.scale = 1.0 / (1.0 - p);
+            gate.keep = vec![0; n * h];
+            stream.fill_bernoulli(1.0 - p, &mut gate.keep);
+        }
+    }
+    of_batch((x, gamma, beta), h, eps, Some(gate))
+}
+
+fn of_batch(
+    (x, gamma, beta): (&Tensor, &Tensor, &Tensor),
+    h: usize,
+    eps: f64,
+    gate: Option<Gate>,
+) -> Result<(Tensor, Tensor, Tensor)> {
+    let x = x.contiguous()?;
+    let (mean, var) = by_dtype!("batch_norm", x.dtype(), column_moments(&x, h))?;
+    let mean_out = Tensor::new(mean.as_slice(), x.device())?.to_dtype(x.dtype())?;
+    let var_out = Tensor::new(var.as_slice(), x.device())?.to_dtype(x.dtype())?;
+    let op = BatchNorm {
+        inv_std: var.iter().map(|v| 1.0 / (v + eps).sqrt()).collect(),
+        mean,
+        of_batch: true,
+        gate,
+    };
+    Ok((kernel::apply(op, &[&x, gamma, beta])?, mean_out, var_out))
+}
+
+/// Batch norm after training: `y = gamma (x - mean) / sqrt(var + eps) + beta` with given statistics, all `[H]`.
+///
+/// Differentiable in `x`, `gamma` and `beta`; the statistics are constants.
+///
+/// # Errors
+/// [`Error::Shape`] if the shapes don't fit.
+pub fn batch_norm_eval(
+    x: &Tensor,
+    gamma: &Tensor,
+    beta: &Tensor,
+    mean: &Tensor,
+    var: &Tensor,
+    eps: f64,
+) -> Result<Tensor> {
+    let (_, h) = check_batch(x, gamma, beta)?;
+    for (what, t) in [("the running mean", mean), ("the running variance", var)] {
+        if t.dims() != [h] {
+            return Err(wrong("batch_norm", what, t, format!("[{h}]")));
+        }
+    }
+    if !composed::fusible(&[x, gamma, beta]) {
+        return composed::batch_norm_eval(x, gamma, beta, mean, var, eps);
+    }
+    let numbers = |t: &Tensor| t.to_dtype(candle_core::DType::F64)?.to_vec1::<f64>();
+    let op = BatchNorm {
+        mean: numbers(mean)?,
+        inv_std: numbers(var)?
+            .iter()
+            .map(|v| 1.0 / (v + eps).sqrt())
+            .collect(),
+        of_batch: false,
+        gate: None,
+    };
+    Ok(kernel::apply(op, &[x, gamma, beta])?)
+}
+
+fn check_batch(x: &Tensor, gamma: &Tensor, beta: &Tensor) -> Result<(usize, usize)> {
+    let &[n, h] = x.dims() else {
+        return Err(wrong("batch_norm", "x", x, "[cells, features]".into()));
+    };
+    for (what, t) in [("gamma", gamma), ("beta", beta)] {
+        if t.dims() != [h] {
+            return Err(wrong("batch_norm", what, t, format!("[{h}]")));
+        }
+    }
+    Ok((n, h))
+}
+
+/// Mean and biased variance of each column, in two passes and in `f64`.
+fn column_moments<T: Real>(x: &Tensor, h: usize) -> candle_core::Result<(Vec<f64>, Vec<f64>)> {
+    let view = View::new(x);
+    let xs = view.slice::<T>()?;
+    let n = (xs.len() / h.max(1)).max(1) as f64;
+    let mut mean = column_sums_of(xs, h, |_, v| v.to_f64());
+    mean.iter_mut().for_each(|m| *m /= n);
+    let mut var = column_sums_of(xs, h, |j, v| {
+        let d = v.to_f64() - mean[j];
+        d * d
+    });
+    var.iter_mut().for_each(|v| *v /= n);
+    Ok((mean, var))
+}
+
+/// What lets a number through after the norm: it must be positive, and kept by dropout if there is one.
+struct Gate {
+    /// Empty without dropout.
+    keep: Vec<u8>,
+    scale: f64,
+}
+
+struct BatchNorm {
+    mean: Vec<f64>,
+    inv_std: Vec<f64>,
+    /// Whether mean and deviation are functions of the input.
+    of_batch: bool,
+    gate: Option<Gate>,
+}
+
+impl Kernel for BatchNorm {
+    fn name(&self) -> &'static str {
+        "batch_norm"
+    }
+
+    fn forward(&self, args: &[Arg<'_>]) -> candle_core::Result<(CpuStorage, Shape)> {
+        fn run<T: Real>(
+            op: &BatchNorm,
+            args: &[Arg<'_>],
+        ) -> candle_core::Result<(CpuStorage, Shape)> {
+            let (x, gamma, beta) = (
+                args[0].slice::<T>()?,
+                args[1].slice::<T>()?,
+                args[2].slice::<T>()?,
+            );
+            let h = op.mean.len();
+            let (mean, inv_std) = (op.rounded::<T>(&op.mean), op.rounded::<T>(&op.inv_std));
+            let scale = op.scale();
+            let mut y = vec![T::ZERO; x.len()];
+            kernel::for_rows(&mut y, h, |i, y| {
+                let norm = Norm {
+                    y: &mut *y,
+                    x: &x[i * h..][..h],
+                    mean: &mean[..h],
+                    inv_std: &inv_std[..h],
+                    gamma: &gamma[..h],
+                    beta: &beta[..h],
+                };
+                Arch::new().dispatch(norm);
+                if op.gate.is_some() {
+                    Arch::new().dispatch(Close {
+                        y,
+                        keep: op.keep(i * h, h),
+                        scale,
+                    });
+                }
+            });
+            Ok((T::to_cpu_storage_owned(y), args[0].dims().into()))
+        }
+        by_dtype!("batch_norm", args[0].dtype(), run(self, args))
+    }
+
+    fn backward(
+        &self,
+        args: &[Tensor],
+        _: &[bool],
+        output: &Tensor,
+        grad: &Tensor,
+    ) -> candle_core::Result<Vec<Option<Tensor>>> {
+        match self.gate {
+            Some(_) => by_dtype!(
+                "batch_norm",
+                grad.dtype(),
+                gradients_gated(self, args, output, grad)
+            ),
+            None => by_dtype!(
+                "batch_norm",
+                grad.dtype(),
+                gradients_plain(self, args, grad)
+            ),
+        }
+    }
+}
+
+impl BatchNorm {
+    fn rounded<T: Real>(&self, v: &[f64]) -> Vec<T> {
+        v.iter().map(|&v| T::from_f64(v)).collect()
+    }
+
+    fn scale<T: Real>(&self) -> T {
+        T::from_f64(self.gate.as_ref().map_or(1.0, |g| g.scale))
+    }
+
+    /// The mask of `len` numbers from `at`, if there is dropout.
+    fn keep(&self, at: usize, len: usize) -> Option<&[u8]> {
+        let keep = &self.gate.as_ref()?.keep;
+        keep.get(at..at + len)
+    }
+}
+
+// The loops over a row are types of their own, because `inline(always)`, without which they would not be compiled for the
+// machine's instructions, can't be said of a closure.
+
+/// `y = gamma (x - mean) / std + beta`; all of one length.
+struct Norm<'a, T> {
+    y: &'a mut [T],
+    x: &'a [T],
+    mean: &'a [T],
+    inv_std: &'a [T],
+    gamma: &'a [T],
+    beta: &'a [T],
+}
+
+impl<T: Real> WithSimd for Norm<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let n = self.y.len();
+        let (y, x, mean) = (&mut self.y[..n], &self.x[..n], &self.mean[..n]);
+        let (inv_std, gamma, beta) = (&self.inv_std[..n], &self.gamma[..n], &self.beta[..n]);
+        for j in 0..n {
+            y[j] = (x[j] - mean[j]) * inv_std[j] * gamma[j] + beta[j];
+        }
+    }
+}
+
+/// Sets to 0 what does not come through the gate. A NaN is not closed, so that it shows.
+struct Close<'a, T> {
+    y: &'a mut [T],
+    keep: Option<&'a [u8]>,
+    scale: T,
+}
+
+impl<T: Real> WithSimd for Close<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Some(keep) = self.keep else {
+            for y in self.y.iter_mut() {
+                *y = if *y <= T::ZERO { T::ZERO } else { *y };
+            }
+            return;
+        };
+        for (y, &keep) in self.y.iter_mut().zip(keep) {
+            let closed = (keep == 0) | (*y <= T::ZERO);
+            *y = if closed { T::ZERO } else { *y * self.scale };
+        }
+    }
+}
+
+/// The gradient before the gate: that after it, where the output is not zero.
+struct Open<'a, T> {
+    out: &'a mut [T],
+    g: &'a [T],
+    y: &'a [T],
+    scale: T,
+}
+
+impl<T: Real> WithSimd for Open<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for (out, (&g, &y)) in self.out.iter_mut().zip(self.g.iter().zip(self.y)) {
+            let open = g * self.scale;
+            *out = if y <= T::ZERO { T::ZERO } else { open };
+        }
+    }
+}
+
+/// `dx = gamma / std (g - mean(g) - h mean(g h))` over `dx`, which holds `g`; all of one length.
+struct Through<'a, T> {
+    dx: &'a mut [T],
+    x: &'a [T],
+    mean: &'a [T],
+    inv_std: &'a [T],
+    gamma: &'a [T],
+    mean_g: &'a [T],
+    mean_gh: &'a [T],
+}
+
+impl<T: Real> WithSimd for Through<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let n = self.dx.len();
+        let (dx, x, mean) = (&mut self.dx[..n], &self.x[..n], &self.mean[..n]);
+        let (inv_std, gamma) = (&self.inv_std[..n], &self.gamma[..n]);
+        let (mean_g, mean_gh) = (&self.mean_g[..n], &self.mean_gh[..n]);
+        for j in 0..n {
+            let normed = (x[j] - mean[j]) * inv_std[j];
+            dx[j] = gamma[j] * inv_std[j] * (dx[j] - mean_g[j] - normed * mean_gh[j]);
+        }
+    }
+}
+
+fn gradients_plain<T: Real>(
+    op: &BatchNorm,
+    args: &[Tensor],
+    grad: &Tensor,
+) -> candle_core::Result<Vec<Option<Tensor>>> {
+    let view = View::new(grad);
+    let g = view.slice::<T>()?;
+    gradients(op, args, |at, out| {
+        out.copy_from_slice(&g[at..][..out.len()])
+    })
+}
+
+/// The output tells what came through: it is zero where the gate was closed.
+fn gradients_gated<T: Real>(
+    op: &BatchNorm,
+    args: &[Tensor],
+    output: &Tensor,
+    grad: &Tensor,
+) -> candle_core::Result<Vec<Option<Tensor>>> {
+    let (gv, yv) = (View::new(grad), View::new(output));
+    let (g, y) = (gv.slice::<T>()?, yv.slice::<T>()?);
+    let scale = op.scale::<T>();
+    gradients(op, args, |at, out| {
+        let n = out.len();
+        Arch::new().dispatch(Open {
+            out,
+            g: &g[at..][..n],
+            y: &y[at..][..n],
+            scale,
+        });
+    })
+}
+
+/// With `h = (x - mean) / std`: `d gamma = sum g h`, `d beta = sum g`, and
+/// `dx = gamma / std (g - mean(g) - h mean(g h))`, where the means drop out if the statistics are constants.
+///
+/// `grad(at, out)` writes the gradients `g` of the numbers from there on.
+fn gradients<T: Real>(
+    op: &BatchNorm,
+    args: &[Tensor],
+    grad: impl Fn(usize, &mut [T]) + Sync,
+) -> candle_core::Result<Vec<Option<Tensor>>> {
+    let (n, h) = args[0].dims2()?;
+    let (xv, gammav) = (View::new(&args[0]), View::new(&args[1]));
+    let (x, gamma) = (xv.slice::<T>()?, gammav.slice::<T>()?);
+    // Per column: the sums of g and of g h.
+    let mut sums = vec![[0f64; 2]; h];
+    by_columns(2 * x.len(), &mut sums, |(k, sums)| {
+        let (first, width) = (k * COLUMNS, sums.len());
+        let (mean, inv_std) = (&op.mean[first..][..width], &op.inv_std[first..][..width]);
+        // Apart from each other, so that they fill whole registers.
+        let (mut of_g, mut of_gh) = ([0f64; COLUMNS], [0f64; COLUMNS]);
+        let (of_g, of_gh) = (&mut of_g[..width], &mut of_gh[..width]);
+        let mut row = [T::ZERO; COLUMNS];
+        let row = &mut row[..width];
+        vectorised(|| {
+            for i in 0..n {
+                let at = i * h + first;
+                grad(at, row);
+                let x = &x[at..][..width];
+                for j in 0..width {
+                    let g = row[j].to_f64();
+                    of_g[j] += g;
+                    of_gh[j] += g * ((x[j].to_f64() - mean[j]) * inv_std[j]);
+                }
+            }
+        });
+        for (j, sum) in sums.iter_mut().enumerate() {
+            *sum = [of_g[j], of_gh[j]];
+        }
+    });
+    let column = |which: usize, scale: f64| -> Vec<T> {
+        sums.iter().map(|s| T::from_f64(s[which] * scale)).collect()
+    };
+    let share = if op.of_batch { 1.0 / n as f64 } else { 0.0 };
+    let (mean_g, mean_gh) = (column(0, share), column(1, share));
+    let (mean, inv_std) = (op.rounded::<T>(&op.mean), op.rounded::<T>(&op.inv_std));
+    let mut dx = vec![T::ZERO; x.len()];
+    kernel::for_rows(&mut dx, h, |i, dx| {
+        grad(i * h, dx);
+        Arch::new().dispatch(Through {
+            dx,
+            x: &x[i * h..][..h],
+            mean: &mean,
+            inv_std: &inv_std,
+            gamma,
+            mean_g: &mean_g,
+            mean_gh: &mean_gh,
+        });
+    });
+    Ok(vec![
+        Some(kernel::tensor(dx, (n, h))?),
+        Some(kernel::tensor(column(1, 1.0), h)?),
+        Some(kernel::tensor(column(0, 1.0), h)?),
+    ])
+}
+
+#[cfg(test)]
+#[path = "batch_norm_tests.rs"]
+mod tests;
