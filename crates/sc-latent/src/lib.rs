@@ -14,7 +14,7 @@
 //! | how good is it | [`Scvi::elbo`], [`Scvi::marginal_ll`] |
 //! | labels for cells | [`Scanvi::params`] or [`Scanvi::from_scvi`], [`Scanvi::fit`], [`Scanvi::predict`] |
 //! | cells without their counts | [`Scvi::minify`], [`mod@minify`] |
-//! | a model with its card | [`mod@hub`] |
+//! | a model with its card | [`mod@hub`]; pulling one over the network is the feature `hub` |
 //! | files | [`AnyModel::load`], [`Scvi::save`], [`Scvi::load`], [`Scvi::from_scvi_tools`], [`Scvi::save_scvi_tools`] |
 //!
 //! ```
