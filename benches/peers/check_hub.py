@@ -39,7 +39,8 @@ def ours(args):
         run("embed", args.folder, data, "--out", latent, "--variance")
         run("expression", args.folder, data, "--out", expression, "--posterior-mean", "--library-size", "10000")
         latent, expression = anndata.read_h5ad(latent), anndata.read_h5ad(expression)
-    return latent.obsm["X_scVI"], latent.obsm["X_scVI_var"], expression.X
+    key = "X_scANVI" if "X_scANVI" in latent.obsm else "X_scVI"
+    return latent.obsm[key], latent.obsm[f"{key}_var"], expression.X
 
 
 def without_noise():

@@ -216,7 +216,8 @@ fn large_tables_survive() {
 fn annotations_are_replaced_around_matrices_that_stay() {
     let folder = tempfile::tempdir().unwrap();
     let (from, to) = (folder.path().join("a.h5ad"), folder.path().join("b.h5ad"));
-    let names = |prefix: &str, n: usize| Table::new((0..n).map(|i| format!("{prefix}{i}")).collect());
+    let names =
+        |prefix: &str, n: usize| Table::new((0..n).map(|i| format!("{prefix}{i}")).collect());
     let counts = Csr::from_dense(&ndarray::array![[1.0f32, 0.0], [0.0, 2.0], [3.0, 0.0]]);
     let mut data = AnnData::new(counts.clone(), names("c", 3), names("g", 2)).unwrap();
     data.layers.insert("raw".into(), counts.clone().into());
@@ -234,13 +235,19 @@ fn annotations_are_replaced_around_matrices_that_stay() {
     h5ad::write_annotations(&from, &to, &other, &WriteOptions::default()).unwrap();
     let found = h5ad::read(&to).unwrap();
     assert_eq!((&found.x, &found.layers), (&data.x, &data.layers));
-    assert_eq!((&found.obs, &found.obsm, &found.uns), (&other.obs, &other.obsm, &other.uns));
+    assert_eq!(
+        (&found.obs, &found.obsm, &found.uns),
+        (&other.obs, &other.obsm, &other.uns)
+    );
     // The original is as it was, and other cells are refused.
     assert_eq!(h5ad::read(&from).unwrap(), data);
     let fewer = other.select_obs(&[0, 1]).unwrap();
     let message = h5ad::write_annotations(&from, &to, &fewer, &WriteOptions::default())
         .unwrap_err()
         .to_string();
-    assert!(message.contains("obs") && message.contains('3'), "{message}");
+    assert!(
+        message.contains("obs") && message.contains('3'),
+        "{message}"
+    );
     assert_eq!(h5ad::read(&to).unwrap(), found);
 }

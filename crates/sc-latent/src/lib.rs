@@ -16,7 +16,7 @@
 //! | labels for cells | [`Scanvi::params`] or [`Scanvi::from_scvi`], [`Scanvi::fit`], [`Scanvi::predict`] |
 //! | new data on an old model | [`Cells::for_query`], [`Scvi::load_query`], [`Scanvi::load_query`], [`QueryOptions::train_config`] |
 //! | cells without their counts | [`Scvi::minify`], [`mod@minify`] |
-//! | a model with its card | [`mod@hub`] |
+//! | a model with its card | [`mod@hub`]; pulling one over the network is the feature `hub` |
 //! | files | [`AnyModel::load`], [`Scvi::save`], [`Scvi::load`], [`Scvi::from_scvi_tools`], [`Scvi::save_scvi_tools`] |
 //! | differential abundance | [`milo`] |
 //!

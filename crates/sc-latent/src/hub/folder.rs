@@ -260,10 +260,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut model = model();
         model.set_minified(Some(MinifiedKeys::of_class("scvi")));
-        let mut options = PackOptions::default();
-        options.license = Some("mit".into());
-        options.tissues = vec!["lung".into()];
-        options.is_annotated = Some(true);
+        let options = PackOptions {
+            license: Some("mit".into()),
+            tissues: vec!["lung".into()],
+            is_annotated: Some(true),
+            ..PackOptions::default()
+        };
         let hub = HubModel::pack(dir.path(), &model, &options).unwrap();
         assert_eq!(hub.metadata().anndata_version, "0.12.0");
         let facts = hub.facts().unwrap();

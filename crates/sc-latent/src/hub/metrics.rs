@@ -99,8 +99,8 @@ impl Metrics {
     /// None that can be foreseen.
     pub fn to_json(&self) -> Result<String> {
         pretty(&Tables {
-            cell_wise_cv: self.cell_wise_cv.map(|t| t.to_markdown()),
-            gene_wise_cv: self.gene_wise_cv.map(|t| t.to_markdown()),
+            cell_wise_cv: self.cell_wise_cv.map(CvTable::to_markdown),
+            gene_wise_cv: self.gene_wise_cv.map(CvTable::to_markdown),
             diff_exp: self.diff_exp_markdown(),
         })
     }

@@ -6,7 +6,7 @@ use super::card::{CardHeader, ModelCard};
 use super::facts::ModelFacts;
 use super::folder::PackOptions;
 use super::metadata::pretty;
-use super::metrics::Metrics;
+use super::metrics::{CvTable, Metrics};
 use crate::Result;
 
 const UNKNOWN: &str = "Not provided by uploader";
@@ -136,12 +136,12 @@ fn metrics(metrics: &Metrics) -> String {
         "Cell-wise Coefficient of Variation",
         "how far the genes of a cell differ, generated against raw. Where R² is low, take the latent space and not the \
          generated counts.",
-        metrics.cell_wise_cv.map(|t| t.to_markdown()),
+        metrics.cell_wise_cv.map(CvTable::to_markdown),
     );
     table(
         "Gene-wise Coefficient of Variation",
         "how far the cells differ in a gene, generated against raw.",
-        metrics.gene_wise_cv.map(|t| t.to_markdown()),
+        metrics.gene_wise_cv.map(CvTable::to_markdown),
     );
     table(
         "Differential expression",

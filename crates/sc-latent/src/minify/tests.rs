@@ -87,10 +87,12 @@ fn what_the_decoder_says_stays_the_same() {
             model.latent_library_size(&cells).unwrap(),
             model.latent_library_size(&minified).unwrap()
         );
-        let mut options = Expression::default();
-        options.library_size = LibrarySize::Latent;
-        options.n_samples = 2;
-        options.transform_batch = vec!["b".into(), "a".into()];
+        let options = Expression {
+            library_size: LibrarySize::Latent,
+            n_samples: 2,
+            transform_batch: vec!["b".into(), "a".into()],
+            ..Expression::default()
+        };
         assert_eq!(
             model.normalized_expression(&cells, &options).unwrap(),
             model.normalized_expression(&minified, &options).unwrap()
@@ -236,12 +238,15 @@ fn a_learned_library_size_is_refused() {
 fn a_saved_model_knows_where_the_posterior_is() {
     let data = data();
     let mut model = model(&data);
-    let mut options = MinifyOptions::default();
-    options.keys = Some(MinifiedKeys {
+    let keys = MinifiedKeys {
         mean: "m".into(),
         variance: "v".into(),
         library_size: "l".into(),
-    });
+    };
+    let options = MinifyOptions {
+        keys: Some(keys),
+        ..MinifyOptions::default()
+    };
     let small = model.minify(&data, &options).unwrap();
     assert!(Cells::for_model(&small, model.registry()).is_err());
     model.set_minified(options.keys.clone());
@@ -438,8 +443,10 @@ proptest! {
         data.obs.insert("mine", Column::Categorical(column)).unwrap();
         let counted = Cells::new(&data, &setup()).unwrap();
         let model = Scvi::params(&counted).n_latent(2).n_hidden(4).check().unwrap().init(&Device::Cpu, 1).unwrap();
-        let mut options = MinifyOptions::default();
-        options.statistics_by = Some(vec!["mine".into()]);
+        let options = MinifyOptions {
+            statistics_by: Some(vec!["mine".into()]),
+            ..MinifyOptions::default()
+        };
         let small = model.minify(&data, &options).unwrap();
         let cells = Cells::for_model(&small, model.registry()).unwrap();
         let rows = rows_where(|i| chosen >> codes[i].unwrap_or(4) & 1 == 1);
