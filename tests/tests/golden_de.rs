@@ -17,7 +17,7 @@ use sc_latent::de::{
     TestMode, Vanilla, bayes_factors, differential_expression, estimate_delta, fdr_calls,
 };
 use sc_latent::minify::MinifyOptions;
-use sc_latent::{Cells, Scvi};
+use sc_latent::{AnyModel, Cells, Scvi};
 use sc_tests::{Npz, shared, worst, worst_relative};
 use serde_json::Value;
 
@@ -448,9 +448,9 @@ fn check(name: &str, data: &str) {
     let Some(root) = shared() else { return };
     let golden = root.join("golden/scvi");
     let data = sc_io::h5ad::read(golden.join(data)).unwrap();
-    let model = Scvi::from_scvi_tools(golden.join("models").join(name), &Device::Cpu).unwrap();
-    let cells = Cells::for_model(&data, model.registry()).unwrap();
-    tables(&root, name, &model, &data, &cells);
+    let model = AnyModel::load(golden.join("models").join(name), &Device::Cpu).unwrap();
+    let cells = Cells::for_model(&data, model.scvi().registry()).unwrap();
+    tables(&root, name, model.scvi(), &data, &cells);
 }
 
 #[test]
@@ -476,6 +476,11 @@ fn tables_of_a_model_that_learns_the_library_size() {
 #[test]
 fn tables_of_a_reference_with_layer_norm() {
     check("worm_ref_ln", "data/worm_ref.h5ad");
+}
+
+#[test]
+fn tables_of_scanvi() {
+    check("kang_scanvi", "data/kang.h5ad");
 }
 
 #[test]

@@ -117,6 +117,7 @@ fn delta(text: &str) -> Result<Delta, String> {
 pub(crate) fn run(args: &Args) -> Result<()> {
     check_outputs(args)?;
     let model = load_model(&args.query.model)?;
+    let model = model.scvi();
     let options = options(args);
     let path = &args.query.data;
     let data = if args.backed {
@@ -124,12 +125,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     } else {
         read(path)?
     };
-    let (key, labels) = labels(args, &model, &data)?;
+    let (key, labels) = labels(args, model, &data)?;
     let groups = groups(args, &labels).map_err(|e| in_column(e, &key))?;
     let table = {
-        let query = cells_for(&model, &data, args.backed.then_some(path))?;
+        let query = cells_for(model, &data, args.backed.then_some(path))?;
         let mut counter = Counter::new("comparing");
-        differential_expression_observed(&model, &query.cells, &groups, &options, &mut |k, n| {
+        differential_expression_observed(model, &query.cells, &groups, &options, &mut |k, n| {
             counter.set(k, n);
         })?
     };

@@ -298,6 +298,7 @@ impl Scvi {
                 Some(_) => Some(draw("library", 1)?),
                 None => None,
             },
+            z2: None,
         })
     }
 }
