@@ -34,9 +34,8 @@ pub(crate) fn write(path: &Path, table: &DeTable) -> Result<()> {
         let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
         let drawn = area.fill(&WHITE).map_err(failed).and_then(|()| {
             let panels = area.split_evenly((down, across));
-            let both = panels.iter().zip(&table.comparisons);
-            both.map(|(panel, c)| draw(panel, table, c))
-                .collect::<Result<()>>()
+            let mut both = panels.iter().zip(&table.comparisons);
+            both.try_for_each(|(panel, c)| draw(panel, table, c))
         });
         drawn?;
         area.present().map_err(failed)?;

@@ -78,10 +78,10 @@ impl DeOptions {
             let reason = "it must be from 0 to 1";
             return wrong("fdr_target", self.fdr_target.to_string(), reason);
         }
-        if !self.batch_correction && !(self.batches1.is_empty() && self.batches2.is_empty()) {
-            let named = [self.batches1.join(", "), self.batches2.join(", ")].concat();
+        let batches = [&self.batches1[..], &self.batches2[..]].concat().join(", ");
+        if !self.batch_correction && !batches.is_empty() {
             let reason = "batches can be named with batch_correction only; otherwise each cell keeps its own";
-            return wrong("batches1, batches2", named, reason);
+            return wrong("batches1, batches2", batches, reason);
         }
         match &self.mode {
             Mode::Vanilla => Ok(()),

@@ -51,6 +51,10 @@ impl DeComparison {
 }
 
 type Columns = Vec<(String, Column)>;
+/// A column of labels.
+type LabelOf = fn(&DeComparison) -> String;
+/// A column of statistics of counts.
+type ListOf = fn(&GroupStatistics) -> &Vec<f64>;
 
 impl DeTable {
     /// The names of the genes of the model.
@@ -96,7 +100,7 @@ impl DeTable {
             table.insert(name, column)?;
         }
         if self.named {
-            let labels: [(&str, fn(&DeComparison) -> String); 3] = [
+            let labels: [(&str, LabelOf); 3] = [
                 ("comparison", DeComparison::name),
                 ("group1", |c| c.group1.clone()),
                 ("group2", |c| c.group2.clone()),
@@ -116,7 +120,7 @@ impl DeTable {
             GeneStatistics::Change(c) => change(c),
         };
         if let Some((one, two)) = &c.raw {
-            let lists: [(&str, fn(&GroupStatistics) -> &Vec<f64>); 3] = [
+            let lists: [(&str, ListOf); 3] = [
                 ("raw_mean", |r| &r.mean),
                 ("non_zeros_proportion", |r| &r.nonzero),
                 ("raw_normalized_mean", |r| &r.scaled_mean),
