@@ -50,9 +50,14 @@ fn cells() -> AnnData {
 fn neighbourhoods_are_tested() {
     let place = Place::with(&cells());
     let usual = "milo cells.h5ad --sample donor --design ~run+condition --prop 0.3 --k 40";
-    let said = place.ok(&format!(
+    let output = place.sc(&format!(
         "{usual} --annotate cell.type --out out.h5ad --table da.tsv --plot da.svg"
     ));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.success() && output.stdout.is_empty(),
+        "{said}"
+    );
     says(
         &said,
         &["8 samples, tested: conditionstim", "spatial FDR up to 0.1"],
