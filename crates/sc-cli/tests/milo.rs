@@ -18,7 +18,8 @@ use serde_json::Value;
 fn cells() -> AnnData {
     let mut data = small();
     let dense = data.x.as_ref().unwrap().to_dense();
-    let embedding = dense.slice(ndarray::s![.., ..10]).mapv(f32::ln_1p);
+    let genes: Vec<usize> = (0..10).collect();
+    let embedding = dense.select(ndarray::Axis(1), &genes).mapv(f32::ln_1p);
     let middle = {
         let mut first = embedding.column(0).to_vec();
         first.sort_by(f32::total_cmp);
