@@ -10,7 +10,7 @@ use sc_latent::milo::{
 use serde::Serialize;
 
 use crate::common::{
-    check_output, check_writable, note, print, print_json, read, read_annotations, write,
+    check_output, check_writable, note, print_json, read, read_annotations, write,
 };
 use crate::error::{Error, Result};
 use crate::options::{at_least_one, share};
@@ -280,14 +280,15 @@ fn report(args: &Args, neighbourhoods: &Neighbourhoods, table: &DaTable) -> Resu
     }
     let sizes = neighbourhoods.sizes();
     let mean = sizes.iter().sum::<usize>() as f64 / sizes.len().max(1) as f64;
-    print(&format!(
+    note(&format!(
         "{} neighbourhoods of {mean:.0} cells on average, {} samples, tested: {}\n\
          spatial FDR up to {}: {rising} rise, {falling} fall",
         neighbourhoods.len(),
         table.samples.len(),
         table.tested,
         args.alpha,
-    ))
+    ));
+    Ok(())
 }
 
 #[cfg(test)]
