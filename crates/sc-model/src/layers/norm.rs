@@ -62,7 +62,7 @@ impl BatchNorm {
         mode: &Mode<'_>,
         dropout: Option<(f64, &mut Stream)>,
     ) -> Result<Tensor> {
-        if !mode.is_training() {
+        if !mode.uses_batch_statistics() {
             return Ok(ops::relu(&self.forward(x, mode)?)?);
         }
         let (weight, bias) = (self.weight.get(mode), self.bias.get(mode));
