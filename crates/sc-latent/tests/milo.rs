@@ -24,7 +24,7 @@ struct World {
 
 fn world(n: usize, effect: f64, seed: u64) -> World {
     let mut rng = Rng::new(seed).stream("world");
-    let mut normal = |rng: &mut sc_tensor::Stream| -> f64 { StandardNormal.sample(rng) };
+    let normal = |rng: &mut sc_tensor::Stream| -> f64 { StandardNormal.sample(rng) };
     let tilt: Vec<f64> = (0..10).map(|_| 0.4 * normal(&mut rng)).collect();
     let size: Vec<f64> = (0..10).map(|_| (0.3 * normal(&mut rng)).exp()).collect();
     let total: f64 = size.iter().sum();
@@ -228,7 +228,7 @@ fn samples_and_options() {
     let usual = with(&|_| {});
     assert!((usual.normalisation.iter().map(|f| f.ln()).sum::<f64>()).abs() < 1e-12);
     let plain = with(&|o| {
-        (o.normalisation, o.size, o.robust) = (Normalisation::Sizes, SampleSize::Cells, false)
+        (o.normalisation, o.size, o.robust) = (Normalisation::Sizes, SampleSize::Cells, false);
     });
     assert_eq!(plain.normalisation, vec![1.0; 10]);
     assert_ne!(plain.rows, usual.rows);

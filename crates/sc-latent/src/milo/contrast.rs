@@ -157,7 +157,7 @@ mod tests {
                 parse_contrast(text, &names),
                 Ok(expected.to_vec()),
                 "{text}"
-            )
+            );
         };
         is("AB - A", [0.0, -1.0, 1.0, 0.0]);
         is(" A:x-1 -(A + AB)/2 ", [0.0, -0.5, -0.5, 1.0]);

@@ -148,7 +148,7 @@ mod tests {
     fn the_maximum_of_a_cubic_is_found() {
         // Such a spline reproduces cubics: -(t - 3.3)^2 (t + 20) has its maximum at 3.3.
         let y: Vec<f64> = (0..9)
-            .map(|i| f64::from(i))
+            .map(f64::from)
             .map(|t| -(t - 3.3).powi(2) * (t + 20.0))
             .collect();
         assert!((maximum(&y) - 3.3).abs() < 1e-9);
@@ -163,7 +163,7 @@ mod tests {
         for (centre, expected) in [(1.3, 1.388_301_207_480_318_2), (4.6, 4.489_439_100_651_701)] {
             let y: Vec<f64> = (-10..=10)
                 .map(f64::from)
-                .map(|t| -(t - centre as f64).powi(2) + t.sin())
+                .map(|t| -(t - centre).powi(2) + t.sin())
                 .collect();
             assert!(
                 (maximum(&y) - 10.0 - expected).abs() < 1e-9,
