@@ -180,6 +180,22 @@ mod tests {
         assert!((quality - 0.4198).abs() < 1e-4, "{quality}");
     }
 
+    /// Points without a path between them are never in one community.
+    #[test]
+    fn disconnected_parts_stay_apart() {
+        let (mut x, part) = blobs(400, 4, 3);
+        for (mut row, p) in x.rows_mut().into_iter().zip(&part) {
+            row.mapv_inplace(|v| v + 1000.0 * *p as f32);
+        }
+        let g = connectivities(&knn(x.view(), 9).unwrap()).unwrap();
+        let found = leiden(&g, 0.01, 3).unwrap();
+        for i in 0..400 {
+            for j in 0..i {
+                assert!(part[i] == part[j] || found[i] != found[j]);
+            }
+        }
+    }
+
     #[test]
     fn odd_graphs() {
         assert!(leiden(&Csr::zeros(0, 0), 1.0, 0).unwrap().is_empty());

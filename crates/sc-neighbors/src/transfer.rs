@@ -45,7 +45,7 @@ pub enum Votes {
 /// let reference = array![[0.0f32, 0.0], [0.1, 0.0], [0.0, 0.1], [5.0, 5.0], [5.1, 5.0], [5.0, 5.1]];
 /// let types = Categorical::from_labels(&["B", "B", "B", "T", "T", "T"]);
 /// let lineage = Categorical::from_labels(&["lymphoid"; 6]);
-/// let query = array![[4.9f32, 5.2], [2.5, 2.5]];
+/// let query = array![[4.9f32, 5.2], [2.55, 2.5]];
 ///
 /// let found = LabelTransfer::fit(reference.view(), &types)?.k(3).transfer(query.view())?;
 /// assert_eq!(found.labels().get(0), Some("T"));

@@ -348,6 +348,27 @@ mod tests {
         }
     }
 
+    /// Two parts without an edge between them, and points that coincide: all places are finite.
+    #[test]
+    fn parts_and_copies() {
+        let (mut x, part) = blobs(200, 2, 3);
+        for (mut row, p) in x.rows_mut().into_iter().zip(&part) {
+            row.mapv_inplace(|v| v + 1e4 * *p as f32);
+        }
+        for i in 0..60 {
+            let copy = x.row(0).to_owned();
+            x.row_mut(2 * i).assign(&copy);
+        }
+        let g = connectivities(&knn(x.view(), 8).unwrap()).unwrap();
+        let start = principal_axes(x.view(), 2).unwrap();
+        let y = umap(&g, start.view(), &UmapParams::default()).unwrap();
+        assert!(y.iter().all(|v| v.is_finite()));
+        assert!(silhouette(y.view(), &part).unwrap() > 0.5);
+        let mut bad = start.clone();
+        bad[[3, 1]] = f32::NAN;
+        assert!(umap(&g, bad.view(), &UmapParams::default()).is_err());
+    }
+
     #[test]
     fn odd_input() {
         let g = Csr::zeros(3, 3);
