@@ -14,8 +14,10 @@ use candle_core::{DType, Device, Tensor};
 use ndarray::Array2;
 use sc_data::{AnnData, Csr, RowSource, Table};
 use sc_latent::{
-    AnyModel, Cells, Expression, LibrarySize, Minibatch, Noise, Parity, PredictAt, Scanvi, Scvi,
+    AnyModel, Cells, ClassifierConfig, Expression, Labels, LibrarySize, Minibatch, Noise, Parity,
+    PredictAt, Scanvi, Scvi, SemiSupervised,
 };
+use sc_model::train::TrainConfig;
 use sc_model::{Classify, Mode, Optimizer, OptimizerKind};
 use sc_tensor::rng::Rng;
 use sc_tests::{Npz, shared, worst, worst_relative};
@@ -620,5 +622,63 @@ fn the_split_is_scvi_tools() {
         assert_eq!(found.train, of("train_idx"), "seed {seed}");
         assert_eq!(found.validation, of("val_idx"), "seed {seed}");
         assert!(found.test.is_empty());
+    }
+}
+
+/// The same course of training as scvi-tools' three runs, from the same scVI model on the same split.
+#[test]
+fn training_ends_where_it_ends_in_scvi_tools() {
+    let Some(root) = shared() else { return };
+    let golden = root.join("golden/scvi");
+    let text = std::fs::read_to_string(golden.join("expected/kang_scanvi.history.json")).unwrap();
+    let runs: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let data = sc_io::h5ad::read(golden.join("data/kang.h5ad")).unwrap();
+    let scvi = Scvi::from_scvi_tools(golden.join("models/kang_nb_cov"), &Device::Cpu).unwrap();
+    let labels = Labels {
+        key: Some("cell_type_partial".into()),
+        unlabeled_category: "Unknown".into(),
+    };
+    let column = |key: &str| data.obs.get(key).unwrap().to_categorical(key).unwrap();
+    let (partial, truth) = (column("cell_type_partial"), column("cell_type"));
+    for (seed, run) in runs["final"].as_array().unwrap().iter().enumerate() {
+        let seed = seed as u64;
+        let classifier = ClassifierConfig::default();
+        let mut model = Scanvi::from_scvi(&scvi, &data.obs, &labels, classifier, seed).unwrap();
+        let cells = Cells::for_model(&data, model.registry()).unwrap();
+        let mut config = TrainConfig::default();
+        config.max_epochs = Some(20);
+        config.seed = seed;
+        let mut semi = SemiSupervised::default();
+        semi.n_samples_per_label = Some(100);
+        let fitted = model.fit(&cells, &config, &semi, &mut ()).unwrap();
+        let bound = model.elbo(&cells, Some(seed)).unwrap();
+        let found = model.classify(&cells).unwrap();
+        let hidden = found
+            .hard()
+            .into_iter()
+            .zip(truth.iter())
+            .zip(partial.iter());
+        let hidden: Vec<bool> = hidden
+            .filter(|(_, partial)| *partial == Some("Unknown"))
+            .map(|((found, truth), _)| Some(found) == truth)
+            .collect();
+        let right = hidden.iter().filter(|&&r| r).count() as f64 / hidden.len() as f64;
+        let near = |key: &str, found: f64, allowed: f64| {
+            let expected = run[key].as_f64().unwrap();
+            eprintln!("seed {seed}: {key} {found:.3}, in scvi-tools {expected:.3}");
+            assert!(
+                (found - expected).abs() <= allowed,
+                "{key}: {found} {expected}"
+            );
+        };
+        let train = bound.select(&fitted.split.train).unwrap().elbo();
+        let validation = bound.select(&fitted.split.validation).unwrap().elbo();
+        near("elbo_train_full_kl", train, 0.015 * train.abs());
+        near(
+            "elbo_validation_full_kl",
+            validation,
+            0.03 * validation.abs(),
+        );
+        near("accuracy_hidden_cells", right, 0.06);
     }
 }

@@ -78,7 +78,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let labels = Categorical::new(codes, found.labels.clone(), false)?;
     data.obs.insert(&args.key, Column::Categorical(labels))?;
     data.obs.insert(
-        &format!("{}_confidence", args.key),
+        format!("{}_confidence", args.key),
         Column::Float32(confidence),
     )?;
     if args.probabilities {

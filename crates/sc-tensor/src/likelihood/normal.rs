@@ -286,7 +286,7 @@ fn neg_log_gradients<T: Real>(
     let mut dx = vec![T::ZERO; x.len()];
     kernel::for_rows(&mut dx, d, |i, dx| {
         for row in dm.chunks_exact(d).skip(i).step_by(n) {
-            dx.iter_mut().zip(row).for_each(|(dx, &dm)| *dx = *dx - dm);
+            dx.iter_mut().zip(row).for_each(|(dx, &dm)| *dx -= dm);
         }
     });
     Ok(vec![

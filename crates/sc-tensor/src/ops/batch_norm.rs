@@ -353,7 +353,7 @@ fn gradients_plain<T: Real>(
     let view = View::new(grad);
     let g = view.slice::<T>()?;
     gradients(op, args, |at, out| {
-        out.copy_from_slice(&g[at..][..out.len()])
+        out.copy_from_slice(&g[at..][..out.len()]);
     })
 }
 
