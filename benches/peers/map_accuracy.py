@@ -145,6 +145,7 @@ def main():
                 places = report.pop("places")
                 report["accuracy"] = {k: accuracy(places, reference, query, k) for k in args.k}
                 runs.append({"program": program, "seed": seed} | report)
+                print(json.dumps(runs[-1]), file=sys.stderr, flush=True)
     name = pathlib.Path(args.data).name
     print(f"{name}: {query.n_obs} cells of {args.held_out} onto {reference.n_obs}, {reference.n_vars} genes, model {args.model}")
     print("| program | seed | " + " | ".join(f"k = {k}" for k in args.k) + " | reference s | query s | query epochs |")

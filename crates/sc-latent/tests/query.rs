@@ -70,7 +70,10 @@ fn a_reference_with_one_batch_keeps_its_places() {
         let reference = reference(&old, |p| p.n_layers(n_layers));
         let (cells, report) = Cells::for_query(&new, reference.registry()).unwrap();
         assert_eq!(report.new_batches, ["b"]);
-        assert_eq!(report.new_levels, [("chemistry".into(), "v3".into())]);
+        assert_eq!(
+            report.new_levels,
+            [("chemistry".to_owned(), "v3".to_owned())]
+        );
         let options = QueryOptions::default();
         let mut query = reference.load_query(&cells, &options, 5).unwrap();
         let here = Cells::for_model(&old, reference.registry()).unwrap();
