@@ -143,54 +143,95 @@ fn epochs(n: usize) -> TrainConfig {
     config
 }
 
-/// The second person: has new cells, and of the atlas only the hub folder. `truth` is for comparing at the end.
-fn use_it(out: &Path, hub: &Path, truth: &AnnData, mut query: AnnData) -> Result<()> {
+/// The second person: has new cells, and of the atlas only the hub folder. `truth` is for comparing.
+fn use_it(out: &Path, hub: &Path, truth: &AnnData, query: AnnData) -> Result<()> {
     let hub = HubModel::open(hub)?;
     let model = hub.model(&Device::Cpu)?;
     let model = model.scanvi().ok_or("the hub holds no scANVI model")?;
-    let atlas = sc_io::read(hub.dir().join(ADATA))?;
-    let atlas_cells = Cells::for_model(&atlas, model.registry())?;
-    let places = model.scvi().latent(&atlas_cells)?.mean;
-    let atlas_types = atlas.obs.column("obs", TYPE)?.to_categorical(TYPE)?;
+    let data = sc_io::read(hub.dir().join(ADATA))?;
+    let cells = Cells::for_model(&data, model.registry())?;
+    let atlas = Atlas {
+        model,
+        data: &data,
+        places: model.scvi().latent(&cells)?.mean,
+        types: data.obs.column("obs", TYPE)?.to_categorical(TYPE)?,
+    };
+    let new = map(&atlas, query)?;
+    which_genes(&atlas, &cells, truth)?;
+    let picture = picture(&atlas.places, &new.places)?;
+    where_more(out, &atlas, &picture)?;
+    write_back(&atlas, &new)?;
+    draw(out, &atlas, &new, &picture)?;
+    let mut mapped = new.data;
+    mapped
+        .obs
+        .insert("cell_type", Column::Categorical(new.labels))?;
+    mapped.obsm.insert("X_scANVI".into(), new.places.into());
+    sc_io::write(out.join("mapped.h5ad"), &mapped, &WriteOptions::gzip(4))?;
+    Ok(())
+}
 
+/// The reference without its counts.
+struct Atlas<'a> {
+    model: &'a Scanvi,
+    data: &'a AnnData,
+    places: Array2<f32>,
+    types: Categorical,
+}
+
+/// New cells on the atlas.
+struct Mapped {
+    data: AnnData,
+    places: Array2<f32>,
+    labels: Categorical,
+    uncertainty: Vec<f64>,
+}
+
+/// Finds the places of new cells: inputs for their batch are added to the model, and only those are trained. Then labels:
+/// from the classifier, and from the neighbours in the atlas with their uncertainty.
+fn map(atlas: &Atlas<'_>, mut data: AnnData) -> Result<Mapped> {
     // Nobody has labelled the new cells yet.
-    let query_types = query.obs.column("obs", TYPE)?.to_categorical(TYPE)?;
-    query.obs.remove(TYPE);
-    let options = QueryOptions::default();
-    let (cells, report) = Cells::for_query(&query, model.registry())?;
+    let truth = data.obs.column("obs", TYPE)?.to_categorical(TYPE)?;
+    data.obs.remove(TYPE);
+    let (cells, report) = Cells::for_query(&data, atlas.model.registry())?;
+    let shared = (report.genes.shared, report.genes.n_reference);
     println!(
         "{} new cells share {} of {} genes",
-        query.n_obs(),
-        report.genes.shared,
-        report.genes.n_reference
+        data.n_obs(),
+        shared.0,
+        shared.1
     );
-    let mut mapped = model.load_query(&cells, &options, SEED)?;
+    let options = QueryOptions::default();
+    let mut model = atlas.model.load_query(&cells, &options, SEED)?;
     let mut config = options.train_config();
     config.max_epochs = Some(60);
     let semi = SemiSupervised::default();
-    mapped.fit(&cells, &config, &semi, &mut ProgressBar::new("elbo_train"))?;
-    let new_places = mapped.scvi().latent(&cells)?.mean;
+    model.fit(&cells, &config, &semi, &mut ProgressBar::new("elbo_train"))?;
+    let places = model.scvi().latent(&cells)?.mean;
 
-    // Labels from the classifier, and from the neighbours in the atlas with their uncertainty.
-    let said = mapped.predict(&cells, PredictAt::PosteriorMean)?;
-    let voted = LabelTransfer::fit(places.view(), &atlas_types)?.transfer(new_places.view())?;
-    let known = voted.labels_or_unknown(0.2)?;
-    let unsure = known.iter().filter(|l| *l == Some("Unknown")).count();
+    let said = model.predict(&cells, PredictAt::PosteriorMean)?;
+    let voted = LabelTransfer::fit(atlas.places.view(), &atlas.types)?.transfer(places.view())?;
+    let labels = voted.labels_or_unknown(0.2)?;
+    let unsure = labels.iter().filter(|l| *l == Some(UNKNOWN)).count();
     let mut table = Table::new(&["labels of the new cells", "right"]);
-    table.numbers("by the classifier", &[right(&said.hard(), &query_types)], 3);
-    table.numbers("by neighbours", &[voted.accuracy(&query_types)?], 3);
+    table.numbers("by the classifier", &[right(&said.hard(), &truth)], 3);
+    table.numbers("by neighbours", &[voted.accuracy(&truth)?], 3);
     println!("\n{table}");
-    println!("{unsure} of {} votes are uncertain\n", known.len());
+    println!("{unsure} of {} votes are uncertain\n", labels.len());
+    let uncertainty = voted.uncertainty().to_vec();
+    drop(cells);
+    Ok(Mapped {
+        data,
+        places,
+        labels,
+        uncertainty,
+    })
+}
 
-    which_genes(model, &atlas_cells, &atlas_types, truth)?;
-    let picture = picture(&places, &new_places)?;
-    where_more(out, &atlas, &places, &picture)?;
-
-    // The new study knows lineages; written back, the atlas knows them where they are certain.
-    let lineage = query
-        .obs
-        .column("obs", "lineage")?
-        .to_categorical("lineage")?;
+/// The new study knows lineages; written back, the atlas knows them where they are certain.
+fn write_back(atlas: &Atlas<'_>, new: &Mapped) -> Result<()> {
+    let lineage = new.data.obs.column("obs", "lineage")?;
+    let lineage = lineage.to_categorical("lineage")?;
     let side = |latent, labels| Labelled {
         latent,
         labels,
@@ -200,41 +241,35 @@ fn use_it(out: &Path, hub: &Path, truth: &AnnData, mut query: AnnData) -> Result
         reach: Some(2.0),
         ..InfuseOptions::default()
     };
-    let infused = infuse(
-        side(places.view(), &atlas_types),
-        side(new_places.view(), &lineage),
-        &how,
-    )?;
+    let reference = side(atlas.places.view(), &atlas.types);
+    let infused = infuse(reference, side(new.places.view(), &lineage), &how)?;
     let taken = infused.taken.iter().filter(|&&t| t).count();
     println!("{taken} cells of the atlas took a lineage from the new study\n");
+    Ok(())
+}
 
-    // Pictures of both, and the atlas with all that was found.
-    let both = |a: &Categorical, b: &Categorical| -> Vec<String> {
-        let text = |l: Option<&str>| l.unwrap_or("").to_owned();
-        a.iter().chain(b.iter()).map(text).collect()
-    };
-    let names = both(&atlas_types, &known);
-    let types = Categorical::from_labels(&names);
-    let whose: Vec<&str> = (0..names.len())
-        .map(|i| if i < atlas.n_obs() { "atlas" } else { "new" })
+/// Atlas and new cells in one picture.
+fn draw(out: &Path, atlas: &Atlas<'_>, new: &Mapped, picture: &Array2<f32>) -> Result<()> {
+    let n = atlas.data.n_obs();
+    let all = atlas.types.iter().chain(new.labels.iter());
+    let types: Vec<&str> = all.map(Option::unwrap_or_default).collect();
+    let whose = |i: usize| if i < n { "atlas" } else { "new" };
+    let whose: Vec<&str> = (0..types.len()).map(whose).collect();
+    let unsure: Vec<f64> = std::iter::repeat_n(f64::NAN, n)
+        .chain(new.uncertainty.iter().copied())
         .collect();
     let figure = |name: &str, title: &'static str| {
-        Figure::new(out.join(name), title).panel("atlas and new cells", &picture)
+        Figure::new(out.join(name), title).panel("atlas and new cells", picture)
     };
-    figure("umap_types.svg", "Cell types: given, and transferred").by_label(&types)?;
+    figure("umap_types.svg", "Cell types: given, and transferred")
+        .by_label(&Categorical::from_labels(&types))?;
     figure("umap_new.svg", "Where the new cells lie")
         .by_label(&Categorical::from_labels(&whose))?;
-    let unsure: Vec<f64> = std::iter::repeat_n(0.0, atlas.n_obs())
-        .chain(voted.uncertainty().iter().copied())
-        .collect();
     figure(
         "umap_uncertainty.svg",
         "Uncertainty of the transferred labels",
     )
     .by_value("uncertainty", &unsure)?;
-    query.obs.insert("cell_type", Column::Categorical(known))?;
-    query.obsm.insert("X_scANVI".into(), new_places.into());
-    sc_io::write(out.join("mapped.h5ad"), &query, &WriteOptions::gzip(4))?;
     Ok(())
 }
 
@@ -248,17 +283,13 @@ fn right(found: &[&str], truth: &Categorical) -> f64 {
 }
 
 /// Genes that differ between two kinds of neurons, asked of the atlas without counts and, to compare, of the counts.
-fn which_genes(
-    model: &Scanvi,
-    atlas: &Cells<'_>,
-    types: &Categorical,
-    truth: &AnnData,
-) -> Result<()> {
-    let groups = Groups::against(types, &["AWC"], "ASG")?;
+fn which_genes(atlas: &Atlas<'_>, cells: &Cells<'_>, truth: &AnnData) -> Result<()> {
+    let model = atlas.model;
+    let groups = Groups::against(&atlas.types, &["AWC"], "ASG")?;
     let mut options = DeOptions::change();
     options.batch_correction = true;
     options.n_samples = 2000;
-    let lean = differential_expression(model.scvi(), atlas, &groups, &options)?;
+    let lean = differential_expression(model.scvi(), cells, &groups, &options)?;
     let with_counts = Cells::for_model(truth, model.registry())?;
     let full = differential_expression(model.scvi(), &with_counts, &groups, &options)?;
     let [found, expected] = [&lean, &full].map(|t| t.comparisons.first());
@@ -303,19 +334,15 @@ fn picture(places: &Array2<f32>, new_places: &Array2<f32>) -> Result<Array2<f32>
 }
 
 /// Milo: which states become more frequent as the embryo grows? Four samples were taken at 300, 400 and 500 minutes.
-fn where_more(
-    out: &Path,
-    atlas: &AnnData,
-    places: &Array2<f32>,
-    picture: &Array2<f32>,
-) -> Result<()> {
+fn where_more(out: &Path, atlas: &Atlas<'_>, picture: &Array2<f32>) -> Result<()> {
+    let (atlas, places) = (atlas.data, &atlas.places);
     let time = atlas.obs.column("obs", "time.point")?;
     let time = time.to_categorical("time.point")?;
     let minutes = |i: usize| -> Option<f64> { time.get(i)?.strip_suffix("_minutes")?.parse().ok() };
     let timed: Vec<usize> = (0..atlas.n_obs())
         .filter(|&i| minutes(i).is_some())
         .collect();
-    let mut obs = atlas.obs.select(&timed)?;
+    let mut obs = atlas.obs.select_rows(&timed)?;
     let hours = timed.iter().filter_map(|&i| minutes(i)).map(|m| m / 60.0);
     obs.insert("hours", Column::Float(hours.collect()))?;
     let samples = obs.column("obs", "batch")?.to_categorical("batch")?;
