@@ -114,12 +114,11 @@ pub fn read_metadata(path: &Path) -> Result<Metadata> {
     }
     let mut header = Vec::new();
     reader.take(length).read_to_end(&mut header).map_err(file)?;
-    let header: serde_json::Value = serde_json::from_slice(&header)
-        .map_err(|e| {
-            format(format!(
-                "is not a whole safetensors file ({e}); it may be truncated or of another format"
-            ))
-        })?;
+    let header: serde_json::Value = serde_json::from_slice(&header).map_err(|e| {
+        format(format!(
+            "is not a whole safetensors file ({e}); it may be truncated or of another format"
+        ))
+    })?;
     match header.get("__metadata__").and_then(|m| m.get(ENTRY)) {
         Some(serde_json::Value::String(text)) => {
             serde_json::from_str(text).map_err(|e| format(format!("entry \"{ENTRY}\": {e}")))
