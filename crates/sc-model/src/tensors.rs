@@ -100,18 +100,25 @@ pub fn read_metadata(path: &Path) -> Result<Metadata> {
     };
     let mut reader = std::fs::File::open(path).map_err(file)?;
     let size = reader.metadata().map_err(file)?.len();
+    let broken = || {
+        format("is not a whole safetensors file; it may be truncated or of another format".into())
+    };
+    if size < 8 {
+        return Err(broken());
+    }
     let mut length = [0; 8];
     reader.read_exact(&mut length).map_err(file)?;
     let length = u64::from_le_bytes(length);
-    if length > size.saturating_sub(8) {
-        return Err(format(
-            "is not a whole safetensors file; it may be truncated or of another format".into(),
-        ));
+    if length > size - 8 {
+        return Err(broken());
     }
     let mut header = Vec::new();
     reader.take(length).read_to_end(&mut header).map_err(file)?;
-    let header: serde_json::Value = serde_json::from_slice(&header)
-        .map_err(|e| format(format!("is not a safetensors file ({e})")))?;
+    let header: serde_json::Value = serde_json::from_slice(&header).map_err(|e| {
+        format(format!(
+            "is not a whole safetensors file ({e}); it may be truncated or of another format"
+        ))
+    })?;
     match header.get("__metadata__").and_then(|m| m.get(ENTRY)) {
         Some(serde_json::Value::String(text)) => {
             serde_json::from_str(text).map_err(|e| format(format!("entry \"{ENTRY}\": {e}")))
