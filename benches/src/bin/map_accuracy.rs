@@ -3,7 +3,7 @@
 //! `reference_places.h5ad` and `query_places.h5ad`, obsm `X_scVI`. For `benches/peers/map_accuracy.py`, which judges them.
 #![allow(clippy::print_stdout, reason = "a program for programs")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use sc_data::AnnData;
@@ -55,21 +55,36 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let fitted = mapped.fit(&query_cells, &config, &mut ())?;
     let query_seconds = start.elapsed().as_secs_f64();
 
-    let parts = [
-        ("reference_places.h5ad", &reference, &cells, &data),
-        ("query_places.h5ad", &mapped, &query_cells, &query),
-    ];
-    for (name, model, cells, data) in parts {
-        let mut out = AnnData::default();
-        out.obs = data.obs.clone();
-        out.obsm
-            .insert("X_scVI".into(), model.latent(cells)?.mean.into());
-        let options = sc_io::h5ad::WriteOptions::default();
-        sc_io::h5ad::write(folder.join(name), &out, &options)?;
-    }
+    write_places(
+        &folder.join("reference_places.h5ad"),
+        &reference,
+        &cells,
+        &data,
+    )?;
+    write_places(
+        &folder.join("query_places.h5ad"),
+        &mapped,
+        &query_cells,
+        &query,
+    )?;
     println!(
         "{{\"reference_seconds\": {reference_seconds}, \"query_seconds\": {query_seconds}, \"query_epochs\": {}}}",
         fitted.epoch_seconds.len()
     );
     Ok(())
+}
+
+/// The cells with their places in the latent space.
+fn write_places(
+    to: &Path,
+    model: &Scvi,
+    cells: &Cells<'_>,
+    data: &AnnData,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let mut out = AnnData::default();
+    out.obs = data.obs.clone();
+    out.obsm
+        .insert("X_scVI".into(), model.latent(cells)?.mean.into());
+    let options = sc_io::h5ad::WriteOptions::default();
+    Ok(sc_io::h5ad::write(to, &out, &options)?)
 }

@@ -190,7 +190,10 @@ impl Scvi {
             return Ok(());
         };
         let n = self.registry.batches.len();
-        let known = self.query.as_ref().map_or(0, |q| q.reference_batches.min(n));
+        let known = self
+            .query
+            .as_ref()
+            .map_or(0, |q| q.reference_batches.min(n));
         let (mut mean, mut var) = match known {
             0 => (vec![0.0; n], vec![1.0; n]),
             _ => (to_vec(means.value())?, to_vec(vars.value())?),

@@ -143,7 +143,10 @@ impl Scanvi {
         let mut attributes = self.scvi.attributes(&class, arguments)?;
         let unlabeled = self.registry().setup.unlabeled_category.as_deref();
         attributes.extend([
-            ("labels_", NumpyArray::from_strings(Vec::<String>::new()).into()),
+            (
+                "labels_",
+                NumpyArray::from_strings(Vec::<String>::new()).into(),
+            ),
             ("semisupervised_history_", Value::None),
             ("unlabeled_category_", unlabeled.into()),
             ("unsupervised_history_", Value::None),
