@@ -14,6 +14,7 @@ struct Training<'a> {
     pass: u64,
     dropout: bool,
     batch_statistics: bool,
+    frozen_statistics: bool,
 }
 
 impl<'a> Mode<'a> {
@@ -31,6 +32,7 @@ impl<'a> Mode<'a> {
                 pass: 0,
                 dropout: true,
                 batch_statistics: true,
+                frozen_statistics: false,
             }),
         }
     }
@@ -55,9 +57,19 @@ impl<'a> Mode<'a> {
         self
     }
 
-    /// Whether batch norms take the statistics of the minibatch.
-    pub fn uses_batch_statistics(&self) -> bool {
-        self.training.is_some_and(|t| t.batch_statistics)
+    /// Batch norms whose statistics are frozen normalise by them, as at inference, and not by the minibatch.
+    #[must_use]
+    pub fn with_frozen_statistics(mut self) -> Self {
+        if let Some(t) = &mut self.training {
+            t.frozen_statistics = true;
+        }
+        self
+    }
+
+    /// Whether a batch norm takes the statistics of the minibatch; its own may be frozen.
+    pub fn uses_batch_statistics(&self, frozen: bool) -> bool {
+        self.training
+            .is_some_and(|t| t.batch_statistics && !(frozen && t.frozen_statistics))
     }
 
     /// Another pass through the same layers within one step, which drops units of its own. The first pass is 0.

@@ -10,9 +10,10 @@ use crate::{Error, Result};
 /// use sc_data::Categorical;
 /// use sc_latent::de::Groups;
 /// let labels = Categorical::from_labels(&["B", "T", "B", "NK"]);
-/// assert_eq!(Groups::one_vs_rest(&labels, &[])?.len(), 3);
+/// let all: [&str; 0] = []; // no names: every group
+/// assert_eq!(Groups::one_vs_rest(&labels, &all)?.len(), 3);
 /// assert_eq!(Groups::against(&labels, &["B"], "T")?.names(), [("B", "T")]);
-/// assert_eq!(Groups::pairwise(&labels, &[])?.len(), 3);
+/// assert_eq!(Groups::pairwise(&labels, &all)?.len(), 3);
 /// let sets = Groups::sets(4, &[0, 2], Some(&[3]))?;
 /// assert_eq!(sets.len(), 1);
 /// # Ok::<(), sc_latent::Error>(())

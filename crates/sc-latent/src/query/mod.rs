@@ -39,8 +39,8 @@ pub struct QueryOptions {
     pub freeze_expression: bool,
     /// Freeze also the first layer of the decoder, of which only the inputs of new categories are trained. Yes.
     pub freeze_decoder_first_layer: bool,
-    /// Freeze scale, shift and running statistics of the encoder's batch norms. Minibatches are still normalised by their
-    /// own statistics while training. Yes.
+    /// Freeze scale, shift and running statistics of the encoder's batch norms, which then normalise by these while training
+    /// too. Yes.
     pub freeze_batchnorm_encoder: bool,
     /// The same for the decoder. No.
     pub freeze_batchnorm_decoder: bool,
@@ -268,12 +268,14 @@ impl Scvi {
         Ok(())
     }
 
-    /// How a training step runs: the model of a query may drop no units.
+    /// How a training step of a query's model runs. It may drop no units. Frozen batch norms normalise by their statistics:
+    /// those of a minibatch would take out what its cells share, and with it whatever the inputs of a query's only batch add.
     pub(crate) fn training_mode<'m>(&self, mode: Mode<'m>) -> Mode<'m> {
         match &self.query {
             Some(q) if q.options.parity == Parity::Upstream => mode.as_at_inference(),
-            Some(q) if q.options.freeze_dropout => mode.without_dropout(),
-            _ => mode,
+            Some(q) if q.options.freeze_dropout => mode.without_dropout().with_frozen_statistics(),
+            Some(_) => mode.with_frozen_statistics(),
+            None => mode,
         }
     }
 }

@@ -42,7 +42,7 @@ impl BatchNorm {
     /// If the shapes do not fit, or a training minibatch has one row (its variance is unknown).
     pub fn forward(&self, x: &Tensor, mode: &Mode<'_>) -> Result<Tensor> {
         let (weight, bias) = (self.weight.get(mode), self.bias.get(mode));
-        if !mode.uses_batch_statistics() {
+        if !mode.uses_batch_statistics(self.is_frozen()) {
             let (mean, var) = (self.running_mean.value(), self.running_var.value());
             return Ok(ops::batch_norm_eval(x, weight, bias, mean, var, self.eps)?);
         }
@@ -62,8 +62,12 @@ impl BatchNorm {
         mode: &Mode<'_>,
         dropout: Option<(f64, &mut Stream)>,
     ) -> Result<Tensor> {
-        if !mode.uses_batch_statistics() {
-            return Ok(ops::relu(&self.forward(x, mode)?)?);
+        if !mode.uses_batch_statistics(self.is_frozen()) {
+            let y = self.forward(x, mode)?;
+            return Ok(match dropout {
+                Some((rate, stream)) => ops::relu_dropout(&y, rate, stream)?,
+                None => ops::relu(&y)?,
+            });
         }
         let (weight, bias) = (self.weight.get(mode), self.bias.get(mode));
         let rows = enough(x)?;
@@ -72,9 +76,14 @@ impl BatchNorm {
         Ok(y)
     }
 
-    /// Folds the statistics of a minibatch into the running ones.
+    /// Whether the running statistics stay as they are.
+    fn is_frozen(&self) -> bool {
+        !self.running_mean.is_updated()
+    }
+
+    /// Folds the statistics of a minibatch into the running ones, unless these are frozen.
     fn note(&self, rows: usize, mean: &Tensor, var: &Tensor) -> Result<()> {
-        if !self.running_mean.is_updated() {
+        if self.is_frozen() {
             return Ok(());
         }
         let unbiased = (var * (rows as f64 / (rows as f64 - 1.0)))?;
