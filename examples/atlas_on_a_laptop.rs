@@ -102,7 +102,7 @@ fn publish(out: &Path, reference: &AnnData) -> Result<PathBuf> {
     );
     // Names of genes and their sums take the same space however many cells there are.
     let x = reference.matrix(None)?.to_csr();
-    let density = x.nnz() as f64 / (x.n_rows() * x.n_cols()) as f64;
+    let density = x.n_stored() as f64 / (x.n_rows() * x.n_cols()) as f64;
     let many = SizeInput::new(1e6, x.n_cols() as f64, density, 10.0);
     println!(
         "a million such cells would take {:.0} times less\n",

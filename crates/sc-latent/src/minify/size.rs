@@ -45,12 +45,12 @@ impl SizeInput {
         }
     }
 
-    /// Packed with shuffle and gzip: what real counts and posteriors came to when they were measured (docs/minified.md).
+    /// Packed with shuffle and gzip: about what real counts and posteriors came to (docs/minified.md).
     #[must_use]
     pub fn gzipped(self) -> Self {
         Self {
             bytes_per_count: 1.7,
-            bytes_per_number: 3.6,
+            bytes_per_number: 3.4,
             bytes_per_cell: self.bytes_per_cell / 2.0,
             ..self
         }
