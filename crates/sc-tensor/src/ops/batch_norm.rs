@@ -16,7 +16,7 @@ use crate::{Result, Stream};
 /// (Ioffe and Szegedy 2015).
 ///
 /// # Errors
-/// [`Error::Shape`] if the shapes don't fit or there is no row.
+/// [`Error::Shape`](crate::Error::Shape) if the shapes don't fit or there is no row.
 pub fn batch_norm_train(
     x: &Tensor,
     gamma: &Tensor,
@@ -93,7 +93,7 @@ fn of_batch(
 /// Differentiable in `x`, `gamma` and `beta`; the statistics are constants.
 ///
 /// # Errors
-/// [`Error::Shape`] if the shapes don't fit.
+/// [`Error::Shape`](crate::Error::Shape) if the shapes don't fit.
 pub fn batch_norm_eval(
     x: &Tensor,
     gamma: &Tensor,
