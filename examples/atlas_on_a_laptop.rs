@@ -388,6 +388,6 @@ fn where_more(out: &Path, atlas: &Atlas<'_>, picture: &Array2<f32>) -> Result<()
         "Neighbourhoods that change with age",
     )
     .panel("log2 fold change an hour", picture)
-    .by_value("log2 fold change", &change)?;
+    .by_value("log2 FC", &change)?;
     Ok(())
 }

@@ -6,7 +6,8 @@ use sc_model::Probabilities;
 use serde::Serialize;
 
 use crate::common::{
-    Query, cells_with, check_output, load_model, note, print_json, read, read_annotations, write,
+    Query, cells_with, check_output, load_model, note, print_json, read, read_annotations,
+    refuse_same, write,
 };
 use crate::error::{Error, Result};
 
@@ -62,6 +63,9 @@ struct Summary<'a> {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     check_output(&args.out)?;
+    if args.backed {
+        refuse_same(&args.out, &[&args.query.data])?;
+    }
     let dir = &args.query.model;
     let model = load_model(dir)?;
     let model = model.scanvi().ok_or_else(|| no_classifier(dir))?;

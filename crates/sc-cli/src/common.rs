@@ -112,6 +112,21 @@ pub(crate) fn check_output(path: &Path) -> Result<()> {
     check_writable(folder)
 }
 
+/// Makes sure that an input is not overwritten by what is made of it.
+pub(crate) fn refuse_same(out: &Path, inputs: &[&Path]) -> Result<()> {
+    let place = |path: &Path| std::fs::canonicalize(path).ok();
+    let Some(target) = place(out) else {
+        return Ok(());
+    };
+    match inputs.iter().any(|&i| place(i).as_ref() == Some(&target)) {
+        false => Ok(()),
+        true => Err(Error::Message(format!(
+            "{}: --out is what is read, and would be lost; choose another name",
+            out.display()
+        ))),
+    }
+}
+
 /// Makes sure that a file can be made in a folder.
 pub(crate) fn check_writable(folder: &Path) -> Result<()> {
     tempfile::Builder::new()

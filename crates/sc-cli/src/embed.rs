@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use sc_latent::AnyModel;
 
 use crate::common::{
-    Query, cells_for, check_output, load_model, note, read, read_annotations, write,
+    Query, cells_for, check_output, load_model, note, read, read_annotations, refuse_same, write,
 };
 use crate::error::Result;
 
@@ -33,6 +33,9 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     check_output(&args.out)?;
+    if args.backed {
+        refuse_same(&args.out, &[&args.query.data])?;
+    }
     let model = load_model(&args.query.model)?;
     let path = &args.query.data;
     let mut data = if args.backed {

@@ -5,7 +5,7 @@ use sc_data::{AnnData, Table};
 use sc_latent::{Expression, LibrarySize, Scvi};
 
 use crate::common::{
-    Query, cells_for, check_output, load_model, note, read, read_annotations, write,
+    Query, cells_for, check_output, load_model, note, read, read_annotations, refuse_same, write,
 };
 use crate::error::{Error, Result};
 use crate::options::library_size;
@@ -51,6 +51,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     check_output(&args.out)?;
+    refuse_same(&args.out, &[&args.query.data])?;
     let model = load_model(&args.query.model)?;
     let model = model.scvi();
     let genes = args

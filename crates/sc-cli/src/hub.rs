@@ -183,7 +183,11 @@ fn take_data(model: &mut AnyModel, path: &Path, out: &Path) -> Result<()> {
         if kind.has_counts() {
             // Its counts stay where they are.
             let shape = (empty.n_obs(), empty.n_vars());
-            empty.x = Some(sc_data::Csr::zeros(shape.0, shape.1).into());
+            let zeros: sc_data::Matrix = sc_data::Csr::zeros(shape.0, shape.1).into();
+            if let Some(layer) = &model.registry().setup.layer {
+                empty.layers.insert(layer.clone(), zeros.clone());
+            }
+            empty.x = Some(zeros);
         }
         Cells::for_model(&empty, model.registry()).map_err(|e| Error::from(e).explained())?;
     } else {

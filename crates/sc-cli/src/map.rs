@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::common::{
     check_output, check_writable, load_model, name_rows, note, print_json, read, read_annotations,
-    write,
+    refuse_same, write,
 };
 use crate::error::{Error, Result};
 use crate::options::{at_least_one, not_negative};
@@ -167,6 +167,8 @@ impl Args {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let (data_out, model_out) = args.targets()?;
+    refuse_same(&data_out, &[&args.data])?;
+    refuse_same(&args.out, &[&args.model])?;
     let reference = load_model(&args.model)?;
     let mut data = match args.backed {
         true => read_annotations(&args.data)?,
@@ -243,6 +245,8 @@ fn described(data: &AnnData, args: &Args) -> Result<AnnData> {
     let mut out = AnnData::default();
     out.obs = data.obs.clone();
     out.var = data.var.clone();
+    // Says whether the cells are minified.
+    out.uns.clone_from(&data.uns);
     let Some(key) = &args.gene_key else {
         return Ok(out);
     };

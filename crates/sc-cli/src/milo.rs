@@ -9,9 +9,7 @@ use sc_latent::milo::{
 };
 use serde::Serialize;
 
-use crate::common::{
-    check_output, check_writable, note, print_json, read, read_annotations, write,
-};
+use crate::common::{check_output, check_writable, note, print_json, read, write};
 use crate::error::{Error, Result};
 use crate::options::{at_least_one, share};
 use crate::progress::Spinner;
@@ -133,7 +131,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     check_outputs(args)?;
     let mut data = match args.out {
         Some(_) => read(&args.data)?,
-        None => read_annotations(&args.data)?,
+        None => sc_io::h5ad::read_annotations(&args.data)?,
     };
     let samples = data
         .obs

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::common::{
     Query, check_output, check_writable, human_bytes, load_model, note, print_json, read,
+    refuse_same,
 };
 use crate::error::{Error, Result};
 use crate::progress::{Spinner, Watched};
@@ -61,6 +62,8 @@ struct Report {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
+    refuse_same(&args.out, &[&args.query.data, &args.query.model])?;
+    refuse_same(&args.out.join(hub::ADATA), &[&args.query.data])?;
     let folder = args
         .out
         .extension()

@@ -11,7 +11,7 @@ use sc_latent::{
 use sc_model::train::{Fitted, Observer, ResumeState, TrainConfig};
 use serde::Serialize;
 
-use crate::common::load_model;
+use crate::common::{load_model, refuse_same};
 use crate::error::{Error, Result};
 use crate::options::{at_least_one, not_negative};
 use crate::train_run::{self, Model, Plan, Task};
@@ -238,6 +238,7 @@ impl Model for Semi {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let from = match &args.from {
         Some(dir) => {
+            refuse_same(&args.out, &[dir])?;
             if args.model.any() || args.columns.any() {
                 return Err(Error::Message(format!(
                     "--from takes the columns and the settings of {}: leave out the options under \"Model\", and of those \

@@ -118,7 +118,7 @@ impl<'a> Cells<'a> {
     /// As [`Cells::new`], and [`Error::MissingGenes`], and if a category is unknown to the model, or if minified data lack
     /// what they should keep.
     pub fn for_model(data: &'a AnnData, registry: &Registry) -> Result<Self> {
-        let stored = minify::find(data, registry.minified.as_ref())?;
+        let stored = minify::find(data, Some(registry))?;
         let layer = registry.setup.layer.as_deref();
         let counts = matrix_unless_minified(data, layer, stored.as_ref())?;
         let counts = columns_of(counts, data.var.index(), &registry.genes)?;
@@ -134,7 +134,7 @@ impl<'a> Cells<'a> {
         annotations: &AnnData,
         registry: &Registry,
     ) -> Result<Self> {
-        let stored = minify::find(annotations, registry.minified.as_ref())?;
+        let stored = minify::find(annotations, Some(registry))?;
         let stored = stored.map(StoredPosterior::into_owned);
         let counts = columns_of(Box::new(counts), annotations.var.index(), &registry.genes)?;
         Self::with_registry(counts, annotations, registry.clone(), stored)

@@ -101,7 +101,12 @@ impl Scvi {
     /// Whether cells were made for this model: the codes of batches and the order of genes must mean the same.
     pub(crate) fn fits(&self, cells: &Cells<'_>) -> Result<()> {
         let (a, b) = (&self.registry, cells.registry());
-        let same = a.genes == b.genes
+        // A posterior that was stored before more training is no longer this model's.
+        let is_own = cells.stored_posterior().is_none_or(|_| {
+            cells.minified().is_some_and(|kind| !kind.has_counts()) || a.minified == b.minified
+        });
+        let same = is_own
+            && a.genes == b.genes
             && a.batches == b.batches
             && a.labels == b.labels
             && a.categorical_covariates == b.categorical_covariates
@@ -145,6 +150,7 @@ impl Scvi {
         let fitted = fit(self, cells, config, observer)?;
         let mut history = self.training.take().map(|t| t.history).unwrap_or_default();
         history.append(&fitted.history);
+        self.registry.minified = None;
         self.training = Some(Training {
             split: fitted.split.clone(),
             history,

@@ -165,6 +165,8 @@ impl Registry {
         new.setup.labels_key = Some(labels_key.to_owned());
         new.setup.unlabeled_category = Some(unlabeled_category.to_owned());
         new.labels = with_unlabeled_last(labels, unlabeled_category);
+        // A posterior that was stored is that of the model without labels.
+        new.minified = None;
         Ok(new)
     }
 

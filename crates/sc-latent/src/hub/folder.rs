@@ -131,6 +131,10 @@ impl HubModel {
     ) -> Result<Self> {
         let dir = dir.as_ref();
         model.save_to(dir)?;
+        if options.metrics.is_empty() {
+            // Those of another model that was packed here before.
+            remove(&dir.join(METRICS))?;
+        }
         Self::describe(dir, options)
     }
 
@@ -240,6 +244,16 @@ fn write(path: &Path, text: &str) -> Result<()> {
             reason: e.to_string(),
         }
     })
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::Hub {
+            place: path.display().to_string(),
+            reason: format!("an older file can't be removed: {e}"),
+        }),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

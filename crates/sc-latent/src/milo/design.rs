@@ -339,6 +339,13 @@ impl Groups<'_> {
             .into_iter()
             .collect();
         let category = |c: &u32| labels.categories()[*c as usize].clone();
+        // Without the check its column would be missing, and the one before it tested.
+        if let [only] = used[..] {
+            return Err(Problem::Reason(format!(
+                "\"{name}\" has only the label \"{}\" in these samples, so there is nothing to compare",
+                category(&only)
+            )));
+        }
         if let Some(baseline) = baseline {
             let Some(at) = used.iter().position(|c| category(c) == baseline) else {
                 let levels: Vec<String> = used.iter().map(category).collect();
@@ -510,6 +517,18 @@ mod tests {
             .unwrap()
             .columns()
             .to_vec()
+    }
+
+    #[test]
+    fn one_label_is_nothing_to_compare() {
+        let (mut obs, samples) = data();
+        let one = vec!["x"; obs.n_rows()];
+        obs.insert("one", Column::Categorical(Categorical::from_labels(&one)))
+            .unwrap();
+        let message = Design::new("~ b + one", &obs, &samples)
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains("only the label \"x\""), "{message}");
     }
 
     /// Reference: the rules of R's `model.matrix`, as documented in its manual and `An Introduction to R`, 11.1.

@@ -122,8 +122,10 @@ fn fit_rows(problem: &Problem<'_>, offset: &[f64], dispersion: &[f64]) -> Vec<Ro
             || (Fitter::new(problem.design), Fitter::new(null.view())),
             |(fitter, null_fitter), (row, &phi)| {
                 let y = row.to_vec();
-                let full = fitter.fit(&y, offset, phi, None);
-                let null_deviance = null_fitter.fit(&y, offset, phi, None).deviance;
+                let mut full = fitter.fit(&y, offset, phi, None);
+                let null = null_fitter.fit(&y, offset, phi, None);
+                full.converged &= null.converged;
+                let null_deviance = null.deviance;
                 let poisson = null_fitter.fit(&y, offset, 0.0, None).deviance
                     - fitter.fit(&y, offset, 0.0, None).deviance;
                 let raised: Vec<f64> = y.iter().zip(&added).map(|(y, a)| y + a).collect();

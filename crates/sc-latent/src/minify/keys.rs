@@ -2,7 +2,7 @@ use sc_data::{AnnData, Uns};
 use serde::{Deserialize, Serialize};
 
 use super::MinifyKind;
-use crate::{Error, Result};
+use crate::{Error, Registry, Result};
 
 /// The key in `uns` that says whether, and how, an AnnData is minified.
 pub(super) const TYPE_KEY: &str = "_scvi_adata_minify_type";
@@ -40,8 +40,8 @@ impl MinifiedKeys {
         }
     }
 
-    fn known() -> impl Iterator<Item = Self> {
-        CLASSES.iter().flat_map(|prefix| {
+    fn known(classes: &[&str]) -> impl Iterator<Item = Self> {
+        classes.iter().flat_map(|prefix| {
             [
                 Self::of_class(prefix),
                 Self::legacy(prefix, "_scvi_observed_lib_size"),
@@ -50,7 +50,7 @@ impl MinifiedKeys {
         })
     }
 
-    fn are_in(&self, data: &AnnData) -> bool {
+    pub(super) fn are_in(&self, data: &AnnData) -> bool {
         data.obsm.contains_key(&self.mean)
             && data.obsm.contains_key(&self.variance)
             && data.obs.get(&self.library_size).is_some()
@@ -61,15 +61,28 @@ impl MinifiedKeys {
     /// # Errors
     /// If there is none; the message lists what there is.
     pub fn find(data: &AnnData, registered: Option<&Self>) -> Result<Self> {
+        Self::find_of(data, registered, &CLASSES)
+    }
+
+    /// The same for a model, which must not take the posterior of another class for its own.
+    pub(super) fn find_for(data: &AnnData, model: &Registry) -> Result<Self> {
+        let classes: &[&str] = match model.setup.unlabeled_category {
+            Some(_) => &["scanvi"],
+            None => &["scvi", "ldvae"],
+        };
+        Self::find_of(data, model.minified.as_ref(), classes)
+    }
+
+    fn find_of(data: &AnnData, registered: Option<&Self>, classes: &[&str]) -> Result<Self> {
         let found = registered
             .cloned()
             .into_iter()
-            .chain(Self::known())
+            .chain(Self::known(classes))
             .find(|keys| keys.are_in(data));
         found.ok_or_else(|| {
             let wanted = registered
                 .cloned()
-                .unwrap_or_else(|| Self::of_class("scvi"));
+                .unwrap_or_else(|| Self::of_class(classes.first().unwrap_or(&"scvi")));
             let list = |names: Vec<&str>| match names.is_empty() {
                 true => "nothing".to_owned(),
                 false => names.join(", "),

@@ -4,7 +4,7 @@ use sc_data::{AnnData, Annotation, Csr, Matrix, RowSource};
 
 use super::{MinifiedKeys, MinifyKind};
 use crate::nets::Posterior;
-use crate::{Error, Result};
+use crate::{Error, Registry, Result};
 
 /// `q(z | x)` and the library size of each cell, as they were found when there were counts.
 #[derive(Debug, Clone)]
@@ -165,12 +165,23 @@ impl StoredRows {
 /// If the data say that they are minified and lack its parts.
 pub(crate) fn find<'a>(
     data: &'a AnnData,
-    registered: Option<&MinifiedKeys>,
+    model: Option<&Registry>,
 ) -> Result<Option<StoredPosterior<'a>>> {
     let Some(kind) = MinifyKind::of(data)? else {
         return Ok(None);
     };
-    let keys = MinifiedKeys::find(data, registered)?;
+    let keys = match (kind, model) {
+        // Where there are counts the encoder can be asked: only what the model registered as its own spares that.
+        (MinifyKind::PosteriorWithCounts, model) => {
+            let own = model.and_then(|m| m.minified.clone());
+            match own.filter(|keys| keys.are_in(data)) {
+                Some(keys) => keys,
+                None => return Ok(None),
+            }
+        }
+        (MinifyKind::Posterior, Some(model)) => MinifiedKeys::find_for(data, model)?,
+        (MinifyKind::Posterior, None) => MinifiedKeys::find(data, None)?,
+    };
     let library = data.obs.column("obs", &keys.library_size)?;
     let library = library.to_f64(&keys.library_size)?;
     StoredPosterior::new(

@@ -143,7 +143,7 @@ impl StoredStatistics {
     }
 
     /// Takes sums of counts that are no longer true out of data.
-    pub(super) fn remove(data: &mut AnnData) {
+    pub(crate) fn remove(data: &mut AnnData) {
         if data.uns.shift_remove(UNS).is_some() {
             data.varm.retain(|name, _| !name.starts_with("sc_counts_"));
         }

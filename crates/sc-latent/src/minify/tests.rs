@@ -72,10 +72,12 @@ fn needs_counts<T: std::fmt::Debug>(result: Result<T>) {
 #[test]
 fn what_the_decoder_says_stays_the_same() {
     let data = data();
-    let model = model(&data);
+    let mut model = model(&data);
     let cells = Cells::for_model(&data, model.registry()).unwrap();
     for kind in [MinifyKind::Posterior, MinifyKind::PosteriorWithCounts] {
-        let small = model.minify(&data, &MinifyOptions::new(kind)).unwrap();
+        let options = MinifyOptions::new(kind);
+        let small = model.minify(&data, &options).unwrap();
+        model.set_minified(Some(model.minified_keys(&options)));
         let minified = Cells::for_model(&small, model.registry()).unwrap();
         assert_eq!(minified.minified(), Some(kind));
         let (a, b) = (
@@ -111,6 +113,40 @@ fn what_the_decoder_says_stays_the_same() {
         );
         assert_eq!((a.mean, a.dropout), (b.mean, b.dropout));
     }
+}
+
+#[test]
+fn a_posterior_is_that_of_its_model() {
+    let data = data();
+    let mut model = model(&data);
+    // Beside counts it counts only for the model that registered it, and only until that is trained again.
+    let options = MinifyOptions::new(MinifyKind::PosteriorWithCounts);
+    let both = model.minify(&data, &options).unwrap();
+    let kind = |model: &Scvi| {
+        Cells::for_model(&both, model.registry())
+            .unwrap()
+            .minified()
+    };
+    assert_eq!(kind(&model), None);
+    model.set_minified(Some(model.minified_keys(&options)));
+    assert_eq!(kind(&model), Some(MinifyKind::PosteriorWithCounts));
+    let cells = Cells::for_model(&both, model.registry()).unwrap();
+    let mut config = TrainConfig::default();
+    config.max_epochs = Some(1);
+    model.fit(&cells, &config, &mut ()).unwrap();
+    assert_eq!(kind(&model), None);
+    assert!(model.latent(&cells).is_err());
+
+    // Without counts that of another class is refused.
+    let small = model.minify(&data, &MinifyOptions::default()).unwrap();
+    let labelled = model
+        .registry()
+        .with_labels(&data.obs, "batch", "Unknown")
+        .unwrap();
+    assert!(Cells::for_model(&small, &labelled).is_err());
+    // And a query needs counts.
+    needs_counts(Cells::for_query(&small, model.registry()).map(|_| ()));
+    needs_counts(crate::prepare_query(&small, model.registry()).map(|_| ()));
 }
 
 #[test]

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::extend::fill_labels;
 use super::genes::GeneMatch;
-use crate::{Cells, GeneReport, Registry, Result};
+use crate::minify::{MinifyKind, StoredStatistics};
+use crate::{Cells, Error, GeneReport, Registry, Result};
 
 /// What a query and a reference have in common, and what was made up for the rest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -45,11 +46,13 @@ pub struct Prepared {
 /// [`Error::NoSharedGenes`](crate::Error::NoSharedGenes), [`Error::MissingQueryColumn`](crate::Error::MissingQueryColumn),
 /// [`Error::UnknownLabels`](crate::Error::UnknownLabels). Fewer shared genes than 80 % are warned of.
 pub fn prepare_query(data: &AnnData, reference: &Registry) -> Result<Prepared> {
+    require_counts(data)?;
     let genes = GeneMatch::new(&reference.genes, &data.var)?;
     let (obs, filled_labels) = with_labels(&data.obs, reference)?;
     let report = report(&genes, reference, &reference.extended(&obs)?, filled_labels);
     let mut out = data.clone();
     out.obs = obs.into_owned();
+    StoredStatistics::remove(&mut out);
     out.varm.clear();
     out.varp.clear();
     out.x = data.x.as_ref().map(|x| genes.matrix(x)).transpose()?;
@@ -90,6 +93,7 @@ impl<'a> Cells<'a> {
         annotations: &AnnData,
         reference: &Registry,
     ) -> Result<(Self, QueryReport)> {
+        require_counts(annotations)?;
         let genes = GeneMatch::new(&reference.genes, &annotations.var)?;
         let (obs, filled_labels) = with_labels(&annotations.obs, reference)?;
         let registry = reference.extended(&obs)?;
@@ -105,6 +109,16 @@ impl<'a> Cells<'a> {
             Self::with_registry(counts, &described, registry, None)?,
             report,
         ))
+    }
+}
+
+/// A query is trained on, so that its posterior is not enough.
+fn require_counts(data: &AnnData) -> Result<()> {
+    match MinifyKind::of(data)? {
+        Some(kind) if !kind.has_counts() => Err(Error::NeedsCounts {
+            what: "mapping a query",
+        }),
+        _ => Ok(()),
     }
 }
 

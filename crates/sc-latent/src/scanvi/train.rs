@@ -54,6 +54,7 @@ impl Scanvi {
             .map(|t| t.history)
             .unwrap_or_default();
         history.append(&fitted.history);
+        self.scvi.registry.minified = None;
         self.scvi.training = Some(Training {
             split: fitted.split.clone(),
             history,
