@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use candle_core::Device;
 use sc_model::save::is_saved_model;
 
-use super::card::ModelCard;
+use super::card::{CardHeader, ModelCard};
 use super::facts::ModelFacts;
 use super::metadata::HubMetadata;
 use super::metrics::Metrics;
@@ -91,7 +91,8 @@ impl HubModel {
     /// Opens a folder: of [`HubModel::pack`], of scvi-tools, or pulled from a hub.
     ///
     /// # Errors
-    /// [`Error::Hub`] if there is no model or no metadata, or they or the card can't be read.
+    /// [`Error::Hub`] if there is no model or no metadata, or they can't be read. A card whose header can't be understood
+    /// is warned of, and is all body.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
         let dir = dir.as_ref();
         let missing = |file: &str, what: &str| Error::Hub {
@@ -110,9 +111,16 @@ impl HubModel {
         })?;
         Ok(Self {
             metadata: HubMetadata::from_json(&metadata)?,
-            card: read(&dir.join(CARD))?
-                .map(|text| ModelCard::parse(&text))
-                .transpose()?,
+            // People write cards; one that can't be understood is no reason to refuse the model.
+            card: read(&dir.join(CARD))?.map(|text| {
+                ModelCard::parse(&text).unwrap_or_else(|e| {
+                    tracing::warn!("{}: {e}", dir.join(CARD).display());
+                    ModelCard {
+                        header: CardHeader::default(),
+                        body: text,
+                    }
+                })
+            }),
             dir: dir.to_owned(),
             model: OnceLock::new(),
         })

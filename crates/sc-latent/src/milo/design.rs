@@ -1,11 +1,11 @@
 use std::collections::BTreeSet;
 
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2};
 use sc_data::{Categorical, Column, Table};
 
 use super::contrast::parse_contrast;
 use super::formula::{Formula, Variable};
-use super::linear::orthonormal;
+use super::linear::{null_design, orthonormal, rank};
 use crate::{Error, Result};
 
 /// The name of the column of ones, as R calls it.
@@ -222,6 +222,28 @@ impl Design {
         }
         design.check()?;
         Ok(design)
+    }
+
+    /// Refuses to test a level instead of a difference: without the tested coefficient the samples must still be able to have
+    /// one level, or the question is whether that level is 1, which nobody means to ask.
+    pub(super) fn check_difference(&self) -> Result<()> {
+        let with_level = |x: ArrayView2<'_, f64>| {
+            let value = |(i, j)| if j < x.ncols() { x[[i, j]] } else { 1.0 };
+            Array2::from_shape_fn((x.nrows(), x.ncols() + 1), value)
+        };
+        let has_level =
+            |x: ArrayView2<'_, f64>| rank(with_level(x).view(), |_| true) == rank(x, |_| true);
+        let null = null_design(self.matrix.view(), &self.contrast);
+        if has_level(self.matrix.view()) && !has_level(null.view()) {
+            return Err(Error::Formula {
+                formula: self.tested.clone(),
+                reason: format!(
+                    "this is a level, not a difference; keep the intercept and test another column, or contrast two of {}",
+                    self.columns.join(", ")
+                ),
+            });
+        }
+        Ok(())
     }
 
     /// Whether there are enough samples, and their columns are independent.
@@ -517,6 +539,21 @@ mod tests {
             .unwrap()
             .columns()
             .to_vec()
+    }
+
+    #[test]
+    fn levels_are_no_differences() {
+        let (obs, samples) = data();
+        let check = |d: Design| d.check_difference();
+        let design = |formula| Design::new(formula, &obs, &samples).unwrap();
+        check(design("~ b + a")).unwrap();
+        check(design("~ b")).unwrap();
+        check(design("~ 0 + age")).unwrap();
+        assert!(check(design("~ 0 + a")).is_err());
+        assert!(check(design("~ b").testing(INTERCEPT).unwrap()).is_err());
+        let contrast = |c| Design::with_contrast("~ a", c, &obs, &samples).unwrap();
+        check(contrast("aq - ap")).unwrap();
+        assert!(check(contrast("aq")).is_err());
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl Default for TestOptions {
 /// out of the test.
 ///
 /// # Errors
-/// [`Error::Data`] if the parts do not fit together; [`Error::TooFewSamples`] or [`Error::NotEstimable`] if the samples that have
+/// [`Error::Data`] if the parts do not fit together; [`Error::Formula`] if a level is tested instead of a difference; [`Error::TooFewSamples`] or [`Error::NotEstimable`] if the samples that have
 /// cells do not suffice; [`Error::InvalidSetting`] if no neighbourhood has enough cells for a test.
 pub fn differential_abundance(
     neighbourhoods: &Neighbourhoods,
@@ -71,6 +71,7 @@ pub fn differential_abundance(
     options: &TestOptions,
 ) -> Result<DaTable> {
     check(neighbourhoods, counts, design)?;
+    design.check_difference()?;
     let weights = options.weighting.weights(neighbourhoods, embedding)?;
     let sums = counts.column_sums();
     let samples: Vec<usize> = (0..sums.len()).filter(|&s| sums[s] > 0.0).collect();
