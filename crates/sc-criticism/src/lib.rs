@@ -1,0 +1,9 @@
+//! # sc-criticism
+//!
+//! Is a model of single cells any good? Posterior predictive checks of any generative model, and the metrics by which
+//! the field compares integrations, matchings and annotations.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod error;
+
+pub use error::{Error, Result};
