@@ -26,6 +26,7 @@
 //! # }
 //! ```
 
+mod blocks;
 mod core;
 mod fdr;
 mod groups;
