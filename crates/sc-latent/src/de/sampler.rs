@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use sc_tensor::rng::Rng;
 
+use super::blocks::{Blocks, block_size, transpose};
 use super::groups::{Population, others};
 use super::options::DeOptions;
-use super::blocks::{Blocks, block_size, transpose};
 use super::samples::ScaleSamples;
 use crate::decoded::Decoded;
 use crate::expression::draws::{Plan, Row, shuffled_rows};

@@ -58,11 +58,7 @@ impl ScaleSamples {
     }
 
     /// Of what was decoded already; every draw must be the number of one of these.
-    pub(super) fn of_blocks(
-        values: Arc<Blocks>,
-        draws: Vec<u32>,
-        batch: Option<Vec<u32>>,
-    ) -> Self {
+    pub(super) fn of_blocks(values: Arc<Blocks>, draws: Vec<u32>, batch: Option<Vec<u32>>) -> Self {
         Self {
             values,
             draws,

@@ -203,10 +203,18 @@ impl Scvi {
             let rng = rng.child(&format!("batch {b}"));
             let out = distinct.as_slice_mut().unwrap_or_default();
             let parts = out.chunks_mut((at_once * width).max(1)).collect();
-            self.decode_drawn(cells, &plan.rows, code, &rng, at_once, parts, |_, decoded, to| {
-                let weight = 1.0 / codes.len() as f64;
-                Writer::new(options.library_size, genes, weight).write(decoded, b > 0, to)
-            })?;
+            self.decode_drawn(
+                cells,
+                &plan.rows,
+                code,
+                &rng,
+                at_once,
+                parts,
+                |_, decoded, to| {
+                    let weight = 1.0 / codes.len() as f64;
+                    Writer::new(options.library_size, genes, weight).write(decoded, b > 0, to)
+                },
+            )?;
         }
         let picks: Vec<usize> = plan.picks.iter().map(|&p| p as usize).collect();
         Ok(ExpressionDraws {

@@ -133,7 +133,11 @@ impl Scvi {
                     })?
                 };
                 let decoded = self.decode_rows(&encoded, &noise, code)?;
-                let (k, first) = if out.len() == 1 { (0, s == 0) } else { (s, true) };
+                let (k, first) = if out.len() == 1 {
+                    (0, s == 0)
+                } else {
+                    (s, true)
+                };
                 if let Some(to) = out.get_mut(k) {
                     writer.write(&decoded, !(first && b == 0), to)?;
                 }

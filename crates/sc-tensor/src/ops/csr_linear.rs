@@ -177,7 +177,10 @@ fn forward<T: Stored>(
             for ((i, out), at) in y.chunks_exact_mut(o).enumerate().zip(&mut at) {
                 // A gene is stored once, so the entries of a block are among the next `genes`.
                 let next = &indices[*at..indptr[first + i + 1].min(*at + genes)];
-                let n = next.iter().filter(|&&c| (c as usize) < start + genes).count();
+                let n = next
+                    .iter()
+                    .filter(|&&c| (c as usize) < start + genes)
+                    .count();
                 let entries = *at..*at + n;
                 *at += n;
                 let values = &values[entries.clone()];
