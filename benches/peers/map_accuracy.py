@@ -121,8 +121,8 @@ def map_theirs(args, reference, query, seed, folder):
     model = kind.load(folder, reference.copy(), accelerator="cpu")
     scvi.settings.seed = seed
     start = time.perf_counter()
-    kind.prepare_query_anndata(query, folder)
-    mapped = kind.load_query_data(query, folder, accelerator="cpu")
+    kind.prepare_query_anndata(query, str(folder))
+    mapped = kind.load_query_data(query, str(folder), accelerator="cpu")
     mapped.train(
         max_epochs=args.query_epochs,
         plan_kwargs={"weight_decay": 0.0},
