@@ -1,90 +1,213 @@
-//! Trains a reference and maps a query: `map_accuracy FOLDER MODEL REFERENCE_EPOCHS QUERY_EPOCHS SEED`. FOLDER holds
-//! `reference.h5ad` and `query.h5ad` with counts and obs column `batch`; the places of their cells go to
-//! `reference_places.h5ad` and `query_places.h5ad`, obsm `X_scVI`. For `benches/peers/map_accuracy.py`, which judges them.
+//! The Rust side of `benches/peers/map_accuracy.py`, which judges what it writes. FOLDER holds `reference.h5ad` and
+//! `query.h5ad` with counts and the columns `batch` and `label` of obs.
+//!
+//! ```text
+//! map_accuracy train FOLDER --out DIR     a reference, saved as scvi-tools would
+//! map_accuracy map FOLDER --reference DIR --out DIR
+//!     the query's model, saved as scvi-tools would, and places of all cells (obsm X_scVI of reference.h5ad and query.h5ad
+//!     in DIR), with the probability of each label (obsm probabilities) if the model has a classifier
+//! ```
 #![allow(clippy::print_stdout, reason = "a program for programs")]
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use candle_core::Device;
+use clap::{Parser, ValueEnum};
 use sc_data::AnnData;
-use sc_latent::{Cells, NormIn, QueryOptions, Scvi, Setup};
-use sc_model::train::TrainConfig;
+use sc_latent::{
+    AnyModel, Cells, ClassifierConfig, Labels, NormIn, Parity, PredictAt, QueryOptions, Scanvi,
+    Scvi, SemiSupervised, Setup,
+};
+use sc_model::train::{Fitted, TrainConfig};
 
 #[global_allocator]
 static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let [folder, kind, reference_epochs, query_epochs, seed] = args.as_slice() else {
-        return Err(
-            "map_accuracy FOLDER scarches|default REFERENCE_EPOCHS QUERY_EPOCHS SEED".into(),
-        );
-    };
-    let folder = PathBuf::from(folder);
-    let seed: u64 = seed.parse()?;
+type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+
+/// The label that stands for "not known".
+const UNLABELED: &str = "Unknown";
+
+#[derive(Parser)]
+enum Command {
+    /// Trains a reference
+    Train(Train),
+    /// Maps the query
+    Map(Map),
+}
+
+#[derive(clap::Args)]
+struct Train {
+    folder: PathBuf,
+    #[arg(long)]
+    out: PathBuf,
+    #[arg(long, value_enum)]
+    model: Kind,
+    /// scANVI: scVI first, then some epochs with labels
+    #[arg(long)]
+    scanvi: bool,
+    #[arg(long)]
+    epochs: usize,
+    #[arg(long)]
+    seed: u64,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Kind {
+    /// Layer norm, two layers, dropout 0.2
+    Scarches,
+    /// Batch norm, one layer, dropout 0.1
+    Default,
+    /// Batch norm, two layers, dropout 0.2
+    Batchnorm,
+}
+
+#[derive(clap::Args)]
+struct Map {
+    folder: PathBuf,
+    #[arg(long)]
+    reference: PathBuf,
+    #[arg(long)]
+    out: PathBuf,
+    #[arg(long)]
+    epochs: usize,
+    #[arg(long)]
+    seed: u64,
+    #[arg(long, value_enum, default_value = "default")]
+    how: How,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum How {
+    /// As is the default
+    Default,
+    /// As scvi-tools does it
+    Upstream,
+    /// Without dropping units
+    FreezeDropout,
+    /// All epochs
+    AllEpochs,
+}
+
+fn main() -> Result<()> {
+    match Command::parse() {
+        Command::Train(args) => train(&args),
+        Command::Map(args) => map(&args),
+    }
+}
+
+fn train(args: &Train) -> Result<()> {
     let start = Instant::now();
-    let data = sc_io::h5ad::read(folder.join("reference.h5ad"))?;
+    let data = sc_io::h5ad::read(args.folder.join("reference.h5ad"))?;
     let setup = Setup {
         batch_key: Some("batch".into()),
         ..Setup::default()
     };
     let cells = Cells::new(&data, &setup)?;
-    let mut params = Scvi::params(&cells).encode_covariates(true);
-    if kind == "scarches" {
-        params = params
+    let params = Scvi::params(&cells).encode_covariates(true);
+    let params = match args.model {
+        Kind::Default => params,
+        Kind::Batchnorm => params.n_layers(2).dropout_rate(0.2),
+        Kind::Scarches => params
             .layer_norm(NormIn::Both)
             .batch_norm(NormIn::None)
             .n_layers(2)
-            .dropout_rate(0.2);
-    }
-    let mut reference = params.check()?.init(&candle_core::Device::Cpu, seed)?;
+            .dropout_rate(0.2),
+    };
+    let mut scvi = params.check()?.init(&Device::Cpu, args.seed)?;
     let mut config = TrainConfig::default();
-    config.max_epochs = Some(reference_epochs.parse()?);
-    config.seed = seed;
-    reference.fit(&cells, &config, &mut ())?;
-    let reference_seconds = start.elapsed().as_secs_f64();
+    config.max_epochs = Some(args.epochs);
+    config.seed = args.seed;
+    scvi.fit(&cells, &config, &mut ())?;
+    let model = match args.scanvi {
+        false => AnyModel::Scvi(scvi),
+        true => AnyModel::Scanvi(with_labels(&scvi, &data, args.seed)?),
+    };
+    model.save_scvi_tools(&args.out)?;
+    println!("{{\"seconds\": {}}}", start.elapsed().as_secs_f64());
+    Ok(())
+}
 
+/// scANVI that begins with the weights of scVI, trained for as long as is usual.
+fn with_labels(scvi: &Scvi, data: &AnnData, seed: u64) -> Result<Scanvi> {
+    let labels = Labels {
+        key: Some("label".into()),
+        unlabeled_category: UNLABELED.into(),
+    };
+    let classifier = ClassifierConfig::default();
+    let mut model = Scanvi::from_scvi(scvi, &data.obs, &labels, classifier, seed)?;
+    let cells = Cells::for_model(data, model.registry())?;
+    let mut config = TrainConfig::default();
+    config.seed = seed;
+    model.fit(&cells, &config, &SemiSupervised::default(), &mut ())?;
+    Ok(model)
+}
+
+fn map(args: &Map) -> Result<()> {
     let start = Instant::now();
-    let query = sc_io::h5ad::read(folder.join("query.h5ad"))?;
-    let (query_cells, _) = Cells::for_query(&query, reference.registry())?;
-    let options = QueryOptions::default();
-    let mut mapped = reference.load_query(&query_cells, &options, seed)?;
+    let reference = AnyModel::from_scvi_tools(&args.reference, &Device::Cpu)?;
+    let mut query = sc_io::h5ad::read(args.folder.join("query.h5ad"))?;
+    // Nobody is told the labels of the query.
+    query.obs.remove("label");
+    let (cells, _) = Cells::for_query(&query, reference.registry())?;
+    let mut options = QueryOptions::default();
+    match args.how {
+        How::Upstream => options.parity = Parity::Upstream,
+        How::FreezeDropout => options.freeze_dropout = true,
+        How::AllEpochs | How::Default => {}
+    }
     let mut config = options.train_config();
-    config.max_epochs = Some(query_epochs.parse()?);
-    config.seed = seed;
-    let fitted = mapped.fit(&query_cells, &config, &mut ())?;
-    let query_seconds = start.elapsed().as_secs_f64();
-
-    write_places(
-        &folder.join("reference_places.h5ad"),
-        &reference,
-        &cells,
-        &data,
-    )?;
-    write_places(
-        &folder.join("query_places.h5ad"),
-        &mapped,
-        &query_cells,
-        &query,
-    )?;
+    config.max_epochs = Some(args.epochs);
+    config.seed = args.seed;
+    if args.how == How::AllEpochs {
+        config.early_stopping = None;
+    }
+    let (model, fitted) = fit(&reference, &cells, &options, &config)?;
+    let seconds = start.elapsed().as_secs_f64();
+    model.save_scvi_tools(&args.out)?;
+    write_places(&args.out.join("query.h5ad"), &model, &query)?;
+    let data = sc_io::h5ad::read(args.folder.join("reference.h5ad"))?;
+    write_places(&args.out.join("reference.h5ad"), &reference, &data)?;
     println!(
-        "{{\"reference_seconds\": {reference_seconds}, \"query_seconds\": {query_seconds}, \"query_epochs\": {}}}",
+        "{{\"seconds\": {seconds}, \"epochs\": {}}}",
         fitted.epoch_seconds.len()
     );
     Ok(())
 }
 
-/// The cells with their places in the latent space.
-fn write_places(
-    to: &Path,
-    model: &Scvi,
+fn fit(
+    reference: &AnyModel,
     cells: &Cells<'_>,
-    data: &AnnData,
-) -> Result<(), Box<dyn std::error::Error>> {
+    options: &QueryOptions,
+    config: &TrainConfig,
+) -> Result<(AnyModel, Fitted)> {
+    Ok(match reference {
+        AnyModel::Scanvi(reference) => {
+            let mut model = reference.load_query(cells, options, config.seed)?;
+            let fitted = model.fit(cells, config, &SemiSupervised::default(), &mut ())?;
+            (model.into(), fitted)
+        }
+        AnyModel::Scvi(reference) => {
+            let mut model = reference.load_query(cells, options, config.seed)?;
+            let fitted = model.fit(cells, config, &mut ())?;
+            (model.into(), fitted)
+        }
+    })
+}
+
+/// The cells with their places in the latent space, and what the classifier says of them.
+fn write_places(to: &Path, model: &AnyModel, data: &AnnData) -> Result<()> {
     let mut out = AnnData::default();
     out.obs = data.obs.clone();
+    let cells = Cells::for_model(data, model.registry())?;
     out.obsm
-        .insert("X_scVI".into(), model.latent(cells)?.mean.into());
+        .insert("X_scVI".into(), model.scvi().latent(&cells)?.mean.into());
+    if let Some(model) = model.scanvi() {
+        let probabilities = model.predict(&cells, PredictAt::PosteriorMean)?;
+        out.obsm
+            .insert("probabilities".into(), probabilities.values.into());
+    }
     let options = sc_io::h5ad::WriteOptions::default();
     Ok(sc_io::h5ad::write(to, &out, &options)?)
 }

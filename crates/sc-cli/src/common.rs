@@ -198,17 +198,10 @@ pub(crate) fn cells_with<'a>(
     let watch = counts.handle();
     // The model of a query is used on the query, which may lack genes of the reference.
     let cells = match model.query() {
-        Some(_) => Cells::from_source_for_query(counts, data, registry).map(|(cells, _)| cells),
+        Some(_) => Cells::from_source_for_mapped(counts, data, registry),
         None => Cells::from_source_for_model(counts, data, registry),
     };
     let cells = cells.map_err(|e| Error::from(e).explained())?;
-    if cells.registry().batches.len() != registry.batches.len() {
-        let new = cells.registry().batches.get(registry.batches.len()..);
-        return Err(Error::Message(format!(
-            "the model does not know these batches: {}. `sc map` adds them",
-            new.unwrap_or_default().join(", ")
-        )));
-    }
     watch.start("checking the counts", cells.n_cells());
     let empty = cells.check_counts(model.config(), NonInteger::Warn)?;
     watch.start("computing", cells.n_cells());

@@ -55,6 +55,10 @@ pub(crate) struct Args {
     #[arg(long)]
     backed: bool,
 
+    /// Write the query's model also as scvi-tools does (model.pt); OUT must be a folder
+    #[arg(long)]
+    scvi_tools: bool,
+
     #[command(flatten, next_help_heading = "What is trained")]
     freeze: Freeze,
     #[command(flatten, next_help_heading = "Training")]
@@ -155,6 +159,12 @@ impl Args {
             .out
             .extension()
             .is_some_and(|e| e.eq_ignore_ascii_case("h5ad"));
+        if is_file && self.scvi_tools {
+            return Err(Error::Message(format!(
+                "--scvi-tools writes the query's model, and {} is a file for its cells: give --out a folder",
+                self.out.display()
+            )));
+        }
         if is_file {
             check_output(&self.out)?;
             return Ok((self.out.clone(), None));
@@ -184,9 +194,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let seconds = start.elapsed().as_secs_f64();
         if let Some(dir) = model_out {
             let _spinner = Spinner::new(format!("writing {}", dir.display()));
-            match &model {
-                AnyModel::Scanvi(m) => m.save(dir)?,
-                other => other.scvi().save(dir)?,
+            model.save(dir)?;
+            if args.scvi_tools {
+                model.save_scvi_tools(dir)?;
             }
         }
         let latent = model.scvi().latent(&cells)?.mean;

@@ -258,7 +258,7 @@ fn batches_that_the_model_does_not_know() {
     place.put("other.h5ad", &data);
     says(
         &place.error("embed model other.h5ad --out out.h5ad"),
-        &["elsewhere", "Murray_b01"],
+        &["\"batch\"", "elsewhere", "Murray_b01", "sc map"],
     );
     data.obs.remove("batch");
     place.put("other.h5ad", &data);

@@ -120,9 +120,24 @@ pub enum Error {
         /// The columns there are.
         available: String,
     },
-    /// Labels that the reference never saw.
+    /// Batches or levels of a covariate that a model never saw.
     #[error(
-        "column \"{column}\" holds labels that the reference does not know: {unknown}. It knows {known}; a query can't add to \
+        "column \"{column}\" holds {meaning} that the model does not know: {unknown}. It knows {known}. Map these cells onto \
+         it, which adds what is new (`sc map`, Cells::for_query), or give them the names that it knows"
+    )]
+    UnknownCategories {
+        /// The column.
+        column: String,
+        /// What its categories are.
+        meaning: &'static str,
+        /// The categories that are not known.
+        unknown: String,
+        /// Those that are.
+        known: String,
+    },
+    /// Labels that a model never saw.
+    #[error(
+        "column \"{column}\" holds labels that the model does not know: {unknown}. It knows {known}; no data can add to \
          them: {unlabeled}"
     )]
     UnknownLabels {

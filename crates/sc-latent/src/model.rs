@@ -369,11 +369,7 @@ impl Trainable<Cells<'_>> for Scvi {
     }
 
     fn min_batch(&self) -> usize {
-        if self.config.batch_norm == crate::NormIn::None {
-            1
-        } else {
-            2
-        }
+        self.fewest_cells(|_| true)
     }
 
     fn loss(&self, cells: &Cells<'_>, rows: &[usize], step: &Step<'_>) -> sc_model::Result<Loss> {

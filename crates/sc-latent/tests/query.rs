@@ -6,7 +6,7 @@ use ndarray::Array2;
 use sc_data::{AnnData, Categorical, Column, Csr, Table};
 use sc_latent::{
     BatchRepresentation, Cells, Dispersion, Error, Expression, Parity, QueryOptions, Registry,
-    Scvi, ScviParams, Setup,
+    Scanvi, Scvi, ScviParams, SemiSupervised, Setup,
 };
 use sc_model::train::TrainConfig;
 
@@ -248,4 +248,83 @@ fn cells_that_are_no_query_are_refused() {
         matches!(&error, Error::UnknownLabels { unknown, .. } if unknown == "v2"),
         "{error}"
     );
+}
+
+#[test]
+fn what_a_model_does_not_know_is_named_with_what_it_knows() {
+    let reference = reference(&data(&["a", "b"], &["v2", "v3"], 40), |p| p);
+    let new_batch = data(&["a", "q"], &["v2", "v3"], 12);
+    let new_level = data(&["a", "b"], &["v2", "v9"], 12);
+    for (cells, unknown, known) in [(new_batch, "q", "a, b"), (new_level, "v9", "v2, v3")] {
+        let error = match Cells::for_model(&cells, reference.registry()) {
+            Err(e) => e,
+            Ok(_) => panic!("accepted"),
+        };
+        assert!(
+            matches!(&error, Error::UnknownCategories { unknown: u, known: k, .. } if u == unknown && k == known),
+            "{error}"
+        );
+        assert!(error.to_string().contains("sc map"), "{error}");
+        let mapped = Cells::from_source_for_mapped(
+            cells.matrix(None).unwrap(),
+            &cells,
+            reference.registry(),
+        );
+        assert!(matches!(mapped, Err(Error::UnknownCategories { .. })));
+        assert!(Cells::for_query(&cells, reference.registry()).is_ok());
+    }
+}
+
+/// The same cells with labels.
+fn with_labels(mut data: AnnData, of: impl Fn(usize) -> &'static str) -> AnnData {
+    let labels: Vec<&str> = (0..data.n_obs()).map(of).collect();
+    let column = Column::Categorical(Categorical::from_labels(&labels));
+    data.obs.insert("kind", column).unwrap();
+    data
+}
+
+#[test]
+fn a_single_labelled_cell_trains_where_no_batch_norm_needs_two() {
+    let old = with_labels(data(&["a", "b"], &["v2"], 60), |i| {
+        ["T", "B", "Unknown"][i % 3]
+    });
+    let mut setup = setup();
+    setup.labels_key = Some("kind".into());
+    setup.unlabeled_category = Some("Unknown".into());
+    let cells = Cells::new(&old, &setup).unwrap();
+    let params = Scanvi::params(&cells).encode_covariates(true);
+    let mut reference = params.check().unwrap().init(&Device::Cpu, 0).unwrap();
+    let semi = SemiSupervised::default();
+    let mut config = short(&QueryOptions::default());
+    reference.fit(&cells, &config, &semi, &mut ()).unwrap();
+
+    let new = with_labels(data(&["c"], &["v2"], 24), |i| ["T", "Unknown"][i.min(1)]);
+    let (cells, _) = Cells::for_query(&new, reference.registry()).unwrap();
+    config.max_epochs = Some(1);
+    let fit = |options: &QueryOptions| {
+        let mut query = reference.load_query(&cells, options, 0).unwrap();
+        query.fit(&cells, &config, &semi, &mut ())
+    };
+    let mut options = QueryOptions::default();
+    let history = fit(&options).unwrap().history;
+    assert!(!history.values("train_classification_loss").is_empty());
+    options.freeze_classifier = false;
+    let message = fit(&options).unwrap_err().to_string();
+    assert!(message.contains("1 labelled training cell"), "{message}");
+    // Nor is there a batch of statistics where scvi-tools trains.
+    options.parity = Parity::Upstream;
+    fit(&options).unwrap();
+}
+
+#[test]
+fn a_single_cell_is_a_query_where_all_batch_norms_are_frozen() {
+    let reference = reference(&data(&["a", "b"], &["v2", "v3"], 40), |p| p);
+    let new = data(&["c"], &["v2"], 1);
+    let (cells, _) = Cells::for_query(&new, reference.registry()).unwrap();
+    let mut options = QueryOptions::default();
+    let mut query = reference.load_query(&cells, &options, 0).unwrap();
+    assert!(query.fit(&cells, &short(&options), &mut ()).is_err());
+    options.freeze_batchnorm_decoder = true;
+    let mut query = reference.load_query(&cells, &options, 0).unwrap();
+    query.fit(&cells, &short(&options), &mut ()).unwrap();
 }

@@ -1,9 +1,8 @@
 //! What a model knows of categories, and a query adds.
 
-use std::collections::HashSet;
-
 use sc_data::{Categorical, Column, Table};
 
+use crate::cells::{unknown, unknown_labels};
 use crate::{Error, Registry, Result};
 
 impl Registry {
@@ -83,15 +82,7 @@ impl Registry {
         if new.is_empty() {
             return Ok(());
         }
-        Err(Error::UnknownLabels {
-            column: key.to_owned(),
-            unknown: new.join(", "),
-            known: self.labels.join(", "),
-            unlabeled: match &self.setup.unlabeled_category {
-                Some(u) => format!("call such cells \"{u}\""),
-                None => "leave such cells out".into(),
-            },
-        })
+        Err(unknown_labels(key, &new, self))
     }
 }
 
@@ -108,19 +99,6 @@ fn column<'a>(obs: &'a Table, key: &str, meaning: &'static str) -> Result<&'a Co
             },
         }
     })
-}
-
-/// Categories that occur and are not among `known`, each once.
-fn unknown(column: &Categorical, known: &[String]) -> Vec<String> {
-    let known: HashSet<&str> = known.iter().map(String::as_str).collect();
-    let occurs = column.counts();
-    column
-        .categories()
-        .iter()
-        .zip(occurs)
-        .filter(|(c, n)| *n > 0 && !known.contains(c.as_str()))
-        .map(|(c, _)| c.clone())
-        .collect()
 }
 
 /// The description of the cells with every label that is missing filled in as `unlabeled`, and how many those were.

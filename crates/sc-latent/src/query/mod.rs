@@ -14,7 +14,7 @@ pub use genes::GeneReport;
 pub use prepare::{Prepared, QueryReport, prepare_query};
 
 use sc_model::train::TrainConfig;
-use sc_model::{EarlyStopping, Mode, OptimizerKind, Params};
+use sc_model::{EarlyStopping, Mode, OptimizerKind, Param, Params};
 use serde::{Deserialize, Serialize};
 
 use crate::{Cells, Error, Parity, Registry, Result, Scvi, ScviConfig, ScviParams};
@@ -277,5 +277,19 @@ impl Scvi {
             Some(_) => mode.with_frozen_statistics(),
             None => mode,
         }
+    }
+
+    /// The fewest cells that a training minibatch of some networks may hold, which are told by the names of their parameters:
+    /// 2 where a batch norm takes their variance.
+    pub(crate) fn fewest_cells(&self, is_of: impl Fn(&str) -> bool) -> usize {
+        let frozen = |p: &Param| match &self.query {
+            Some(q) => q.options.parity == Parity::Upstream || !p.is_updated(),
+            None => false,
+        };
+        let mut statistics = self
+            .params
+            .iter()
+            .filter(|p| p.is_buffer() && p.name().ends_with(".running_mean") && is_of(p.name()));
+        if statistics.any(|p| !frozen(p)) { 2 } else { 1 }
     }
 }

@@ -98,17 +98,40 @@ impl<'a> Cells<'a> {
         let (obs, filled_labels) = with_labels(&annotations.obs, reference)?;
         let registry = reference.extended(&obs)?;
         let report = report(&genes, reference, &registry, filled_labels);
+        let cells = Self::matched(counts, genes, obs.into_owned(), registry)?;
+        Ok((cells, report))
+    }
+
+    /// Counts from anywhere, for the model of a query: as [`Cells::from_source_for_query`], but with nothing new to the model.
+    /// Genes that are missing count as never seen, as they did when the query was mapped.
+    ///
+    /// # Errors
+    /// As [`Cells::for_query`], and [`Error::UnknownCategories`] names batches and levels that the model does not know.
+    pub fn from_source_for_mapped(
+        counts: impl RowSource + 'a,
+        annotations: &AnnData,
+        model: &Registry,
+    ) -> Result<Self> {
+        require_counts(annotations)?;
+        let genes = GeneMatch::new(&model.genes, &annotations.var)?;
+        let (obs, _) = with_labels(&annotations.obs, model)?;
+        Self::matched(counts, genes, obs.into_owned(), model.clone())
+    }
+
+    fn matched(
+        counts: impl RowSource + 'a,
+        genes: GeneMatch,
+        obs: Table,
+        registry: Registry,
+    ) -> Result<Self> {
         let counts: Box<dyn RowSource + 'a> = if genes.is_identity() {
             Box::new(counts)
         } else {
             Box::new(genes.source(counts)?)
         };
         let mut described = AnnData::default();
-        described.obs = obs.into_owned();
-        Ok((
-            Self::with_registry(counts, &described, registry, None)?,
-            report,
-        ))
+        described.obs = obs;
+        Self::with_registry(counts, &described, registry, None)
     }
 }
 

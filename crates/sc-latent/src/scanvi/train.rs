@@ -12,7 +12,7 @@ use super::classifier::{Score, cross_entropy};
 use super::config::SemiSupervised;
 use super::loss::Halves;
 use crate::model::Training;
-use crate::{Cells, Error, NormIn, Result};
+use crate::{Cells, Error, Result};
 
 impl Scanvi {
     /// Epochs that [`Scanvi::fit`] trains where the settings don't say: as scVI, and after [`Scanvi::from_scvi`] a third
@@ -132,10 +132,9 @@ struct Labelled {
 impl Session<'_> {
     /// The fewest labelled cells that a training minibatch may hold.
     fn fewest(&self) -> usize {
-        match self.model.scvi.config.batch_norm {
-            NormIn::None | NormIn::Decoder => 1,
-            NormIn::Encoder | NormIn::Both => 2,
-        }
+        let sees_labels =
+            |name: &str| name.starts_with("z_encoder.") || name.starts_with("classifier.");
+        self.model.scvi.fewest_cells(sees_labels)
     }
 
     fn labelled(&self, cells: &Cells<'_>, split: &Split) -> &Labelled {

@@ -105,8 +105,7 @@ impl Parts {
         // Older files keep the category outside of the registry.
         if self.registry.setup.unlabeled_category.is_none() {
             let attribute = self.attributes.get("unlabeled_category_");
-            self.registry.setup.unlabeled_category =
-                attribute.and_then(Value::as_str).map(str::to_owned);
+            self.registry.setup.unlabeled_category = attribute.and_then(registry::name);
         }
         let arguments = init_params::flatten(self.attributes.at(&["init_params_"])?);
         let mut config = ScanviConfig {

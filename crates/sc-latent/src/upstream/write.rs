@@ -141,14 +141,13 @@ impl Scanvi {
         };
         let arguments = init_params::write(&self.scvi.config, Some(&self.classifier));
         let mut attributes = self.scvi.attributes(&class, arguments)?;
-        let unlabeled = self.registry().setup.unlabeled_category.as_deref();
         attributes.extend([
             (
                 "labels_",
                 NumpyArray::from_strings(Vec::<String>::new()).into(),
             ),
             ("semisupervised_history_", Value::None),
-            ("unlabeled_category_", unlabeled.into()),
+            ("unlabeled_category_", registry::unlabeled(self.registry())),
             ("unsupervised_history_", Value::None),
         ]);
         self.scvi

@@ -1,12 +1,18 @@
+mod gradients;
+mod rows;
+#[cfg(test)]
+mod tests;
+
 use candle_core::{CpuStorage, Shape, Tensor};
-use pulp::{Arch, Simd, WithSimd};
+use pulp::Arch;
 
 use super::composed;
 use super::norm::wrong;
-use super::reduce::{COLUMNS, by_columns, column_sums_of};
+use super::reduce::column_sums_of;
 use crate::kernel::{self, Arg, Kernel, Real, View, by_dtype};
-use crate::simd::vectorised;
 use crate::{Result, Stream};
+use gradients::{gradients_gated, gradients_plain};
+use rows::{Close, Norm};
 
 /// Batch norm while training: `y = gamma (x - mean) / sqrt(var + eps) + beta` with the statistics of the batch.
 ///
@@ -245,203 +251,3 @@ impl BatchNorm {
         keep.get(at..at + len)
     }
 }
-
-// The loops over a row are types of their own, because `inline(always)`, without which they would not be compiled for the
-// machine's instructions, can't be said of a closure.
-
-/// `y = gamma (x - mean) / std + beta`; all of one length.
-struct Norm<'a, T> {
-    y: &'a mut [T],
-    x: &'a [T],
-    mean: &'a [T],
-    inv_std: &'a [T],
-    gamma: &'a [T],
-    beta: &'a [T],
-}
-
-impl<T: Real> WithSimd for Norm<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let n = self.y.len();
-        let (y, x, mean) = (&mut self.y[..n], &self.x[..n], &self.mean[..n]);
-        let (inv_std, gamma, beta) = (&self.inv_std[..n], &self.gamma[..n], &self.beta[..n]);
-        for j in 0..n {
-            y[j] = (x[j] - mean[j]) * inv_std[j] * gamma[j] + beta[j];
-        }
-    }
-}
-
-/// Sets to 0 what does not come through the gate. A NaN is not closed, so that it shows.
-struct Close<'a, T> {
-    y: &'a mut [T],
-    keep: Option<&'a [u8]>,
-    scale: T,
-}
-
-impl<T: Real> WithSimd for Close<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let Some(keep) = self.keep else {
-            for y in self.y.iter_mut() {
-                *y = if *y <= T::ZERO { T::ZERO } else { *y };
-            }
-            return;
-        };
-        for (y, &keep) in self.y.iter_mut().zip(keep) {
-            let closed = (keep == 0) | (*y <= T::ZERO);
-            *y = if closed { T::ZERO } else { *y * self.scale };
-        }
-    }
-}
-
-/// The gradient before the gate: that after it, where the output is not zero.
-struct Open<'a, T> {
-    out: &'a mut [T],
-    g: &'a [T],
-    y: &'a [T],
-    scale: T,
-}
-
-impl<T: Real> WithSimd for Open<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        for (out, (&g, &y)) in self.out.iter_mut().zip(self.g.iter().zip(self.y)) {
-            let open = g * self.scale;
-            *out = if y <= T::ZERO { T::ZERO } else { open };
-        }
-    }
-}
-
-/// `dx = gamma / std (g - mean(g) - h mean(g h))` over `dx`, which holds `g`; all of one length.
-struct Through<'a, T> {
-    dx: &'a mut [T],
-    x: &'a [T],
-    mean: &'a [T],
-    inv_std: &'a [T],
-    gamma: &'a [T],
-    mean_g: &'a [T],
-    mean_gh: &'a [T],
-}
-
-impl<T: Real> WithSimd for Through<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let n = self.dx.len();
-        let (dx, x, mean) = (&mut self.dx[..n], &self.x[..n], &self.mean[..n]);
-        let (inv_std, gamma) = (&self.inv_std[..n], &self.gamma[..n]);
-        let (mean_g, mean_gh) = (&self.mean_g[..n], &self.mean_gh[..n]);
-        for j in 0..n {
-            let normed = (x[j] - mean[j]) * inv_std[j];
-            dx[j] = gamma[j] * inv_std[j] * (dx[j] - mean_g[j] - normed * mean_gh[j]);
-        }
-    }
-}
-
-fn gradients_plain<T: Real>(
-    op: &BatchNorm,
-    args: &[Tensor],
-    grad: &Tensor,
-) -> candle_core::Result<Vec<Option<Tensor>>> {
-    let view = View::new(grad);
-    let g = view.slice::<T>()?;
-    gradients(op, args, |at, out| {
-        out.copy_from_slice(&g[at..][..out.len()]);
-    })
-}
-
-/// The output tells what came through: it is zero where the gate was closed.
-fn gradients_gated<T: Real>(
-    op: &BatchNorm,
-    args: &[Tensor],
-    output: &Tensor,
-    grad: &Tensor,
-) -> candle_core::Result<Vec<Option<Tensor>>> {
-    let (gv, yv) = (View::new(grad), View::new(output));
-    let (g, y) = (gv.slice::<T>()?, yv.slice::<T>()?);
-    let scale = op.scale::<T>();
-    gradients(op, args, |at, out| {
-        let n = out.len();
-        Arch::new().dispatch(Open {
-            out,
-            g: &g[at..][..n],
-            y: &y[at..][..n],
-            scale,
-        });
-    })
-}
-
-/// With `h = (x - mean) / std`: `d gamma = sum g h`, `d beta = sum g`, and
-/// `dx = gamma / std (g - mean(g) - h mean(g h))`, where the means drop out if the statistics are constants.
-///
-/// `grad(at, out)` writes the gradients `g` of the numbers from there on.
-fn gradients<T: Real>(
-    op: &BatchNorm,
-    args: &[Tensor],
-    grad: impl Fn(usize, &mut [T]) + Sync,
-) -> candle_core::Result<Vec<Option<Tensor>>> {
-    let (n, h) = args[0].dims2()?;
-    let (xv, gammav) = (View::new(&args[0]), View::new(&args[1]));
-    let (x, gamma) = (xv.slice::<T>()?, gammav.slice::<T>()?);
-    // Per column: the sums of g and of g h.
-    let mut sums = vec![[0f64; 2]; h];
-    by_columns(2 * x.len(), &mut sums, |(k, sums)| {
-        let (first, width) = (k * COLUMNS, sums.len());
-        let (mean, inv_std) = (&op.mean[first..][..width], &op.inv_std[first..][..width]);
-        // Apart from each other, so that they fill whole registers.
-        let (mut of_g, mut of_gh) = ([0f64; COLUMNS], [0f64; COLUMNS]);
-        let (of_g, of_gh) = (&mut of_g[..width], &mut of_gh[..width]);
-        let mut row = [T::ZERO; COLUMNS];
-        let row = &mut row[..width];
-        vectorised(|| {
-            for i in 0..n {
-                let at = i * h + first;
-                grad(at, row);
-                let x = &x[at..][..width];
-                for j in 0..width {
-                    let g = row[j].to_f64();
-                    of_g[j] += g;
-                    of_gh[j] += g * ((x[j].to_f64() - mean[j]) * inv_std[j]);
-                }
-            }
-        });
-        for (j, sum) in sums.iter_mut().enumerate() {
-            *sum = [of_g[j], of_gh[j]];
-        }
-    });
-    let column = |which: usize, scale: f64| -> Vec<T> {
-        sums.iter().map(|s| T::from_f64(s[which] * scale)).collect()
-    };
-    let share = if op.of_batch { 1.0 / n as f64 } else { 0.0 };
-    let (mean_g, mean_gh) = (column(0, share), column(1, share));
-    let (mean, inv_std) = (op.rounded::<T>(&op.mean), op.rounded::<T>(&op.inv_std));
-    let mut dx = vec![T::ZERO; x.len()];
-    kernel::for_rows(&mut dx, h, |i, dx| {
-        grad(i * h, dx);
-        Arch::new().dispatch(Through {
-            dx,
-            x: &x[i * h..][..h],
-            mean: &mean,
-            inv_std: &inv_std,
-            gamma,
-            mean_g: &mean_g,
-            mean_gh: &mean_gh,
-        });
-    });
-    Ok(vec![
-        Some(kernel::tensor(dx, (n, h))?),
-        Some(kernel::tensor(column(1, 1.0), h)?),
-        Some(kernel::tensor(column(0, 1.0), h)?),
-    ])
-}
-
-#[cfg(test)]
-#[path = "batch_norm_tests.rs"]
-mod tests;
