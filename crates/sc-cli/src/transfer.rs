@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::common::{check_output, note, print_json, read, write};
 use crate::error::{Error, Result};
 use crate::options::at_least_one;
-use crate::places::{in_both, labels, places, same_space};
+use crate::places::{common_space, in_both, labels, places, same_space};
 use crate::progress::Spinner;
 
 const EXAMPLES: &str = "\
@@ -37,10 +37,10 @@ pub(crate) struct Args {
     /// Columns of the reference's obs, separated by commas
     #[arg(long, value_name = "KEY", required = true, value_delimiter = ',')]
     labels: Vec<String>,
-    /// The obsm with the places of the cells, in both files
-    #[arg(long, value_name = "KEY", default_value = "X_scVI")]
-    rep: String,
-    /// The same of the reference, if it is named otherwise there, e.g. scvi_latent_qzm in a minified file
+    /// The obsm with the places of the cells, in both files [default: X_scVI or X_scANVI]
+    #[arg(long, value_name = "KEY")]
+    rep: Option<String>,
+    /// The same of the reference, if it is named otherwise there [default: of a minified file, its posterior]
     #[arg(long, value_name = "KEY")]
     reference_rep: Option<String>,
     /// Reference cells that vote for the label of a cell
@@ -84,10 +84,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     check_output(&args.out)?;
     let reference = sc_io::h5ad::read_annotations(&args.reference)?;
     let mut query = read(&args.query)?;
-    let key = args.reference_rep.as_ref().unwrap_or(&args.rep);
-    let known = places(&reference, &args.reference, key)?;
-    let asked = places(&query, &args.query, &args.rep)?;
-    same_space(&args.rep, (&args.reference, &known), (&args.query, &asked))?;
+    let (rep, reference_rep) = common_space(
+        (&query, &args.query),
+        (&reference, &args.reference),
+        args.rep.as_deref(),
+        args.reference_rep.as_deref(),
+    )?;
+    let known = places(&reference, &args.reference, &reference_rep)?;
+    let asked = places(&query, &args.query, &rep)?;
+    same_space((&args.reference, &known), (&args.query, &asked))?;
     let levels = args.labels.iter();
     let levels = levels
         .map(|key| labels(&reference, &args.reference, key))
