@@ -12,7 +12,7 @@ use crate::progress::Transfers;
 const EXAMPLES: &str = "\
 Examples:
   sc minify model cells.h5ad --out atlas
-  sc hub pack atlas lung-hub --data atlas/adata.h5ad --license cc-by-4.0 --tissue lung --description @about.md
+  sc hub pack atlas lung-hub --license cc-by-4.0 --tissue lung --description @about.md
   sc hub inspect lung-hub
   sc hub pull scvi-tools/human-lung-cell-atlas --no-data";
 

@@ -14,6 +14,8 @@ use crate::progress::Spinner;
 
 /// Make a folder that scvi-hub's HubModel opens
 ///
+/// A model.pt of scvi-tools is copied as it is. Card, metadata and metrics of an earlier model in the folder are replaced.
+///
 /// Example: sc hub pack model folder --data small.h5ad --license mit --description @about.md
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -29,10 +31,20 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     license: Option<String>,
     /// What the model is; @FILE reads it from a file
-    #[arg(long, value_name = "TEXT|@FILE", default_value = "")]
+    #[arg(
+        long,
+        value_name = "TEXT|@FILE",
+        default_value = "",
+        hide_default_value = true
+    )]
     description: String,
     /// What to cite; @FILE reads it from a file
-    #[arg(long, value_name = "TEXT|@FILE", default_value = "")]
+    #[arg(
+        long,
+        value_name = "TEXT|@FILE",
+        default_value = "",
+        hide_default_value = true
+    )]
     references: String,
     /// What was measured
     #[arg(long, value_name = "NAME", default_values_t = ["rna".to_owned()])]

@@ -14,8 +14,10 @@ use crate::transfer::uncertainty;
 
 const EXAMPLES: &str = "\
 Examples:
-  sc infuse atlas.h5ad mapped.h5ad --labels t_cell_subset --into cell_type_fine --old cell_type --within lineage --out atlas2.h5ad
-  sc infuse atlas.h5ad mapped.h5ad --labels t_cell_subset --into cell_type_fine --old cell_type --within lineage=T --out atlas2.h5ad
+  sc infuse atlas.h5ad mapped.h5ad --labels t_cell_subset --into cell_type_fine \\
+      --old cell_type --within lineage --out atlas2.h5ad
+  sc infuse atlas.h5ad mapped.h5ad --labels t_cell_subset --into cell_type_fine \\
+      --old cell_type --within lineage=T --out atlas2.h5ad
   sc infuse atlas.h5ad mapped.h5ad --labels cell_type --into cell_type_2 --reach 2 --out atlas2.h5ad
 
 An expert's data set, mapped into the latent space of the atlas by `sc map`, teaches the atlas its labels.

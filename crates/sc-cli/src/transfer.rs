@@ -14,8 +14,10 @@ use crate::progress::Spinner;
 const EXAMPLES: &str = "\
 Examples:
   sc transfer atlas.h5ad mapped.h5ad --labels cell_type --out annotated.h5ad
-  sc transfer atlas.h5ad mapped.h5ad --labels ann_level_1,ann_level_2,ann_level_3 --k 30 --out annotated.h5ad
-  sc transfer atlas.h5ad mapped.h5ad --labels cell_type --threshold 1 --out annotated.h5ad   # nothing is Unknown
+  sc transfer atlas/adata.h5ad mapped.h5ad --labels level_1,level_2 --k 30 --out annotated.h5ad
+  sc transfer atlas.h5ad mapped.h5ad --labels cell_type --threshold 1 --out annotated.h5ad
+
+With --threshold 1 nothing is Unknown.
 
 Both files hold the places of their cells in the latent space of one model: of the atlas, as it was
 trained or as `sc minify` left it, and of the query, as `sc map` wrote it. Counts are not needed.";
