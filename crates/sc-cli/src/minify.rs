@@ -141,7 +141,11 @@ fn describe(r: &Report, source: &Path) -> String {
     let size = human_bytes(r.sizes.minified_bytes);
     let compared = if source.is_file() {
         let before = human_bytes(r.sizes.counts_bytes);
-        format!("{before} -> {size}, {:.1} times smaller", r.ratio)
+        let (times, than) = match r.ratio < 1.0 {
+            true => (1.0 / r.ratio, "larger"),
+            false => (r.ratio, "smaller"),
+        };
+        format!("{before} -> {size}, {times:.1} times {than}")
     } else {
         size
     };

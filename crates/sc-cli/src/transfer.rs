@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use sc_data::{AnnData, Column};
-use sc_neighbors::{LabelTransfer, Transferred, UNKNOWN_ABOVE, Votes};
+use sc_neighbors::{LabelTransfer, Transferred, UNKNOWN, UNKNOWN_ABOVE, Votes};
 use serde::Serialize;
 
 use crate::common::{check_output, note, print_json, read, write};
@@ -130,9 +130,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             format!(", {:.1} % as the query's own {}", 100.0 * a, s.key)
         });
         note(&format!(
-            "{}: {} labels of {} cells, {} unknown{agreement}",
+            "{}: {} labels for {} cells, {} of them unknown{agreement}",
             s.key,
-            s.labels.len(),
+            s.labels.keys().filter(|l| l.as_str() != UNKNOWN).count(),
             s.n_cells,
             s.n_unknown
         ));
