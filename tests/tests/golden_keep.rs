@@ -87,6 +87,15 @@ fn what_was_not_changed_stays() {
         same_but_the_note(&root(&dir), &root(out.path()));
         let again = AnyModel::from_scvi_tools(out.path(), &Device::Cpu).unwrap();
         assert_eq!(again.registry(), model.registry());
+        // What the setup of SCANVI says must go with it, or scvi-tools encodes empty counts.
+        let arguments = root(out.path());
+        let arguments = arguments
+            .at(&["attr_dict", "registry_", "setup_args"])
+            .unwrap();
+        if let Some(told) = arguments.get("use_minified") {
+            let is_minified = model.registry().minified.is_some();
+            assert_eq!(told.as_bool(), Some(is_minified), "{}", dir.display());
+        }
         noted += 1;
     }
     eprintln!("{copied} models copied, {noted} noted");

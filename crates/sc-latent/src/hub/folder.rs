@@ -305,8 +305,10 @@ mod tests {
     #[test]
     fn nothing_of_an_earlier_model_stays() {
         let dir = tempfile::tempdir().unwrap();
-        let mut options = PackOptions::default();
-        options.description = "Of before.".into();
+        let options = PackOptions {
+            description: "Of before.".into(),
+            ..PackOptions::default()
+        };
         HubModel::pack(dir.path(), &model(), &options).unwrap();
         std::fs::write(dir.path().join(METRICS), "{}").unwrap();
         let hub = HubModel::pack(dir.path(), &model(), &PackOptions::default()).unwrap();

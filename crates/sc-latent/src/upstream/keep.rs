@@ -103,23 +103,38 @@ impl AnyModel {
         };
         let ours = registry::write(self.registry(), self.scvi().config(), &class, 0);
         let ours = ours.at(&["field_registries"])?;
+        let is_minified = Value::Bool(self.registry().minified.is_some());
         with(root, "attr_dict", |attributes| {
             with(attributes, "registry_", |registry| {
-                with(registry, "field_registries", |fields| {
-                    let mut fields = fields.as_dict().cloned().unwrap_or_default();
-                    let is_other =
-                        |key: &Value| key.as_str().is_none_or(|k| !MINIFIED.contains(&k));
-                    fields.entries.retain(|(key, _)| is_other(key));
-                    let new = MINIFIED.iter().filter_map(|&name| {
-                        let field = ours.get(name)?;
-                        Some((name.into(), field.clone()))
-                    });
-                    fields.entries.extend(new);
-                    Ok(fields.into())
-                })
+                let registry = with(registry, "field_registries", |fields| {
+                    Ok(with_fields(fields, ours))
+                })?;
+                // SCANVI looks for minified data only if its setup says so.
+                match registry
+                    .get("setup_args")
+                    .and_then(|a| a.get("use_minified"))
+                {
+                    Some(_) => with(&registry, "setup_args", |args| {
+                        with(args, "use_minified", |_| Ok(is_minified))
+                    }),
+                    None => Ok(registry),
+                }
             })
         })
     }
+}
+
+/// The fields with those of minified data that `ours` has, if any, and no others.
+fn with_fields(fields: &Value, ours: &Value) -> Value {
+    let mut fields = fields.as_dict().cloned().unwrap_or_default();
+    let is_other = |key: &Value| key.as_str().is_none_or(|k| !MINIFIED.contains(&k));
+    fields.entries.retain(|(key, _)| is_other(key));
+    let new = MINIFIED.iter().filter_map(|&name| {
+        let field = ours.get(name)?;
+        Some((name.into(), field.clone()))
+    });
+    fields.entries.extend(new);
+    fields.into()
 }
 
 /// A copy of a dict in which one entry was changed.
