@@ -7,7 +7,7 @@
 
 Opens the folder with `scvi.hub.HubModel` and with the model class itself, and compares latent means, their variances and
 the expression at the posterior mean with what `sc embed` and `sc expression` write for the same folder. Prints one JSON
-line; the exit code says whether all is within the tolerances. Needs huggingface_hub beside requirements.txt.
+line; the exit code says whether all is within the tolerances. Needs huggingface_hub and requests beside requirements.txt.
 """
 
 import argparse

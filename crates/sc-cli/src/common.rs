@@ -10,6 +10,7 @@ use sc_latent::minify::MinifyKind;
 use sc_latent::{AnyModel, Cells, NonInteger, Registry, Scvi};
 
 use crate::error::{Error, Result};
+use crate::fits;
 use crate::progress::{Spinner, Watch, Watched};
 
 /// The file that training leaves when it is interrupted.
@@ -76,6 +77,14 @@ pub(crate) fn read_annotations(path: &Path) -> Result<AnnData> {
         )));
     }
     Ok(sc_io::h5ad::read_annotations(path)?)
+}
+
+/// Refuses minified cells, which have zeros where their counts were.
+pub(crate) fn refuse_minified(data: &AnnData, what: &'static str) -> Result<()> {
+    match MinifyKind::of(data)? {
+        Some(kind) if !kind.has_counts() => Err(sc_latent::Error::NeedsCounts { what }.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Writes an `.h5ad` file.
@@ -180,6 +189,7 @@ pub(crate) fn cells_with<'a>(
     data: &'a AnnData,
     backed: Option<&Path>,
 ) -> Result<QueryCells<'a>> {
+    fits::check(registry, data)?;
     if MinifyKind::of(data)?.is_some_and(|kind| !kind.has_counts()) {
         let cells = Cells::for_model(data, registry).map_err(|e| Error::from(e).explained())?;
         return Ok(QueryCells {

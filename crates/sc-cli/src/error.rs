@@ -80,16 +80,22 @@ impl Error {
 
     /// Adds what the libraries can't know: which command helps.
     pub(crate) fn explained(self) -> Self {
-        let duplicate = |e: &sc_data::Error| matches!(e, sc_data::Error::Duplicate { .. });
-        let is_duplicate = match &self {
-            Self::Data(e) | Self::Latent(sc_latent::Error::Data(e)) => duplicate(e),
-            _ => false,
+        use sc_latent::Error as Latent;
+        let hint = match &self {
+            Self::Data(sc_data::Error::Duplicate { .. })
+            | Self::Latent(Latent::Data(sc_data::Error::Duplicate { .. })) => {
+                "`sc convert IN OUT.h5ad --unique-genes` numbers the repeated names"
+            }
+            Self::Latent(Latent::MissingGenes { count, n_genes, .. }) if count == n_genes => {
+                "are the genes named alike: symbols, or Ensembl ids, with or without versions? `sc map --gene-key COLUMN` \
+                 takes their names from a column of var"
+            }
+            Self::Latent(Latent::MissingGenes { .. }) => {
+                "`sc map` takes cells that lack genes, which then count as never seen"
+            }
+            _ => return self,
         };
-        if is_duplicate {
-            self.with_hint("`sc convert IN OUT.h5ad --unique-genes` numbers the repeated names")
-        } else {
-            self
-        }
+        self.with_hint(hint)
     }
 }
 

@@ -133,7 +133,7 @@ fn selected(model: &Scvi, text: &str) -> Result<Vec<usize>> {
     })
 }
 
-/// The rows of a table by name; all are there, since the model's genes were found in the data.
+/// The rows of a table by name. The query of a model of its own may lack some of the genes; then there are only names.
 fn rows_named(table: &Table, names: &[&str]) -> Result<Table> {
     let lookup: HashMap<&str, usize> = table
         .index()
@@ -141,9 +141,9 @@ fn rows_named(table: &Table, names: &[&str]) -> Result<Table> {
         .enumerate()
         .map(|(i, name)| (name.as_str(), i))
         .collect();
-    let rows: Vec<usize> = names
-        .iter()
-        .filter_map(|name| lookup.get(name).copied())
-        .collect();
-    Ok(table.select_rows(&rows)?)
+    let rows: Option<Vec<usize>> = names.iter().map(|name| lookup.get(name).copied()).collect();
+    Ok(match rows {
+        Some(rows) => table.select_rows(&rows)?,
+        None => Table::new(names.iter().map(|&name| name.to_owned()).collect()),
+    })
 }

@@ -1,20 +1,18 @@
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use sc_io::h5ad;
-use sc_latent::hub::{self, HubModel, Metrics, ModelFacts, PackOptions, PullOptions};
-use sc_latent::minify::{MinifiedKeys, MinifyKind};
-use sc_latent::{AnyModel, Cells};
+use sc_latent::hub::{self, HubModel, ModelFacts, PullOptions};
 use serde::Serialize;
 
-use crate::common::{check_writable, human_bytes, load_model, note, print, print_json};
+use crate::common::{human_bytes, note, print, print_json};
 use crate::error::{Error, Result};
-use crate::progress::{Spinner, Transfers};
+use crate::hub_pack;
+use crate::progress::Transfers;
 
 const EXAMPLES: &str = "\
 Examples:
   sc minify model cells.h5ad --out atlas
-  sc hub pack atlas lung-hub --data atlas/adata.h5ad --license cc-by-4.0 --tissue lung --description @about.md
+  sc hub pack atlas lung-hub --license cc-by-4.0 --tissue lung --description @about.md
   sc hub inspect lung-hub
   sc hub pull scvi-tools/human-lung-cell-atlas --no-data";
 
@@ -28,51 +26,9 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    Pack(Box<Pack>),
+    Pack(Box<hub_pack::Args>),
     Inspect(Inspect),
     Pull(Pull),
-}
-
-/// Make a folder that scvi-hub's HubModel opens
-///
-/// Example: sc hub pack model folder --data small.h5ad --license mit --description @about.md
-#[derive(Debug, clap::Args)]
-struct Pack {
-    /// Folder with a model: of `sc train`, `sc minify`, or scvi-tools
-    #[arg(value_name = "DIR")]
-    model: PathBuf,
-    /// The folder to make
-    out: PathBuf,
-    /// The cells, an .h5ad file; minified ones are far smaller [default: adata.h5ad beside the model]
-    #[arg(long, value_name = "FILE.h5ad")]
-    data: Option<PathBuf>,
-    /// The licence, as hubs abbreviate it: mit, cc-by-4.0, ...
-    #[arg(long, value_name = "NAME")]
-    license: Option<String>,
-    /// What the model is; @FILE reads it from a file
-    #[arg(long, value_name = "TEXT|@FILE", default_value = "")]
-    description: String,
-    /// What to cite; @FILE reads it from a file
-    #[arg(long, value_name = "TEXT|@FILE", default_value = "")]
-    references: String,
-    /// What was measured
-    #[arg(long, value_name = "NAME", default_values_t = ["rna".to_owned()])]
-    modality: Vec<String>,
-    /// Where the cells came from
-    #[arg(long, value_name = "NAME")]
-    tissue: Vec<String>,
-    /// Whether the cells have labels
-    #[arg(long, value_name = "true|false")]
-    annotated: Option<bool>,
-    /// Where the full data with counts are
-    #[arg(long, value_name = "URL")]
-    training_data_url: Option<String>,
-    /// Where the program that trained the model is
-    #[arg(long, value_name = "URL")]
-    training_code_url: Option<String>,
-    /// A metrics.json, whose tables become part of the card
-    #[arg(long, value_name = "FILE")]
-    metrics: Option<PathBuf>,
 }
 
 /// Say what a hub folder holds
@@ -119,94 +75,10 @@ struct Pull {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.command {
-        Command::Pack(a) => pack(a),
+        Command::Pack(a) => hub_pack::run(a),
         Command::Inspect(a) => inspect(a),
         Command::Pull(a) => pull(a),
     }
-}
-
-/// Text, or with @ the contents of a file.
-fn text(argument: &str) -> Result<String> {
-    match argument.strip_prefix('@') {
-        Some(path) => std::fs::read_to_string(path).map_err(Error::file(Path::new(path), "read")),
-        None => Ok(argument.to_owned()),
-    }
-}
-
-fn pack(args: &Pack) -> Result<()> {
-    std::fs::create_dir_all(&args.out).map_err(Error::file(&args.out, "create"))?;
-    check_writable(&args.out)?;
-    let mut options = PackOptions::default();
-    options.license = args.license.clone();
-    options.description = text(&args.description)?;
-    options.references = text(&args.references)?;
-    options.modalities = args.modality.clone();
-    options.tissues = args.tissue.clone();
-    options.is_annotated = args.annotated;
-    options.training_data_url = args.training_data_url.clone();
-    options.training_code_url = args.training_code_url.clone();
-    if let Some(path) = &args.metrics {
-        let text = std::fs::read_to_string(path).map_err(Error::file(path, "read"))?;
-        options.metrics = Metrics::from_json(&text)?;
-    }
-    let beside = args.model.join(hub::ADATA);
-    let data = args
-        .data
-        .clone()
-        .or_else(|| beside.is_file().then_some(beside));
-    let mut model = load_model(&args.model)?;
-    if let Some(path) = &data {
-        take_data(&mut model, path, &args.out)?;
-    }
-    HubModel::pack(&args.out, &model, &options)?;
-    note(&format!(
-        "{} -> {}",
-        args.model.display(),
-        args.out.display()
-    ));
-    if data.is_none() && args.training_data_url.is_none() {
-        note(
-            "without cells (--data) or their address (--training-data-url) nobody can map to the reference cells",
-        );
-    }
-    Ok(())
-}
-
-/// Checks that cells fit the model, notes where they keep their posterior, and copies them.
-fn take_data(model: &mut AnyModel, path: &Path, out: &Path) -> Result<()> {
-    let annotations = h5ad::read_annotations(path)?;
-    let kind = MinifyKind::of(&annotations)?;
-    if let Some(kind) = kind {
-        let found = MinifiedKeys::find(&annotations, model.registry().minified.as_ref())?;
-        model.set_minified(Some(found));
-        let mut empty = annotations.clone();
-        if kind.has_counts() {
-            // Its counts stay where they are.
-            let shape = (empty.n_obs(), empty.n_vars());
-            let zeros: sc_data::Matrix = sc_data::Csr::zeros(shape.0, shape.1).into();
-            if let Some(layer) = &model.registry().setup.layer {
-                empty.layers.insert(layer.clone(), zeros.clone());
-            }
-            empty.x = Some(zeros);
-        }
-        Cells::for_model(&empty, model.registry()).map_err(|e| Error::from(e).explained())?;
-    } else {
-        model.set_minified(None);
-        let counts = h5ad::read_backed(path, model.registry().setup.layer.as_deref())?;
-        Cells::from_source_for_model(counts, &annotations, model.registry())
-            .map_err(|e| Error::from(e).explained())?;
-        note("these cells have their counts; `sc minify` makes them far smaller");
-    }
-    let target = out.join(hub::ADATA);
-    let same = std::fs::canonicalize(path).ok() == std::fs::canonicalize(&target).ok();
-    if same {
-        return Ok(());
-    }
-    let _spinner = Spinner::new(format!("writing {}", target.display()));
-    let mut source = std::fs::File::open(path).map_err(Error::file(path, "read"))?;
-    Ok(sc_io::atomic::write_file(&target, |file| {
-        std::io::copy(&mut source, file).map(|_| ())
-    })?)
 }
 
 #[derive(Debug, Serialize)]

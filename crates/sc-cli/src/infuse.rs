@@ -8,14 +8,16 @@ use serde::Serialize;
 use crate::common::{check_output, note, print_json, read, write};
 use crate::error::{Error, Result};
 use crate::options::at_least_one;
-use crate::places::{in_both, labels, places, same_space};
+use crate::places::{common_space, in_both, labels, places, same_space};
 use crate::progress::Spinner;
 use crate::transfer::uncertainty;
 
 const EXAMPLES: &str = "\
 Examples:
-  sc infuse atlas.h5ad mapped.h5ad --labels t_cell_subset --into cell_type_fine --old cell_type --within lineage --out atlas2.h5ad
-  sc infuse atlas.h5ad mapped.h5ad --labels t_cell_subset --into cell_type_fine --old cell_type --within lineage=T --out atlas2.h5ad
+  sc infuse atlas.h5ad mapped.h5ad --labels t_cell_subset --into cell_type_fine \\
+      --old cell_type --within lineage --out atlas2.h5ad
+  sc infuse atlas.h5ad mapped.h5ad --labels t_cell_subset --into cell_type_fine \\
+      --old cell_type --within lineage=T --out atlas2.h5ad
   sc infuse atlas.h5ad mapped.h5ad --labels cell_type --into cell_type_2 --reach 2 --out atlas2.h5ad
 
 An expert's data set, mapped into the latent space of the atlas by `sc map`, teaches the atlas its labels.
@@ -51,10 +53,10 @@ pub(crate) struct Args {
     /// Leave cells alone that are further from the expert's than so many times the distance usual among these
     #[arg(long, value_name = "FACTOR", value_parser = positive)]
     reach: Option<f64>,
-    /// The obsm with the places of the cells, in both files
-    #[arg(long, value_name = "KEY", default_value = "X_scVI")]
-    rep: String,
-    /// The same of the reference, if it is named otherwise there, e.g. scvi_latent_qzm in a minified file
+    /// The obsm with the places of the cells, in both files [default: X_scVI or X_scANVI]
+    #[arg(long, value_name = "KEY")]
+    rep: Option<String>,
+    /// The same of the reference, if it is named otherwise there [default: of a minified file, its posterior]
     #[arg(long, value_name = "KEY")]
     reference_rep: Option<String>,
     /// The expert's cells that vote for the label of a cell
@@ -97,10 +99,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             args.reference.display()
         )));
     }
-    let key = args.reference_rep.as_ref().unwrap_or(&args.rep);
-    let own = places(&reference, &args.reference, key)?;
-    let theirs = places(&expert, &args.query, &args.rep)?;
-    same_space(&args.rep, (&args.reference, &own), (&args.query, &theirs))?;
+    let (rep, reference_rep) = common_space(
+        (&expert, &args.query),
+        (&reference, &args.reference),
+        args.rep.as_deref(),
+        args.reference_rep.as_deref(),
+    )?;
+    let own = places(&reference, &args.reference, &reference_rep)?;
+    let theirs = places(&expert, &args.query, &rep)?;
+    same_space((&args.reference, &own), (&args.query, &theirs))?;
     let old = old_labels(args, &reference)?;
     let new = labels(&expert, &args.query, &args.labels)?;
     let within = compartments(args, &reference, &expert)?;

@@ -1,10 +1,10 @@
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sc_io::{Inspection, MatrixInfo, TableInfo};
 
 use crate::common::{human_bytes, print, print_json};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::progress::Spinner;
 
 const EXAMPLES: &str = "\
@@ -25,6 +25,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
+    if args.file.is_dir() {
+        refuse_model(&args.file)?;
+    }
     let found = {
         let _spinner = Spinner::new(format!("reading {}", args.file.display()));
         sc_io::inspect(&args.file)?
@@ -34,6 +37,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     } else {
         print(describe(&found).trim_end())
     }
+}
+
+fn refuse_model(dir: &Path) -> Result<()> {
+    if !sc_model::save::is_saved_model(dir) && !sc_latent::is_scvi_tools_model(dir) {
+        return Ok(());
+    }
+    Err(Error::Message(format!(
+        "{}: is a folder with a model, and files of cells are looked at here; `sc hub inspect` describes hub folders",
+        dir.display()
+    )))
 }
 
 /// Writing to a `String` cannot fail.

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use sc_data::{AnnData, RowSource};
 use sc_io::{Format, h5ad};
 use sc_latent::minify::{MinifyKind, MinifyOptions, SizeReport};
-use sc_latent::{AnyModel, Cells, hub};
+use sc_latent::{AnyModel, Cells, hub, prepare_query};
 use serde::Serialize;
 
 use crate::common::{
@@ -11,6 +11,8 @@ use crate::common::{
     refuse_same,
 };
 use crate::error::{Error, Result};
+use crate::fits;
+use crate::hub_pack::tell_kept;
 use crate::progress::{Spinner, Watched};
 
 const EXAMPLES: &str = "\
@@ -77,6 +79,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         args.out.clone()
     };
     let mut model = load_model(&args.query.model)?;
+    if folder {
+        refuse_stale(&args.out)?;
+    }
     let mut options = MinifyOptions::default();
     if args.with_counts {
         options.kind = MinifyKind::PosteriorWithCounts;
@@ -85,7 +90,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let n_cells = write(args, &model, &options, &target)?;
     let saved = if folder {
         model.set_minified(Some(model.minified_keys(&options)));
-        model.save_scvi_tools(&args.out)?;
+        let kept = model.save_scvi_tools_like(&args.query.model, &args.out)?;
+        if !args.json {
+            tell_kept(&args.query.model, &kept);
+        }
         Some(args.out.join(hub::MODEL))
     } else {
         None
@@ -109,6 +117,22 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// What of another model is in the folder and would stay there.
+fn refuse_stale(out: &Path) -> Result<()> {
+    for (name, what) in [
+        ("model.safetensors", "a model of `sc train`"),
+        (hub::METADATA, "a hub folder"),
+    ] {
+        if out.join(name).exists() {
+            return Err(Error::Message(format!(
+                "{}: is {what} already (it has {name}); choose another folder",
+                out.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
 fn describe(r: &Report, source: &Path) -> String {
     let model = match r.model {
         Some(_) => format!(", and a model of {}", human_bytes(r.sizes.model_bytes)),
@@ -117,7 +141,11 @@ fn describe(r: &Report, source: &Path) -> String {
     let size = human_bytes(r.sizes.minified_bytes);
     let compared = if source.is_file() {
         let before = human_bytes(r.sizes.counts_bytes);
-        format!("{before} -> {size}, {:.1} times smaller", r.ratio)
+        let (times, than) = match r.ratio < 1.0 {
+            true => (1.0 / r.ratio, "larger"),
+            false => (r.ratio, "smaller"),
+        };
+        format!("{before} -> {size}, {times:.1} times {than}")
     } else {
         size
     };
@@ -139,7 +167,11 @@ fn write(args: &Args, model: &AnyModel, options: &MinifyOptions, target: &Path) 
     if !args.in_memory && sc_io::format_of(path)? == Format::H5ad {
         return write_backed(args, model, options, target, &packed);
     }
-    let data = read(path)?;
+    let mut data = read(path)?;
+    fits::check(model.registry(), &data)?;
+    if let Some(padded) = padded(model, &data)? {
+        data = padded;
+    }
     let small = {
         let _spinner = Spinner::new("minifying".into());
         model
@@ -149,6 +181,24 @@ fn write(args: &Args, model: &AnyModel, options: &MinifyOptions, target: &Path) 
     let _spinner = Spinner::new(format!("writing {}", target.display()));
     h5ad::write(target, &small, &packed)?;
     Ok(small.n_obs())
+}
+
+/// The cells of a query's own model as that sees them, if they lack some of the reference's genes or labels.
+fn padded(model: &AnyModel, data: &AnnData) -> Result<Option<AnnData>> {
+    if model.scvi().query().is_none() {
+        return Ok(None);
+    }
+    let prepared = prepare_query(data, model.registry())?;
+    let report = &prepared.report;
+    if report.genes.missing.is_empty() && report.filled_labels == 0 {
+        return Ok(None);
+    }
+    note(&format!(
+        "{} genes that these cells lack count as never seen, and {} labels as not known",
+        report.genes.missing.len(),
+        report.filled_labels
+    ));
+    Ok(Some(prepared.data))
 }
 
 /// The counts are never all in memory.
@@ -161,6 +211,8 @@ fn write_backed(
 ) -> Result<usize> {
     let path = &args.query.data;
     let annotations = h5ad::read_annotations(path)?;
+    fits::check(model.registry(), &annotations)?;
+    let padded = padded(model, &annotations)?;
     let layer = model.registry().setup.layer.as_deref();
     let counts = h5ad::read_backed(path, layer)
         .map_err(|e| Error::from(e).with_hint("--in-memory reads the whole file at once"))?;
@@ -174,9 +226,13 @@ fn write_backed(
     let counts = Watched::new(Box::new(counts) as Box<dyn RowSource>);
     counts.handle().start("minifying", counts.n_rows());
     let small = {
-        let kept: AnnData = annotations.clone();
-        let cells = Cells::from_source_for_model(counts, &annotations, model.registry())
-            .map_err(|e| Error::from(e).explained())?;
+        let registry = model.registry();
+        let cells = match &padded {
+            Some(_) => Cells::from_source_for_query(counts, &annotations, registry).map(|c| c.0),
+            None => Cells::from_source_for_model(counts, &annotations, registry),
+        };
+        let cells = cells.map_err(|e| Error::from(e).explained())?;
+        let kept: AnnData = padded.unwrap_or_else(|| annotations.clone());
         let layers: Vec<String> = sc_io::inspect(path)?.layers.into_keys().collect();
         model.minify_cells(&cells, kept, &layers, options)?
     };

@@ -101,6 +101,60 @@ impl Search {
     }
 }
 
+/// The entries of obsm in which the commands here, and scvi-tools when it minifies, keep places; the models of a row share a
+/// latent space.
+const KNOWN: [&[&str]; 2] = [
+    &[
+        "X_scVI",
+        "scvi_latent_qzm",
+        "ldvae_latent_qzm",
+        "_scvi_latent_qzm",
+        "_ldvae_latent_qzm",
+    ],
+    &["X_scANVI", "scanvi_latent_qzm", "_scanvi_latent_qzm"],
+];
+
+/// A file with cells.
+pub(crate) type NamedData<'a> = (&'a AnnData, &'a Path);
+
+/// The entries of obsm with the places of a query and of a reference: those that were named, or known ones.
+pub(crate) fn common_space(
+    (query, query_path): NamedData<'_>,
+    (reference, reference_path): NamedData<'_>,
+    rep: Option<&str>,
+    reference_rep: Option<&str>,
+) -> Result<(String, String)> {
+    let first = |data: &AnnData, keys: &[&str]| {
+        let found = keys.iter().find(|k| data.obsm.contains_key(**k));
+        found.map(|k| (*k).to_owned())
+    };
+    let pair = |keys: &[&str]| {
+        let of_query = rep.map_or_else(|| first(query, keys), |rep| Some(rep.to_owned()));
+        let of_reference = reference_rep
+            .map(str::to_owned)
+            .or_else(|| {
+                rep.filter(|r| reference.obsm.contains_key(*r))
+                    .map(str::to_owned)
+            })
+            .or_else(|| first(reference, keys));
+        of_query.zip(of_reference)
+    };
+    let is_of = |keys: &&[&str]| rep.is_none_or(|rep| keys.contains(&rep));
+    let found = KNOWN.into_iter().filter(is_of).find_map(pair);
+    // A name of their own, in both files.
+    let own = || Some((rep?.to_owned(), reference_rep.or(rep)?.to_owned()));
+    found.or_else(own).ok_or_else(|| {
+        Error::Message(format!(
+            "no obsm that `sc embed`, `sc map` or `sc minify` writes is in both files: {} has {}, {} has {}. Map the query \
+             with `sc map`, or name others with --rep and --reference-rep",
+            query_path.display(),
+            list(query.obsm.keys()),
+            reference_path.display(),
+            list(reference.obsm.keys())
+        ))
+    })
+}
+
 /// The places of the cells in obsm `key`.
 pub(crate) fn places(data: &AnnData, path: &Path, key: &str) -> Result<Array2<f32>> {
     match data.obsm.get(key) {
@@ -126,7 +180,6 @@ pub(crate) fn labels(data: &AnnData, path: &Path, key: &str) -> Result<Categoric
 
 /// Makes sure that cells of two files lie in one space.
 pub(crate) fn same_space(
-    key: &str,
     (one, places): (&Path, &Array2<f32>),
     (other, its): (&Path, &Array2<f32>),
 ) -> Result<()> {
@@ -134,7 +187,7 @@ pub(crate) fn same_space(
         return Ok(());
     }
     Err(Error::Message(format!(
-        "obsm {key} has {} dimensions in {} and {} in {}: both must come from one model",
+        "the cells have {} dimensions in {} and {} in {}: both must come from one model",
         places.ncols(),
         one.display(),
         its.ncols(),
@@ -162,5 +215,60 @@ pub(crate) fn list<'a>(names: impl Iterator<Item = &'a String>) -> String {
         "nothing".into()
     } else {
         names.join(", ")
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn with(keys: &[&str]) -> AnnData {
+        let mut data = AnnData::default();
+        for key in keys {
+            let one = ndarray::array![[0.0f32]];
+            data.obsm.insert((*key).into(), one.into());
+        }
+        data
+    }
+
+    #[test]
+    fn spaces_are_found_in_both_files() {
+        let find = |query: &[&str], reference: &[&str], rep, reference_rep| {
+            let (a, b) = (with(query), with(reference));
+            let one = (&a, Path::new("q.h5ad"));
+            common_space(one, (&b, Path::new("r.h5ad")), rep, reference_rep)
+                .map_err(|e| e.to_string())
+        };
+        let both = |a: &str, b: &str| Ok((a.to_owned(), b.to_owned()));
+        let minified = ["scvi_latent_qzm", "scvi_latent_qzv"];
+        assert_eq!(
+            find(&["X_scVI"], &["X_scVI"], None, None),
+            both("X_scVI", "X_scVI")
+        );
+        assert_eq!(
+            find(&["X_scVI"], &minified, None, None),
+            both("X_scVI", "scvi_latent_qzm")
+        );
+        assert_eq!(
+            find(&["X_scVI"], &minified, Some("X_scVI"), None),
+            both("X_scVI", "scvi_latent_qzm")
+        );
+        let scanvi = find(&["X_pca", "X_scANVI"], &["scanvi_latent_qzm"], None, None);
+        assert_eq!(scanvi, both("X_scANVI", "scanvi_latent_qzm"));
+        assert_eq!(
+            find(&["X_pca"], &["X_pca"], Some("X_pca"), None),
+            both("X_pca", "X_pca")
+        );
+        assert_eq!(
+            find(&["X_scVI"], &["other"], None, Some("other")),
+            both("X_scVI", "other")
+        );
+        // Spaces of two models are none in common.
+        let message = find(&["X_scVI"], &["X_scANVI"], None, None).unwrap_err();
+        assert!(
+            message.contains("q.h5ad has X_scVI") && message.contains("--reference-rep"),
+            "{message}"
+        );
     }
 }

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::common::{
     CHECKPOINT, check_writable, human_bytes, name_rows, note, peak_rss_bytes, print_json, read,
-    read_annotations,
+    read_annotations, refuse_minified,
 };
 use crate::error::{Error, INTERRUPTED, Result};
 use crate::progress::{Spinner, Watched};
@@ -168,12 +168,14 @@ fn load(task: &Task<'_>) -> Result<Data> {
     let layer = task.layer;
     if task.columns.backed {
         let annotations = read_annotations(task.data)?;
+        refuse_minified(&annotations, "training")?;
         return Ok(Data {
             annotations,
             counts: Box::new(sc_io::h5ad::read_backed(task.data, layer)?),
         });
     }
     let mut data = read(task.data)?;
+    refuse_minified(&data, "training")?;
     // Says which layers there are, should this one be missing.
     data.matrix(layer)?;
     let counts = match layer {

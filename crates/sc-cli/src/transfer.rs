@@ -2,20 +2,22 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use sc_data::{AnnData, Column};
-use sc_neighbors::{LabelTransfer, Transferred, UNKNOWN_ABOVE, Votes};
+use sc_neighbors::{LabelTransfer, Transferred, UNKNOWN, UNKNOWN_ABOVE, Votes};
 use serde::Serialize;
 
 use crate::common::{check_output, note, print_json, read, write};
 use crate::error::{Error, Result};
 use crate::options::at_least_one;
-use crate::places::{in_both, labels, places, same_space};
+use crate::places::{common_space, in_both, labels, places, same_space};
 use crate::progress::Spinner;
 
 const EXAMPLES: &str = "\
 Examples:
   sc transfer atlas.h5ad mapped.h5ad --labels cell_type --out annotated.h5ad
-  sc transfer atlas.h5ad mapped.h5ad --labels ann_level_1,ann_level_2,ann_level_3 --k 30 --out annotated.h5ad
-  sc transfer atlas.h5ad mapped.h5ad --labels cell_type --threshold 1 --out annotated.h5ad   # nothing is Unknown
+  sc transfer atlas/adata.h5ad mapped.h5ad --labels level_1,level_2 --k 30 --out annotated.h5ad
+  sc transfer atlas.h5ad mapped.h5ad --labels cell_type --threshold 1 --out annotated.h5ad
+
+With --threshold 1 nothing is Unknown.
 
 Both files hold the places of their cells in the latent space of one model: of the atlas, as it was
 trained or as `sc minify` left it, and of the query, as `sc map` wrote it. Counts are not needed.";
@@ -37,10 +39,10 @@ pub(crate) struct Args {
     /// Columns of the reference's obs, separated by commas
     #[arg(long, value_name = "KEY", required = true, value_delimiter = ',')]
     labels: Vec<String>,
-    /// The obsm with the places of the cells, in both files
-    #[arg(long, value_name = "KEY", default_value = "X_scVI")]
-    rep: String,
-    /// The same of the reference, if it is named otherwise there, e.g. scvi_latent_qzm in a minified file
+    /// The obsm with the places of the cells, in both files [default: X_scVI or X_scANVI]
+    #[arg(long, value_name = "KEY")]
+    rep: Option<String>,
+    /// The same of the reference, if it is named otherwise there [default: of a minified file, its posterior]
     #[arg(long, value_name = "KEY")]
     reference_rep: Option<String>,
     /// Reference cells that vote for the label of a cell
@@ -84,10 +86,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     check_output(&args.out)?;
     let reference = sc_io::h5ad::read_annotations(&args.reference)?;
     let mut query = read(&args.query)?;
-    let key = args.reference_rep.as_ref().unwrap_or(&args.rep);
-    let known = places(&reference, &args.reference, key)?;
-    let asked = places(&query, &args.query, &args.rep)?;
-    same_space(&args.rep, (&args.reference, &known), (&args.query, &asked))?;
+    let (rep, reference_rep) = common_space(
+        (&query, &args.query),
+        (&reference, &args.reference),
+        args.rep.as_deref(),
+        args.reference_rep.as_deref(),
+    )?;
+    let known = places(&reference, &args.reference, &reference_rep)?;
+    let asked = places(&query, &args.query, &rep)?;
+    same_space((&args.reference, &known), (&args.query, &asked))?;
     let levels = args.labels.iter();
     let levels = levels
         .map(|key| labels(&reference, &args.reference, key))
@@ -123,9 +130,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             format!(", {:.1} % as the query's own {}", 100.0 * a, s.key)
         });
         note(&format!(
-            "{}: {} labels of {} cells, {} unknown{agreement}",
+            "{}: {} labels for {} cells, {} of them unknown{agreement}",
             s.key,
-            s.labels.len(),
+            s.labels.keys().filter(|l| l.as_str() != UNKNOWN).count(),
             s.n_cells,
             s.n_unknown
         ));

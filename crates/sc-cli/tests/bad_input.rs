@@ -5,7 +5,7 @@ mod common;
 
 use common::{Place, says, small, training};
 use ndarray::Array2;
-use sc_data::{Categorical, Column, Matrix, Table};
+use sc_data::{Categorical, Column, Matrix};
 
 /// The small data with other counts.
 fn with_counts(change: impl Fn(&mut Array2<f32>)) -> Place {
@@ -14,41 +14,6 @@ fn with_counts(change: impl Fn(&mut Array2<f32>)) -> Place {
     change(&mut x);
     data.x = Some(Matrix::from(x));
     Place::with(&data)
-}
-
-#[test]
-fn damaged_and_foreign_files() {
-    let place = Place::new();
-    let whole = std::fs::read(place.path("cells.h5ad")).unwrap();
-    std::fs::write(place.path("half.h5ad"), &whole[..whole.len() / 2]).unwrap();
-    std::fs::write(place.path("text.h5ad"), "gene,cell\n1,2\n").unwrap();
-    std::fs::write(place.path("empty.h5ad"), "").unwrap();
-    std::fs::create_dir(place.path("nothing")).unwrap();
-    for name in [
-        "half.h5ad",
-        "text.h5ad",
-        "empty.h5ad",
-        "nothing",
-        "missing.h5ad",
-    ] {
-        for command in [
-            "inspect FILE",
-            "convert FILE out.h5ad",
-            "train scvi FILE --out model",
-        ] {
-            let message = place.error(&command.replace("FILE", name));
-            says(&message, &[name]);
-        }
-    }
-    assert!(!place.path("out.h5ad").exists());
-    says(
-        &place.error("convert cells.h5ad cells.loom"),
-        &["loom", ".h5ad"],
-    );
-    says(
-        &place.error("train scvi nothing --out model --backed"),
-        &["nothing"],
-    );
 }
 
 #[test]
@@ -206,92 +171,6 @@ fn empty_cells() {
     assert_eq!(place.weights("model"), without.weights("model"));
     // A learned library size has no trouble with them.
     place.train("learned", "--max-epochs 1 --learn-library-size");
-}
-
-#[test]
-fn genes_that_do_not_fit() {
-    let place = Place::new();
-    place.train("model", "--max-epochs 1");
-    let data = small();
-    let lost = data.var.index()[3].clone();
-    let others: Vec<usize> = (0..data.n_vars()).filter(|&g| g != 3).collect();
-    place.put("fewer.h5ad", &data.select_vars(&others).unwrap());
-    for command in [
-        "embed model fewer.h5ad --out out.h5ad",
-        "evaluate model fewer.h5ad",
-    ] {
-        says(
-            &place.error(command),
-            &["1 of the model's 120 genes", &lost],
-        );
-    }
-    says(
-        &place.error("expression model cells.h5ad --out out.h5ad --genes Nanog"),
-        &["Nanog", "no file"],
-    );
-    says(
-        &place.error("expression model cells.h5ad --out out.h5ad --transform-batch Z"),
-        &["no batch \"Z\"", "Murray_b01"],
-    );
-
-    let mut twice = small();
-    let mut names = twice.var.index().to_vec();
-    names[1] = names[0].clone();
-    twice.var = Table::new(names.clone());
-    place.put("cells.h5ad", &twice);
-    says(
-        &place.error(&training("other", "")),
-        &["twice", &names[0], "--unique-genes"],
-    );
-    place.ok("convert cells.h5ad cells.h5ad --unique-genes");
-    place.train("other", "--max-epochs 1");
-}
-
-#[test]
-fn batches_that_the_model_does_not_know() {
-    let place = Place::new();
-    place.train("model", "--max-epochs 1");
-    let mut data = small();
-    data.obs
-        .insert("batch", Column::Str(vec!["elsewhere".into(); data.n_obs()]))
-        .unwrap();
-    place.put("other.h5ad", &data);
-    says(
-        &place.error("embed model other.h5ad --out out.h5ad"),
-        &["\"batch\"", "elsewhere", "Murray_b01", "sc map"],
-    );
-    data.obs.remove("batch");
-    place.put("other.h5ad", &data);
-    says(
-        &place.error("embed model other.h5ad --out out.h5ad"),
-        &["no column \"batch\"", "cell.type"],
-    );
-    assert!(!place.path("out.h5ad").exists());
-}
-
-#[test]
-fn damaged_models() {
-    let place = Place::new();
-    place.train("model", "--max-epochs 1");
-    let embed = "embed model cells.h5ad --out out.h5ad";
-    let file = place.path("model/model.safetensors");
-    let whole = std::fs::read(&file).unwrap();
-    for length in [whole.len() - 5, whole.len() / 2, 100, 3, 0] {
-        std::fs::write(&file, &whole[..length]).unwrap();
-        says(&place.error(embed), &["model.safetensors", "truncated"]);
-    }
-    std::fs::remove_file(&file).unwrap();
-    says(&place.error(embed), &["model.safetensors", "model.pt"]);
-    std::fs::write(place.path("model/model.pt"), &whole[..200]).unwrap();
-    says(&place.error(embed), &["model.pt"]);
-    says(
-        &place.error("embed elsewhere cells.h5ad --out out.h5ad"),
-        &["elsewhere", "no such folder"],
-    );
-    // The settings are also inside the weights, which alone are read.
-    std::fs::write(&file, &whole).unwrap();
-    std::fs::remove_file(place.path("model/config.json")).unwrap();
-    place.ok(embed);
 }
 
 #[test]

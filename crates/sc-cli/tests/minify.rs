@@ -152,3 +152,108 @@ fn what_cannot_be_minified_says_why() {
         &["nothing", "batch"],
     );
 }
+
+/// The model of a query, and the query, which has not all of the reference's genes and no labels.
+#[test]
+fn a_query_is_minified_by_its_own_model() {
+    let place = Place::new();
+    place.train("scvi", "--max-epochs 2 --encode-covariates");
+    place.ok(
+        "train scanvi cells.h5ad --out model --from scvi --labels-key cell.type --unlabeled-category Unknown --max-epochs 1",
+    );
+    let all = read(&place, "cells.h5ad");
+    let rows: Vec<usize> = (0..80).collect();
+    let genes: Vec<usize> = (4..GENES).rev().collect();
+    let mut query = all.select_obs(&rows).unwrap().select_vars(&genes).unwrap();
+    let batch = Column::Str(vec!["new".into(); rows.len()]);
+    query.obs.insert("batch", batch).unwrap();
+    query.obs.remove("cell.type");
+    place.put("query.h5ad", &query);
+    place.ok("map model query.h5ad --out mapped --max-epochs 2");
+    place.ok("minify mapped query.h5ad --out small");
+    place.ok("minify mapped query.h5ad --out memory.h5ad --in-memory");
+    let small = read(&place, "small/adata.h5ad");
+    assert_eq!(small, read(&place, "memory.h5ad"));
+    assert_eq!(small.n_vars(), GENES);
+    assert_eq!(small.var.index(), all.var.index());
+
+    let places = |name: &str, key: &str| match read(&place, name).obsm.get(key) {
+        Some(sc_data::Annotation::Matrix(m)) => m.to_dense(),
+        other => panic!("{name}: {other:?}"),
+    };
+    place.ok("embed small small/adata.h5ad --out a.h5ad");
+    assert_eq!(
+        places("a.h5ad", "X_scANVI"),
+        places("mapped/query.h5ad", "X_scANVI")
+    );
+    place.ok("annotate small small/adata.h5ad --out labels.h5ad");
+    place.ok("expression small small/adata.h5ad --out x.h5ad --posterior-mean");
+    place.ok("expression mapped query.h5ad --out y.h5ad --posterior-mean");
+    assert_eq!(read(&place, "x.h5ad").x, read(&place, "y.h5ad").x);
+    // Counts can be kept too, with zeros for the genes that were not measured.
+    place.ok("minify mapped query.h5ad --out both.h5ad --with-counts --in-memory");
+    let both = read(&place, "both.h5ad").x.unwrap().to_dense();
+    assert!(both.columns().into_iter().take(4).all(|c| c.sum() == 0.0));
+    says(
+        &place.error("minify mapped query.h5ad --out c.h5ad --with-counts"),
+        &["--in-memory"],
+    );
+    // The reference's model refuses cells without its genes, and says what takes them.
+    let mut known = query.clone();
+    known.obs = all.obs.select_rows(&rows).unwrap();
+    place.put("known.h5ad", &known);
+    says(
+        &place.error("minify model known.h5ad --out d.h5ad"),
+        &["lacks 4", "sc map"],
+    );
+}
+
+/// Batches and labels that are numbers, as other programs write them.
+#[test]
+fn categories_may_be_numbers() {
+    let mut data = common::small();
+    let as_numbers = |key: &str| {
+        let column = data.obs.get(key).unwrap().to_categorical(key).unwrap();
+        let codes = column.codes().iter().map(|c| i64::from(c.unwrap()) * 10);
+        Column::Int(codes.collect())
+    };
+    let (batch, label) = (as_numbers("batch"), as_numbers("cell.type"));
+    data.obs.insert("batch", batch).unwrap();
+    data.obs.insert("cell.type", label).unwrap();
+    let place = Place::with(&data);
+    place.train("model", "--max-epochs 2 --labels-key cell.type");
+    place.ok("minify model cells.h5ad --out atlas");
+    let de = |model: &str, cells: &str, out: &str| {
+        place.ok(&format!(
+            "de {model} {cells} --group1 20 --samples 200 --mode vanilla --out {out}"
+        ));
+        place.text(out)
+    };
+    let (counted, minified) = (
+        de("model", "cells.h5ad", "a.tsv"),
+        de("atlas", "atlas/adata.h5ad", "b.tsv"),
+    );
+    // Means of counts come from the sums that were kept.
+    let column = |table: &str, name: &str| -> Vec<f64> {
+        let mut lines = table.lines();
+        let header: Vec<&str> = lines.next().unwrap().split('\t').collect();
+        let at = header.iter().position(|h| *h == name).unwrap();
+        let value = |line: &str| line.split('\t').nth(at).unwrap().parse().unwrap();
+        lines.map(value).collect()
+    };
+    for name in [
+        "proba_m1",
+        "raw_mean1",
+        "raw_mean2",
+        "non_zeros_proportion1",
+    ] {
+        let (one, other) = (column(&counted, name), column(&minified, name));
+        let near = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-12 * (1.0 + a.abs());
+        assert!(one.iter().zip(&other).all(near), "{name}");
+    }
+    place.ok("expression atlas atlas/adata.h5ad --out x.h5ad --transform-batch 30");
+    says(
+        &place.error("expression atlas atlas/adata.h5ad --out x.h5ad --transform-batch 31"),
+        &["no batch \"31\"", "30"],
+    );
+}

@@ -69,7 +69,7 @@ pub enum Error {
     /// Cells that are minified, where their counts are needed.
     #[error(
         "{what} needs counts, and these cells are minified: only their place in the latent space was kept. Use the data \
-         with counts, or data minified with them (latent_posterior_parameters_with_counts)"
+         with counts, or data minified with them (`sc minify --with-counts`; latent_posterior_parameters_with_counts)"
     )]
     NeedsCounts {
         /// What needs them.

@@ -96,7 +96,7 @@ pub use scanvi::{
     ClassifierConfig, Labels, PredictAt, Scanvi, ScanviConfig, ScanviParams, ScanviTerms,
     ScanviValidParams, SemiSupervised,
 };
-pub use upstream::is_scvi_tools_model;
+pub use upstream::{Kept, is_scvi_tools_model};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -27,6 +27,18 @@ struct Faults {
     ignore_range: bool,
     /// An entity tag that tries to leave the cache.
     hostile_tag: bool,
+    /// The same in every answer about `adata.h5ad` but the first, and in those with its contents; of another commit and size.
+    changes_its_mind: bool,
+    /// Goes on sending `adata.h5ad` for ever.
+    endless: bool,
+    /// States another commit than the one asked for.
+    other_commit: bool,
+    /// States this size of the card.
+    card_bytes: Option<u64>,
+    /// Sends to nowhere.
+    nowhere: bool,
+    /// Says what a file is, and sends to another address for its contents.
+    elsewhere: bool,
 }
 
 struct Server {
@@ -97,18 +109,10 @@ impl State {
             .find_map(|l| l.to_lowercase().strip_prefix("range: ").map(str::to_owned))
             .unwrap_or_default();
         self.log.lock().unwrap().push((path.clone(), range.clone()));
-        let mut reply = |status: &str, headers: &str, body: &[u8], length: usize| {
-            write!(
-                stream,
-                "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n"
-            )?;
-            stream.write_all(body)?;
-            stream.flush()
-        };
-        let mut missing = || reply("404 Not Found", "", b"no", 2);
+        let reply = Self::reply;
         if let Some(revision) = path.strip_prefix(&format!("/api/models/{REPOSITORY}/revision/")) {
             if revision != "main" && revision != COMMIT {
-                return missing();
+                return reply(stream, "404 Not Found", "", b"no", 2);
             }
             let names = self
                 .files
@@ -117,20 +121,29 @@ impl State {
             let names = names.collect::<Vec<_>>().join(", ");
             let body = format!("{{\"siblings\": [{names}], \"sha\": \"{COMMIT}\"}}");
             return reply(
+                stream,
                 "200 OK",
                 "Content-Type: application/json\r\n",
                 body.as_bytes(),
                 body.len(),
             );
         }
+        let kept = path.strip_prefix("/kept/");
         let name = path.strip_prefix(&format!("/{REPOSITORY}/resolve/{COMMIT}/"));
-        let Some(content) = name.and_then(|n| self.files.get(n)) else {
-            return missing();
+        let Some(content) = name.or(kept).and_then(|n| self.files.get(n)) else {
+            return reply(stream, "404 Not Found", "", b"no", 2);
         };
         let mut faults = self.faults.lock().unwrap();
+        if faults.nowhere {
+            return reply(stream, "302 Found", "", b"", 0);
+        }
         let large = path.ends_with("adata.h5ad");
+        let asked = self.log.lock().unwrap();
+        let later = asked.iter().filter(|(p, _)| *p == path).count() > 1;
+        drop(asked);
         let tag = match large {
             _ if faults.hostile_tag => "../../../outside".to_owned(),
+            true if faults.changes_its_mind && later => "../../../outside".to_owned(),
             // As the real hub: SHA-256 for large files, git's checksum for small ones.
             true => hex(sha2::Sha256::digest(content)),
             false => hex(sha1::Sha1::digest(
@@ -155,13 +168,42 @@ impl State {
             (from, to)
         };
         if from >= total {
-            return reply("416 Range Not Satisfiable", "", b"", 0);
+            return reply(stream, "416 Range Not Satisfiable", "", b"", 0);
         }
         let body = &content[from..to];
+        let lies = large && later && faults.changes_its_mind;
+        let commit = if faults.other_commit || lies {
+            COMMIT.replace('0', "f")
+        } else {
+            COMMIT.to_owned()
+        };
+        let stated = match faults.card_bytes {
+            Some(bytes) if path.ends_with("README.md") => bytes,
+            _ if lies => 1 << 50,
+            _ => total as u64,
+        };
         let headers = format!(
-            "ETag: \"{tag}\"\r\nX-Repo-Commit: {COMMIT}\r\nContent-Range: bytes {from}-{}/{total}\r\n",
+            "ETag: \"{tag}\"\r\nX-Repo-Commit: {commit}\r\nContent-Range: bytes {from}-{}/{stated}\r\n",
             to - 1
         );
+        if let Some(name) = name.filter(|_| faults.elsewhere && large) {
+            let headers = format!(
+                "X-Linked-ETag: \"{tag}\"\r\nX-Linked-Size: {stated}\r\nX-Repo-Commit: {commit}\r\nETag: \"no\"\r\n\
+                 Location: http://{}/kept/{name}\r\n",
+                stream.local_addr()?
+            );
+            return reply(stream, "302 Found", &headers, b"", 0);
+        }
+        if large && faults.endless && !asked_for_tag {
+            write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nConnection: close\r\n{headers}\r\n"
+            )?;
+            loop {
+                // Until the client has had enough.
+                stream.write_all(&content)?;
+            }
+        }
         let sent = match faults.cut {
             Some(cut) if large && !asked_for_tag => {
                 faults.cut = None;
@@ -169,7 +211,22 @@ impl State {
             }
             _ => body,
         };
-        reply("206 Partial Content", &headers, sent, body.len())
+        reply(stream, "206 Partial Content", &headers, sent, body.len())
+    }
+
+    fn reply(
+        mut stream: TcpStream,
+        status: &str,
+        headers: &str,
+        body: &[u8],
+        length: usize,
+    ) -> std::io::Result<()> {
+        write!(
+            stream,
+            "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n"
+        )?;
+        stream.write_all(body)?;
+        stream.flush()
     }
 }
 
@@ -360,12 +417,80 @@ fn what_is_not_there_is_named() {
     assert!(run(&options).unwrap_err().to_string().contains("revision"));
 }
 
+/// A hub with these faults: what is said of it, and the bytes that are left in the cache. Nothing is beside the cache.
+fn hostile(set: impl FnOnce(&mut Faults)) -> (String, u64) {
+    let (server, place) = (Server::new(files()), tempfile::tempdir().unwrap());
+    let cache = place.path().join("a/b/cache");
+    std::fs::create_dir_all(&cache).unwrap();
+    set(&mut server.state.faults.lock().unwrap());
+    let message = run(&server.options(&cache)).map_or_else(|e| e.to_string(), |_| String::new());
+    for (folder, only) in [("", "a"), ("a", "b"), ("a/b", "cache")] {
+        let left = std::fs::read_dir(place.path().join(folder)).unwrap();
+        let names: Vec<_> = left.map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names, [only]);
+    }
+    (message, bytes_below(&cache))
+}
+
+fn bytes_below(path: &Path) -> u64 {
+    let metadata = std::fs::symlink_metadata(path).unwrap();
+    if !metadata.is_dir() {
+        return metadata.len();
+    }
+    let inside = std::fs::read_dir(path).unwrap();
+    inside.map(|e| bytes_below(&e.unwrap().path())).sum()
+}
+
 #[test]
 fn a_hostile_hub_stays_outside() {
-    let (server, cache) = (Server::new(files()), tempfile::tempdir().unwrap());
-    server.state.faults.lock().unwrap().hostile_tag = true;
-    let message = run(&server.options(cache.path())).unwrap_err().to_string();
+    let (message, left) = hostile(|f| f.hostile_tag = true);
     assert!(message.contains("can't be"), "{message}");
-    let left = std::fs::read_dir(cache.path().parent().unwrap()).unwrap();
-    assert!(left.flatten().all(|e| e.file_name() != "outside"));
+    assert_eq!(left, 0);
+}
+
+/// What it says after its first word of a file does not matter.
+#[test]
+fn a_hub_that_changes_its_mind_is_not_heard() {
+    let (message, left) = hostile(|f| f.changes_its_mind = true);
+    assert_eq!(message, "");
+    assert!((800_000..1_000_000).contains(&left), "{left}");
+}
+
+#[test]
+fn a_hub_that_never_stops_is_cut_off() {
+    let (message, left) = hostile(|f| f.endless = true);
+    assert!(
+        message.contains("adata.h5ad") && message.contains("more than the 800000 bytes"),
+        "{message}"
+    );
+    assert!(left < 200_000, "{left}");
+}
+
+#[test]
+fn odd_answers_are_refused() {
+    let (message, _) = hostile(|f| f.other_commit = true);
+    assert!(message.contains("of commit f123"), "{message}");
+    let (message, _) = hostile(|f| f.card_bytes = Some(1 << 40));
+    assert!(
+        message.contains("README.md") && message.contains("bytes on the hub"),
+        "{message}"
+    );
+    let (message, _) = hostile(|f| f.nowhere = true);
+    assert!(message.contains("does not say where"), "{message}");
+}
+
+/// As the real hub does with large files.
+#[test]
+fn contents_may_be_elsewhere() {
+    let (server, cache) = (Server::new(files()), tempfile::tempdir().unwrap());
+    let options = server.options(cache.path());
+    {
+        let mut faults = server.state.faults.lock().unwrap();
+        (faults.elsewhere, faults.cut) = (true, Some(300_000));
+    }
+    assert!(run(&options).is_err());
+    let pulled = run(&options).unwrap();
+    let (bytes, checksum) = transferred(&pulled, "adata.h5ad");
+    assert!(bytes <= 500_000 && checksum == Checksum::Sha256, "{bytes}");
+    assert_eq!(server.requests("/kept/adata.h5ad").len(), 2);
 }

@@ -33,7 +33,8 @@ pub(super) fn read(path: &Path) -> Result<Value> {
         found => Err(Error::format(
             path,
             format!(
-                "starts with {found:02x?}: this is neither the zip archive (`PK`) nor the pickle (`80`) that torch.save writes"
+                "starts with {:02x?}: this is neither the zip archive (`PK`) nor the pickle (`80`) that torch.save writes",
+                found.unwrap_or_default()
             ),
         )),
     }

@@ -330,7 +330,7 @@ fn warn_of_rough_counts(a: StatisticsOrigin, b: StatisticsOrigin) {
         first = ?a,
         second = ?b,
         "these cells were minified: statistics of counts are exact for whole categories that were summed then; here some \
-         cells stand for the average of their category"
+         cells stand for the average of their category (`sc minify --statistics-by COLUMN` sums the groups of a column)"
     );
 }
 

@@ -6,10 +6,11 @@ use sc_model::save::is_saved_model;
 
 use super::card::{CardHeader, ModelCard};
 use super::facts::ModelFacts;
+use super::files::{read, remove, with_model, write};
 use super::metadata::HubMetadata;
 use super::metrics::Metrics;
 use super::{ADATA, CARD, MDATA, METADATA, METRICS, MODEL, render};
-use crate::{AnyModel, Error, Result, Scanvi, Scvi};
+use crate::{AnyModel, Error, Kept, Result, Scanvi, Scvi};
 
 /// The release of anndata whose files sc-io writes.
 const ANNDATA_VERSION: &str = "0.12.0";
@@ -127,8 +128,11 @@ impl HubModel {
     }
 
     /// Writes `model.pt`, the metadata, the card and, if there are any, the metrics into a folder. The cells go to
-    /// [`ADATA`] in it, by sc-io. The registry of a model of minified cells says where they keep the posterior
-    /// ([`Scvi::set_minified`]).
+    /// [`ADATA`] in it, by sc-io; those that are there already are taken for those of the model. The registry of a model of
+    /// minified cells says where they keep the posterior ([`Scvi::set_minified`]).
+    ///
+    /// Card, metrics and metadata of an earlier model are replaced. The metadata are written last: a folder that is not
+    /// whole has none, and is refused.
     ///
     /// # Errors
     /// If scvi-tools does not know such a model, or the disk refuses; each file is whole or as it was.
@@ -138,15 +142,27 @@ impl HubModel {
         options: &PackOptions,
     ) -> Result<Self> {
         let dir = dir.as_ref();
-        model.save_to(dir)?;
-        if options.metrics.is_empty() {
-            // Those of another model that was packed here before.
-            remove(&dir.join(METRICS))?;
-        }
+        with_model(dir, || model.save_to(dir))?;
         Self::describe(dir, options)
     }
 
-    /// Writes metadata, card and metrics for the `model.pt` that a folder has already.
+    /// As [`HubModel::pack`], of a model that was read from the folder `source`: the `model.pt` of scvi-tools is kept, with
+    /// what only scvi-tools knows of it ([`AnyModel::save_scvi_tools_like`]).
+    ///
+    /// # Errors
+    /// As [`HubModel::pack`].
+    pub fn pack_like(
+        source: impl AsRef<Path>,
+        dir: impl AsRef<Path>,
+        model: &AnyModel,
+        options: &PackOptions,
+    ) -> Result<(Self, Kept)> {
+        let dir = dir.as_ref();
+        let kept = with_model(dir, || model.save_scvi_tools_like(source, dir))?;
+        Ok((Self::describe(dir, options)?, kept))
+    }
+
+    /// Writes metadata, card and metrics for the `model.pt` that a folder has already. Those of before are replaced.
     ///
     /// # Errors
     /// As [`HubModel::pack`].
@@ -160,11 +176,15 @@ impl HubModel {
             training_data_url: options.training_data_url.clone(),
             model_parent_module: "scvi.model".into(),
         };
-        write(&dir.join(METADATA), &metadata.to_json()?)?;
-        write(&dir.join(CARD), &render::card(&facts, options)?.to_string())?;
-        if !options.metrics.is_empty() {
+        let card = render::card(&facts, options)?.to_string();
+        remove(&dir.join(METADATA))?;
+        if options.metrics.is_empty() {
+            remove(&dir.join(METRICS))?;
+        } else {
             write(&dir.join(METRICS), &options.metrics.to_json()?)?;
         }
+        write(&dir.join(CARD), &card)?;
+        write(&dir.join(METADATA), &metadata.to_json()?)?;
         Self::open(dir)
     }
 
@@ -232,38 +252,6 @@ impl HubModel {
     }
 }
 
-/// The text of a file; `None` if it is not there.
-fn read(path: &Path) -> Result<Option<String>> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::Hub {
-            place: path.display().to_string(),
-            reason: format!("cannot be read: {e}"),
-        }),
-    }
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    use std::io::Write;
-    sc_io::atomic::write_file(path, |file| file.write_all(text.as_bytes())).map_err(|e| {
-        Error::Hub {
-            place: path.display().to_string(),
-            reason: e.to_string(),
-        }
-    })
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::Hub {
-            place: path.display().to_string(),
-            reason: format!("an older file can't be removed: {e}"),
-        }),
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -311,6 +299,48 @@ mod tests {
         assert_eq!(
             hub.model(&Device::Cpu).unwrap().registry(),
             model.registry()
+        );
+    }
+
+    #[test]
+    fn nothing_of_an_earlier_model_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = PackOptions {
+            description: "Of before.".into(),
+            ..PackOptions::default()
+        };
+        HubModel::pack(dir.path(), &model(), &options).unwrap();
+        std::fs::write(dir.path().join(METRICS), "{}").unwrap();
+        let hub = HubModel::pack(dir.path(), &model(), &PackOptions::default()).unwrap();
+        assert!(!dir.path().join(METRICS).exists());
+        assert_eq!(
+            hub.card().unwrap().description(),
+            Some("Not provided by uploader")
+        );
+
+        // A model that can't be written leaves the folder as it was.
+        struct Refuses;
+        impl SaveScviTools for Refuses {
+            fn save_to(&self, dir: &Path) -> Result<()> {
+                assert!(!dir.join(METADATA).exists());
+                HubMetadata::from_json("no").map(|_| ())
+            }
+        }
+        let options = PackOptions::default();
+        assert!(HubModel::pack(dir.path(), &Refuses, &options).is_err());
+        HubModel::open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn text_of_any_size_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        HubModel::pack(dir.path(), &model(), &PackOptions::default()).unwrap();
+        let card = std::fs::File::create(dir.path().join(CARD)).unwrap();
+        card.set_len(1 << 40).unwrap();
+        let message = HubModel::open(dir.path()).unwrap_err().to_string();
+        assert!(
+            message.contains(CARD) && message.contains("bytes"),
+            "{message}"
         );
     }
 

@@ -35,6 +35,7 @@
 
 mod card;
 mod facts;
+mod files;
 mod folder;
 mod metadata;
 mod metrics;

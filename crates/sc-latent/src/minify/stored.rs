@@ -87,6 +87,11 @@ impl<'a> StoredPosterior<'a> {
         self.library_size.len()
     }
 
+    /// Number of dimensions of the latent space.
+    pub fn n_latent(&self) -> usize {
+        self.mean.ncols()
+    }
+
     /// The sum of the counts of each cell.
     pub fn library_size(&self) -> &[f32] {
         &self.library_size

@@ -12,11 +12,11 @@ use crate::{
 };
 
 /// The parts of a saved model.
-struct Parts {
+pub(super) struct Parts {
     path: PathBuf,
-    weights: HashMap<String, Tensor>,
-    registry: Registry,
-    class: String,
+    pub(super) weights: HashMap<String, Tensor>,
+    pub(super) registry: Registry,
+    pub(super) class: String,
     attributes: Value,
 }
 
@@ -93,6 +93,17 @@ impl AnyModel {
 
 impl Parts {
     fn scvi(self, device: &Device, dtype: DType) -> Result<Scvi> {
+        let path = self.path.clone();
+        self.make_scvi(device, dtype).map_err(|e| e.in_file(&path))
+    }
+
+    fn scanvi(self, device: &Device, dtype: DType) -> Result<Scanvi> {
+        let path = self.path.clone();
+        self.make_scanvi(device, dtype)
+            .map_err(|e| e.in_file(&path))
+    }
+
+    fn make_scvi(self, device: &Device, dtype: DType) -> Result<Scvi> {
         let arguments = init_params::flatten(self.attributes.at(&["init_params_"])?);
         let config = init_params::read(&arguments, self.class == "LinearSCVI")?;
         let valid = ScviParams::new(config, self.registry).check()?;
@@ -101,7 +112,7 @@ impl Parts {
         Ok(model)
     }
 
-    fn scanvi(mut self, device: &Device, dtype: DType) -> Result<Scanvi> {
+    fn make_scanvi(mut self, device: &Device, dtype: DType) -> Result<Scanvi> {
         // Older files keep the category outside of the registry.
         if self.registry.setup.unlabeled_category.is_none() {
             let attribute = self.attributes.get("unlabeled_category_");
@@ -149,9 +160,17 @@ impl Parts {
             path.to_owned()
         };
         if path.is_dir() && !file.exists() && path.join(LEGACY_WEIGHTS).exists() {
-            return Self::read_legacy(path);
+            return Self::read_legacy(path).map_err(|e| e.in_file(path));
         }
-        let root = pytorch::read(&file)?;
+        Self::of(&pytorch::read(&file)?, file)
+    }
+
+    /// Out of what a `model.pt` holds.
+    pub(super) fn of(root: &Value, file: PathBuf) -> Result<Self> {
+        Self::unnamed(root, file.clone()).map_err(|e| e.in_file(&file))
+    }
+
+    fn unnamed(root: &Value, file: PathBuf) -> Result<Self> {
         let wrong = |reason: &str| Error::Upstream {
             path: file.clone(),
             reason: reason.to_owned(),
@@ -169,9 +188,11 @@ impl Parts {
             .and_then(Value::as_str)
             .unwrap_or("SCVI")
             .to_owned();
+        let mut registry = registry::read(registry_value, registry::strings(genes)?)?;
+        add_unlabeled(&mut registry, &class, &attributes);
         Ok(Self {
             weights: state_dict(root.at(&["model_state_dict"])?)?,
-            registry: registry::read(registry_value, registry::strings(genes)?)?,
+            registry,
             class,
             attributes,
             path: file,
@@ -203,13 +224,23 @@ impl Parts {
             "unknown (before version 0.15 it was not stored, and the parameters are not SCVI's)"
         };
         let setup = attributes.at(&["scvi_setup_dict_"])?;
+        let mut registry = registry::read_legacy(setup, genes)?;
+        add_unlabeled(&mut registry, class, &attributes);
         Ok(Self {
-            registry: registry::read_legacy(setup, genes)?,
+            registry,
             class: class.to_owned(),
             weights,
             attributes,
             path,
         })
+    }
+}
+
+/// Older files keep the label for "not known" outside of the registry.
+fn add_unlabeled(registry: &mut Registry, class: &str, attributes: &Value) {
+    if class == registry::SCANVI && registry.setup.unlabeled_category.is_none() {
+        let attribute = attributes.get("unlabeled_category_");
+        registry.setup.unlabeled_category = attribute.and_then(Value::as_str).map(str::to_owned);
     }
 }
 

@@ -20,14 +20,21 @@ impl Scvi {
     /// If the disk refuses; the file is whole or as it was.
     pub fn save_scvi_tools(&self, dir: impl AsRef<Path>) -> Result<()> {
         self.check_linear_is_upstream()?;
-        let linear = matches!(self.config().decoder, Decoder::Linear { .. });
         let class = Class {
-            name: if linear { "LinearSCVI" } else { "SCVI" },
+            name: self.upstream_class(),
             version: VERSION,
         };
         let arguments = init_params::write(self.config(), None);
         let attributes = self.attributes(&class, arguments)?;
         self.write_model(dir.as_ref(), Dict::from_pairs(attributes).into())
+    }
+
+    /// scvi-tools' class.
+    pub(super) fn upstream_class(&self) -> &'static str {
+        match self.config().decoder {
+            Decoder::Linear { .. } => "LinearSCVI",
+            Decoder::Nonlinear => "SCVI",
+        }
     }
 
     fn write_model(&self, dir: &Path, attributes: Value) -> Result<()> {
