@@ -2,7 +2,7 @@
 
 use sc_latent::milo::{Normalisation, SampleSize};
 
-use crate::score::{Ready, Score, Sizes};
+use crate::score::{Ready, Sizes};
 use crate::world::{Experiment, Shape};
 use crate::{ALPHA, CELLS, Failure, NEAREST};
 
@@ -11,87 +11,104 @@ const SHAPES: [(&str, Shape); 2] = [
     ("clusters", Shape::Clusters),
 ];
 
-/// Ways to make samples comparable, and the truth.
-const METHODS: [(&str, Sizes); 6] = [
+type Method = (&'static str, Sizes);
+
+/// Ways to make samples comparable: the default, the published one, and the simulation's own knowledge.
+const MAIN: [Method; 3] = [
     (
         "centred",
         Sizes::Of(SampleSize::CountSum, Normalisation::Centred),
     ),
     ("TMM", Sizes::Of(SampleSize::CountSum, Normalisation::Tmm)),
+    ("truth", Sizes::Truth),
+];
+/// All of them.
+const ALL: [Method; 6] = [
+    MAIN[0],
+    MAIN[1],
     ("RLE", Sizes::Of(SampleSize::CountSum, Normalisation::Rle)),
     (
         "sums",
         Sizes::Of(SampleSize::CountSum, Normalisation::Sizes),
     ),
     ("cells", Sizes::Of(SampleSize::Cells, Normalisation::Sizes)),
-    ("truth", Sizes::Truth),
+    MAIN[2],
 ];
+const FOLDS: [f64; 6] = [1.0, 1.5, 2.0, 4.0, 8.0, 0.25];
 
-/// What is said of an experiment: numbers for each method.
+/// Means of what is said of an experiment.
 #[derive(Default, Clone, Copy)]
-struct Line {
-    power: [f64; METHODS.len()],
-    wrong: [f64; METHODS.len()],
-    wrong_rises: [f64; METHODS.len()],
-    /// The mean log2 fold change where there is none.
-    off: [f64; METHODS.len()],
+struct Means {
+    power: f64,
+    wrong: f64,
+    wrong_rises: f64,
+    off: f64,
 }
 
-impl Line {
-    /// Means over repetitions. Without any change there are twice as many of them, and what is wrong is any call.
-    fn new(experiment: Experiment, repetitions: u64) -> Result<Self, Failure> {
-        let none = experiment.fold == 1.0;
-        let repetitions = repetitions * if none { 2 } else { 1 };
-        let mut line = Self::default();
-        for seed in 0..repetitions {
-            let ready = Ready::new(Experiment { seed, ..experiment })?;
-            for (m, (_, sizes)) in METHODS.iter().enumerate() {
-                line.add(m, &ready.score(*sizes)?, 1.0 / repetitions as f64);
-            }
+/// Means over repetitions for each method. Without any change there are twice as many of them, and what is wrong is any
+/// call.
+fn means(
+    experiment: Experiment,
+    methods: &[Method],
+    repetitions: u64,
+) -> Result<Vec<Means>, Failure> {
+    let none = experiment.fold == 1.0;
+    let repetitions = repetitions * if none { 2 } else { 1 };
+    let mut means = vec![Means::default(); methods.len()];
+    for seed in 0..repetitions {
+        let ready = Ready::new(Experiment { seed, ..experiment })?;
+        for (mean, (_, sizes)) in means.iter_mut().zip(methods) {
+            let score = ready.score(*sizes)?;
+            let weight = 1.0 / repetitions as f64;
+            mean.power += weight * score.power();
+            mean.wrong += weight * score.wrong();
+            mean.wrong_rises += weight * score.wrong_rises();
+            mean.off += weight * score.off;
         }
-        Ok(line)
     }
-
-    fn add(&mut self, method: usize, score: &Score, weight: f64) {
-        self.power[method] += weight * score.power();
-        self.wrong[method] += weight * score.wrong();
-        self.wrong_rises[method] += weight * score.wrong_rises();
-        self.off[method] += weight * score.off;
-    }
+    Ok(means)
 }
 
-fn header(title: &str, first: &str) {
-    let names: Vec<&str> = METHODS.iter().map(|m| m.0).collect();
-    println!("\n{title}\n\n| {first} | {} |", names.join(" | "));
-    let columns = first.split('|').count() + METHODS.len();
-    println!("|{}", "---|".repeat(columns));
-}
-
-fn row(first: &str, numbers: &[f64], digits: usize) {
-    let numbers: Vec<String> = numbers.iter().map(|v| format!("{v:.digits$}")).collect();
-    println!("| {first} | {} |", numbers.join(" | "));
+/// One table: a number of each method for each experiment.
+fn table(
+    (title, columns): (&str, &str),
+    methods: &[Method],
+    lines: &[(String, f64, Vec<Means>)],
+    digits: usize,
+    number: fn(&Means) -> f64,
+) {
+    let names: Vec<&str> = methods.iter().map(|m| m.0).collect();
+    println!("\n{title}\n\n| {columns} | {} |", names.join(" | "));
+    let n = columns.split('|').count() + methods.len();
+    println!("|{}", "---|".repeat(n));
+    for (first, _, means) in lines {
+        let numbers: Vec<String> = means
+            .iter()
+            .map(|m| format!("{:.digits$}", number(m)))
+            .collect();
+        println!("| {first} | {} |", numbers.join(" | "));
+    }
 }
 
 /// Four tables of some experiments, each called by its cells in the first columns.
-fn of(
+fn tables(
     columns: &str,
     experiments: &[(String, Experiment)],
+    methods: &[Method],
     repetitions: u64,
 ) -> Result<(), Failure> {
-    let lines: Vec<Line> = experiments
+    let all: Vec<(String, f64, Vec<Means>)> = experiments
         .iter()
-        .map(|(_, e)| Line::new(*e, repetitions))
+        .map(|(first, e)| Ok((first.clone(), e.fold, means(*e, methods, repetitions)?)))
         .collect::<Result<_, Failure>>()?;
-    let all = || experiments.iter().zip(&lines);
-    let changed = || all().filter(|((_, e), _)| e.fold != 1.0);
-    header("Power", columns);
-    changed().for_each(|((first, _), l)| row(first, &l.power, 2));
-    header("Wrong calls", columns);
-    all().for_each(|((first, _), l)| row(first, &l.wrong, 3));
-    header("Wrong rises", columns);
-    all().for_each(|((first, _), l)| row(first, &l.wrong_rises, 3));
-    header("Mean log2 fold change where there is none", columns);
-    changed().for_each(|((first, _), l)| row(first, &l.off, 2));
+    let changed: Vec<_> = all.iter().filter(|l| l.1 != 1.0).cloned().collect();
+    table(("Power", columns), methods, &changed, 2, |m| m.power);
+    table(("Wrong calls", columns), methods, &all, 3, |m| m.wrong);
+    table(("Wrong rises", columns), methods, &all, 3, |m| {
+        m.wrong_rises
+    });
+    let off = "Mean log2 fold change where there is none";
+    table((off, columns), methods, &changed, 2, |m| m.off);
     Ok(())
 }
 
@@ -100,10 +117,11 @@ pub(crate) fn print(repetitions: u64) -> Result<(), Failure> {
         "Spatial FDR {ALPHA}, {repetitions} repetitions ({} without a change), {CELLS} cells a sample on average, k = {NEAREST}.",
         2 * repetitions
     );
-    let mut experiments = Vec::new();
-    for (name, shape) in SHAPES {
-        for replicates in [3, 5, 10] {
-            for fold in [1.0, 1.5, 2.0, 3.0, 4.0, 0.25] {
+    for (replicates, methods) in [(3, &MAIN[..]), (5, &ALL[..]), (10, &MAIN[..])] {
+        println!("\n{replicates} samples a condition");
+        let mut experiments = Vec::new();
+        for (name, shape) in SHAPES {
+            for fold in FOLDS {
                 let e = Experiment {
                     shape,
                     replicates,
@@ -111,23 +129,19 @@ pub(crate) fn print(repetitions: u64) -> Result<(), Failure> {
                     cells: 2 * replicates * CELLS,
                     ..Experiment::base()
                 };
-                experiments.push((format!("{name} | {replicates} | {fold}"), e));
+                experiments.push((format!("{name} | {fold}"), e));
             }
         }
+        tables("cells | fold change", &experiments, methods, repetitions)?;
     }
-    of(
-        "cells | samples a condition | fold change",
-        &experiments,
-        repetitions,
-    )?;
     println!(
-        "\nFive samples a condition, the second batch has 3 times as many cells at another place:"
+        "\nFive samples a condition, the second batch has 3 times as many cells at another place"
     );
     // Six samples a condition would be balanced; with five, batch and condition are partly confounded.
     let mut experiments = Vec::new();
     for (name, shape) in SHAPES {
         for formula in ["~ condition", "~ batch + condition"] {
-            for fold in [1.0, 3.0] {
+            for fold in [1.0, 4.0] {
                 let e = Experiment {
                     shape,
                     replicates: 5,
@@ -141,5 +155,6 @@ pub(crate) fn print(repetitions: u64) -> Result<(), Failure> {
             }
         }
     }
-    of("cells | design | fold change", &experiments, repetitions)
+    let columns = "cells | design | fold change";
+    tables(columns, &experiments, &MAIN, repetitions)
 }

@@ -6,7 +6,7 @@ use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
 use super::abundance::{average_log_cpm, prior_counts};
-use super::dispersion::{self, ZERO};
+use super::dispersion::{self, Dispersion, ZERO};
 use super::linear::{null_design, rank};
 use super::nb_glm::Fitter;
 use super::special::{chi_square_upper, f_upper};
@@ -65,20 +65,46 @@ struct RowFit {
     converged: bool,
 }
 
+/// What rows are tested with, found without regard to what is tested.
+pub(super) struct Prepared {
+    log_cpm: Vec<f64>,
+    dispersion: Dispersion,
+}
+
+/// The abundance of rows and their dispersion. `None` if no row has enough counts.
+pub(super) fn prepare(problem: &Problem<'_>) -> Option<Prepared> {
+    let log_cpm = average_log_cpm(problem.counts, problem.sizes);
+    let offset = logarithms(problem.sizes);
+    let dispersion = dispersion::estimate(problem.counts, &offset, problem.design, &log_cpm)?;
+    Some(Prepared {
+        log_cpm,
+        dispersion,
+    })
+}
+
+fn logarithms(sizes: &[f64]) -> Vec<f64> {
+    sizes.iter().map(|n| n.ln()).collect()
+}
+
 /// Tests each row: negative binomial models with the trended dispersion, whose deviance over its degrees of freedom is a
 /// variance `s^2` that is squeezed towards that of the other rows, `s~^2`. Then `F = (D0 - D1) / s~^2` has 1 and `df + d0` degrees
-/// of freedom. `None` if no row has enough counts, or fewer than two have residual degrees of freedom.
-pub(super) fn test(problem: &Problem<'_>) -> Option<Tested> {
-    let log_cpm = average_log_cpm(problem.counts, problem.sizes);
-    let offset: Vec<f64> = problem.sizes.iter().map(|n| n.ln()).collect();
-    let dispersion = dispersion::estimate(problem.counts, &offset, problem.design, &log_cpm)?;
+/// of freedom. `None` if fewer than two rows have residual degrees of freedom.
+///
+/// The problem may be that which was prepared with sizes that differ by a combination of the design's columns: the models
+/// fit as well then, and only what is tested is another.
+pub(super) fn test(problem: &Problem<'_>, prepared: &Prepared) -> Option<Tested> {
+    let Prepared {
+        log_cpm,
+        dispersion,
+    } = prepared;
+    let offset = logarithms(problem.sizes);
     let fits = fit_rows(problem, &offset, &dispersion.trended);
     let variance: Vec<f64> = fits
         .iter()
         .map(|f| if f.df > 0.0 { f.deviance / f.df } else { 0.0 })
         .collect();
     let df: Vec<f64> = fits.iter().map(|f| f.df).collect();
-    let prior = squeeze::prior(&variance, &df, &log_cpm, problem.robust)?;
+    let prior = squeeze::prior(&variance, &df, log_cpm, problem.robust)?;
     let all_df: f64 = df.iter().sum();
     let rows = (0..fits.len())
         .map(|g| {
@@ -166,6 +192,10 @@ mod tests {
     use super::*;
     use ndarray::array;
 
+    fn prepared_and_tested(problem: &Problem<'_>) -> Tested {
+        test(problem, &prepare(problem).unwrap()).unwrap()
+    }
+
     #[test]
     fn degrees_of_freedom_of_empty_groups() {
         let design = array![
@@ -213,14 +243,13 @@ mod tests {
             1 => (i % 2) as f64,
             _ => f64::from(i >= 4),
         });
-        test(&Problem {
+        prepared_and_tested(&Problem {
             counts: y.view(),
             sizes: &sizes,
             design: design.view(),
             contrast: &[0.0, 0.0, 1.0],
             robust,
         })
-        .unwrap()
     }
 
     fn close(a: f64, b: f64, tolerance: f64) {
@@ -374,7 +403,7 @@ mod tests {
                 contrast,
                 robust: true,
             };
-            test(&problem).unwrap()
+            prepared_and_tested(&problem)
         };
         let group = |i: usize| usize::from(i >= 4);
         let coded = run(
