@@ -3,15 +3,17 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use ndarray::Array2;
-use sc_data::{AnnData, Annotation, Csr, Matrix};
+use sc_data::{AnnData, Csr, Matrix};
 use sc_latent::milo::{
-    self, Counts, DaTable, Design, NeighbourhoodOptions, Neighbourhoods, Sampling, TestOptions,
+    self, Counts, DaTable, Design, NeighbourhoodOptions, Neighbourhoods, Normalisation, SampleSize,
+    Sampling, TestOptions,
 };
 use serde::Serialize;
 
 use crate::common::{check_output, check_writable, note, print_json, read, write};
 use crate::error::{Error, Result};
 use crate::options::{at_least_one, share};
+use crate::places::{Accuracy, places};
 use crate::progress::Spinner;
 
 const EXAMPLES: &str = "\
@@ -64,22 +66,27 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = at_least_one)]
     k: usize,
     /// Take the graph in obsp (connectivities and distances) instead of computing one
-    #[arg(long, conflicts_with = "k")]
+    #[arg(long, conflicts_with_all = ["k", "exact", "approx"])]
     stored_graph: bool,
+    #[command(flatten)]
+    accuracy: Accuracy,
     /// Whose choices to make for neighbourhoods
     #[arg(long, value_name = "WHOSE", default_value = "milopy")]
     like: Like,
+    /// What makes samples of different size and composition comparable
+    #[arg(long, value_name = "HOW", default_value = "centred")]
+    normalise: Normalise,
     /// Draw the start cells with Python's generator, as milopy (seed 42) and pertpy (seed 0) do
     #[arg(long)]
     python_random: bool,
-    /// Seed of the start cells
+    /// Seed of the start cells, and of an approximate search
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// A column of obs with labels of cells, to say what neighbourhoods consist of
     #[arg(long, value_name = "KEY")]
     annotate: Option<String>,
     /// The spatial false discovery rate up to which a change is reported and drawn
-    #[arg(long, value_name = "RATE", default_value_t = 0.1, value_parser = share)]
+    #[arg(long, value_name = "RATE", default_value_t = 0.1, value_parser = rate)]
     alpha: f64,
     /// A copy of the data with neighbourhoods and results, laid out as milopy does
     #[arg(long, value_name = "OUT.h5ad")]
@@ -100,10 +107,24 @@ pub(crate) struct Args {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Like {
-    /// Refine to the neighbour nearest to the neighbours' median; the index cell is no member
+    /// Refine to the neighbour nearest to the neighbours' median; the index cell is no member; at distance 0 no weight
     Milopy,
-    /// Refine to the nearest of all cells; the index cell is a member
+    /// Refine to the nearest of all cells; the index cell is a member; at distance 0 the weight is 1
     Milor,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Normalise {
+    /// As tmm, then so that most neighbourhoods do not change
+    Centred,
+    /// Trimmed means of M values of the counts (milopy, miloR)
+    Tmm,
+    /// Medians of ratios of the counts, relative log expression (miloR's RLE)
+    Rle,
+    /// Sums of the counts (miloR's logMS)
+    Sums,
+    /// Numbers of cells
+    Cells,
 }
 
 fn assignment(text: &str) -> Result<(String, String), String> {
@@ -112,6 +133,15 @@ fn assignment(text: &str) -> Result<(String, String), String> {
             Ok((variable.to_owned(), label.to_owned()))
         }
         _ => Err("not VARIABLE=LABEL".into()),
+    }
+}
+
+/// A rate of false discoveries.
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(v) if v > 0.0 && v <= 1.0 => Ok(v),
+        Ok(0.0) => Err("at a rate of 0 nothing could be reported; 0.05 and 0.1 are usual".into()),
+        _ => Err("not a rate of false discoveries: more than 0, up to 1; 0.1 is usual".into()),
     }
 }
 
@@ -143,12 +173,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Some(key) => Some(data.obs.column("obs", key)?.to_categorical(key)?),
         None => None,
     };
-    let embedding = embedding(&data, &args.rep)?;
+    let embedding = places(&data, &args.data, &args.rep)?;
     let (graph, distances) = graph(args, &data, &embedding)?;
     let spinner = Spinner::new("testing neighbourhoods".into());
     let neighbourhoods = Neighbourhoods::new(embedding.view(), &graph, &distances, &options(args))?;
     let counts = Counts::new(&neighbourhoods, &samples, &args.sample)?;
-    let test = TestOptions::default();
+    let test = test_options(args);
     let mut table =
         milo::differential_abundance(&neighbourhoods, embedding.view(), &counts, &design, &test)?
             .with_names(data.obs.index());
@@ -207,32 +237,30 @@ fn options(args: &Args) -> NeighbourhoodOptions {
     options
 }
 
-fn embedding(data: &AnnData, key: &str) -> Result<Array2<f32>> {
-    match data.obsm.get(key) {
-        Some(Annotation::Matrix(m)) => Ok(m.to_dense()),
-        Some(_) => Err(Error::Message(format!(
-            "obsm \"{key}\" is a table, expected a matrix with one row a cell"
-        ))),
-        None => {
-            let names: Vec<&str> = data.obsm.keys().map(String::as_str).collect();
-            let there = if names.is_empty() {
-                "nothing".into()
-            } else {
-                names.join(", ")
-            };
-            let error = format!("obsm has no \"{key}\"; it has: {there}");
-            Err(Error::Message(error)
-                .with_hint("`sc embed MODEL CELLS --out FILE` writes X_scVI; --rep names another"))
-        }
-    }
+fn test_options(args: &Args) -> TestOptions {
+    let mut options = match args.like {
+        Like::Milopy => TestOptions::milopy(),
+        Like::Milor => TestOptions::milo_r(),
+    };
+    (options.normalisation, options.size) = match args.normalise {
+        Normalise::Centred => (Normalisation::Centred, SampleSize::CountSum),
+        Normalise::Tmm => (Normalisation::Tmm, SampleSize::CountSum),
+        Normalise::Rle => (Normalisation::Rle, SampleSize::CountSum),
+        Normalise::Sums => (Normalisation::Sizes, SampleSize::CountSum),
+        Normalise::Cells => (Normalisation::Sizes, SampleSize::Cells),
+    };
+    options
 }
 
 /// The neighbour graph, and the distance of each cell to the furthest of its nearest neighbours.
 fn graph(args: &Args, data: &AnnData, embedding: &Array2<f32>) -> Result<(Csr, Vec<f32>)> {
     if !args.stored_graph {
         let _spinner = Spinner::new(format!("nearest neighbours of {} cells", embedding.nrows()));
-        let neighbors =
-            sc_neighbors::knn(embedding.view(), args.k).map_err(sc_latent::Error::from)?;
+        let neighbors = args
+            .accuracy
+            .method(embedding.nrows(), args.seed)
+            .neighbors(embedding.view(), args.k)
+            .map_err(sc_latent::Error::from)?;
         let graph = sc_neighbors::connectivities(&neighbors).map_err(sc_latent::Error::from)?;
         return Ok((graph, milo::kth_distances(&neighbors)));
     }
@@ -299,5 +327,14 @@ mod tests {
         let is = |text: &str| assignment(text).map(|(a, b)| format!("{a}|{b}"));
         assert_eq!(is("a=b=c").unwrap(), "a|b=c");
         assert!(is("a").is_err() && is("=b").is_err());
+    }
+
+    #[test]
+    fn rates_are_read() {
+        assert_eq!((rate("0.05"), rate("1")), (Ok(0.05), Ok(1.0)));
+        assert!(rate("0").unwrap_err().contains("nothing could be reported"));
+        for bad in ["-0.1", "1.5", "NaN", "x"] {
+            assert!(rate(bad).unwrap_err().contains("rate of false discoveries"));
+        }
     }
 }

@@ -16,18 +16,40 @@ pub(crate) struct Search {
     /// Neighbours of a cell, the cell itself counted (scanpy's n_neighbors)
     #[arg(long, value_name = "N", default_value_t = 15, value_parser = at_least_one)]
     pub(crate) k: usize,
-    /// Find all true neighbours, however many cells there are
-    #[arg(long, conflicts_with = "approx")]
-    exact: bool,
-    /// Find most of the true neighbours: faster with very many cells [default: above 100,000 cells]
-    #[arg(long)]
-    approx: bool,
+    #[command(flatten)]
+    accuracy: Accuracy,
     /// Seed of all that is random
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
     /// Threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) threads: Option<usize>,
+}
+
+/// Whether all true neighbours are found.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Accuracy {
+    /// Find all true neighbours, however many cells there are
+    #[arg(long, conflicts_with = "approx")]
+    exact: bool,
+    /// Find most of the true neighbours: faster with very many cells [default: above 100,000 cells]
+    #[arg(long)]
+    approx: bool,
+}
+
+impl Accuracy {
+    pub(crate) fn method(&self, n_cells: usize, seed: u64) -> Knn {
+        let approximate = || {
+            Knn::Approximate(ApproxParams {
+                seed,
+                ..ApproxParams::default()
+            })
+        };
+        match (self.exact, self.approx, Knn::auto(n_cells)) {
+            (true, _, _) | (_, false, Knn::Exact) => Knn::Exact,
+            _ => approximate(),
+        }
+    }
 }
 
 impl Search {
@@ -56,16 +78,7 @@ impl Search {
     }
 
     fn method(&self, n_cells: usize) -> Knn {
-        let approximate = || {
-            Knn::Approximate(ApproxParams {
-                seed: self.seed,
-                ..ApproxParams::default()
-            })
-        };
-        match (self.exact, self.approx, Knn::auto(n_cells)) {
-            (true, _, _) | (_, false, Knn::Exact) => Knn::Exact,
-            _ => approximate(),
-        }
+        self.accuracy.method(n_cells, self.seed)
     }
 
     /// The weighted graph of the cells, and where they lie: made from obsm `rep`, and kept in the data; or the one that the

@@ -105,6 +105,26 @@ fn neighbourhoods_are_tested() {
     says(&picture, &["<svg", "log2 fold change", "conditionstim"]);
     assert_eq!(picture.matches("<circle").count(), n);
 
+    // Trimmed means alone give the same but for one number, by which all changes are moved.
+    let tmm: Value =
+        serde_json::from_str(&place.ok(&format!("{usual} --normalise tmm --json"))).unwrap();
+    let moved = |i: usize| {
+        let change = |of: &Value| of["rows"][i]["logFC"].as_f64().unwrap();
+        change(&tmm) - change(&json)
+    };
+    let clear: Vec<usize> = (0..n)
+        .filter(|&i| rows[i]["logFC"].as_f64().unwrap().abs() < 3.0)
+        .collect();
+    assert!(clear.len() > n / 2);
+    assert!(
+        clear
+            .iter()
+            .all(|&i| (moved(i) - moved(clear[0])).abs() < 0.05)
+    );
+    for how in ["rle", "sums", "cells"] {
+        place.ok(&format!("{usual} --normalise {how} --like milor --json"));
+    }
+
     // The other way round: what rose falls.
     let turned: Value =
         serde_json::from_str(&place.ok(&format!("{usual} --baseline condition=stim --json")))
@@ -166,6 +186,14 @@ fn what_is_wrong_is_said() {
     says(
         &error("--sample donor --design ~condition --k 300"),
         &["k is 300", "1 to 299"],
+    );
+    says(
+        &error("--sample donor --design ~condition --alpha 0"),
+        &["--alpha", "nothing could be reported"],
+    );
+    says(
+        &error("--sample donor --design ~condition --stored-graph --approx"),
+        &["--stored-graph", "--approx"],
     );
     says(
         &error("--sample donor --design ~condition --stored-graph"),

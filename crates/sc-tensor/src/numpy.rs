@@ -33,6 +33,39 @@ impl RandomState {
         Self { key, pos: N }
     }
 
+    /// `numpy.random.RandomState([w0, w1, ...])`: the generator's `init_by_array`. Python's `random` module seeds itself so,
+    /// with the words of an integer, lowest first. No words count as one 0.
+    ///
+    /// ```
+    /// use sc_tensor::numpy::RandomState;
+    /// // random.seed(0); random.random()
+    /// assert_eq!(RandomState::from_words(&[0]).random_sample(), 0.844_421_851_525_048_1);
+    /// ```
+    pub fn from_words(words: &[u32]) -> Self {
+        let mut key = Self::new(19_650_218).key;
+        // Twice around the state, from the second word on; each word takes in the one before it.
+        let mut i = 1;
+        let mut mix = |factor: u32, change: &dyn Fn(u32, usize) -> u32| {
+            let before = key[i - 1];
+            key[i] = change(key[i] ^ (before ^ (before >> 30)).wrapping_mul(factor), i);
+            i += 1;
+            if i == N {
+                key[0] = key[N - 1];
+                i = 1;
+            }
+        };
+        for k in 0..N.max(words.len()) {
+            let j = k % words.len().max(1);
+            let word = words.get(j).copied().unwrap_or(0).wrapping_add(j as u32);
+            mix(1_664_525, &|v, _| v.wrapping_add(word));
+        }
+        for _ in 1..N {
+            mix(1_566_083_941, &|v, i| v.wrapping_sub(i as u32));
+        }
+        key[0] = 0x8000_0000;
+        Self { key, pos: N }
+    }
+
     /// The next 32 random bits.
     pub fn next_u32(&mut self) -> u32 {
         if self.pos >= N {
@@ -128,6 +161,14 @@ mod tests {
             r.next_u32();
         }
         assert_eq!(r.next_u32(), 4_123_659_995);
+    }
+
+    /// Reference: `numpy.random.RandomState([1, 2, 3]).randint(0, 2**32, 3, dtype=numpy.uint32)`.
+    #[test]
+    fn words_seed_as_in_numpy() {
+        let mut r = RandomState::from_words(&[1, 2, 3]);
+        let first = [r.next_u32(), r.next_u32(), r.next_u32()];
+        assert_eq!(first, [2_619_334_238, 1_552_691_353, 3_808_334_787]);
     }
 
     #[test]

@@ -1,10 +1,13 @@
-use std::collections::BTreeSet;
+mod matrix;
+mod values;
 
 use ndarray::{Array2, ArrayView2};
-use sc_data::{Categorical, Column, Table};
+use sc_data::{Categorical, Table};
 
+use self::matrix::model_matrix;
+use self::values::{Groups, Problem};
 use super::contrast::parse_contrast;
-use super::formula::{Formula, Variable};
+use super::formula::Formula;
 use super::linear::{null_design, orthonormal, rank};
 use crate::{Error, Result};
 
@@ -161,25 +164,7 @@ impl Design {
     ) -> Result<Self> {
         super::neighbourhoods::same_length("the sample labels", samples.len(), obs.n_rows())?;
         let codes = samples.complete_codes("the samples")?;
-        let present: Vec<u32> = codes
-            .iter()
-            .copied()
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect();
-        let names: Vec<String> = present
-            .iter()
-            .map(|&s| samples.categories()[s as usize].clone())
-            .collect();
-        let groups = Groups {
-            first: present
-                .iter()
-                .filter_map(|s| codes.iter().position(|c| c == s))
-                .collect(),
-            codes: &codes,
-            names: &names,
-            present: &present,
-        };
+        let groups = Groups::new(&codes, samples);
         let fail = |reason: String| Error::Formula {
             formula: text.to_owned(),
             reason,
@@ -205,12 +190,12 @@ impl Design {
                 })?;
             coded.push((variable, values));
         }
-        let (columns, matrix) = model_matrix(formula, &coded, names.len());
+        let (columns, matrix) = model_matrix(formula, &coded, groups.names().len());
         if columns.is_empty() {
             return Err(fail("it has no terms".into()));
         }
         let mut design = Self {
-            samples: names,
+            samples: groups.names().to_vec(),
             contrast: Vec::new(),
             tested: String::new(),
             columns,
@@ -269,231 +254,6 @@ impl Design {
             });
         }
         Ok(())
-    }
-}
-
-/// Cells by sample.
-struct Groups<'a> {
-    /// The sample of each cell.
-    codes: &'a [u32],
-    /// The samples there are, ascending, with their names and first cells.
-    present: &'a [u32],
-    names: &'a [String],
-    first: Vec<usize>,
-}
-
-/// The values of a variable, one a sample.
-enum Values {
-    Numbers(Vec<f64>),
-    Labels {
-        levels: Vec<String>,
-        codes: Vec<usize>,
-    },
-}
-
-/// What is wrong with a variable.
-enum Problem {
-    Reason(String),
-    Error(Error),
-}
-
-impl From<Error> for Problem {
-    fn from(e: Error) -> Self {
-        Self::Error(e)
-    }
-}
-
-impl From<sc_data::Error> for Problem {
-    fn from(e: sc_data::Error) -> Self {
-        Self::Error(e.into())
-    }
-}
-
-impl Groups<'_> {
-    fn values(
-        &self,
-        variable: &Variable,
-        obs: &Table,
-        baseline: Option<&str>,
-    ) -> Result<Values, Problem> {
-        let name = &variable.name;
-        let column = obs.column("obs", name)?;
-        let numeric = matches!(
-            column,
-            Column::Int32(_)
-                | Column::Int(_)
-                | Column::OptInt(_)
-                | Column::Float32(_)
-                | Column::Float(_)
-        );
-        if numeric && !variable.factor {
-            if baseline.is_some() {
-                let reason = format!(
-                    "\"{name}\" holds numbers and has no baseline; write factor({name}) if they are labels"
-                );
-                return Err(Problem::Reason(reason));
-            }
-            let all = column.to_f64(name)?;
-            let show = |i: usize| all[i].to_string();
-            self.constant(name, |a, b| all[a] == all[b], show)?;
-            if let Some(i) = self.first.iter().find(|&&i| !all[i].is_finite()) {
-                return Err(Problem::Reason(format!(
-                    "\"{name}\" is {} at row {i}",
-                    all[*i]
-                )));
-            }
-            return Ok(Values::Numbers(
-                self.first.iter().map(|&i| all[i]).collect(),
-            ));
-        }
-        let labels = match column {
-            Column::Float32(_) | Column::Float(_) => as_labels(&column.to_f64(name)?),
-            other => other.to_categorical(name)?,
-        };
-        let all = labels.complete_codes(name)?;
-        let show = |i: usize| labels.get(i).unwrap_or_default().to_owned();
-        self.constant(name, |a, b| all[a] == all[b], show)?;
-        let mine: Vec<u32> = self.first.iter().map(|&i| all[i]).collect();
-        let mut used: Vec<u32> = mine
-            .iter()
-            .copied()
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect();
-        let category = |c: &u32| labels.categories()[*c as usize].clone();
-        // Without the check its column would be missing, and the one before it tested.
-        if let [only] = used[..] {
-            return Err(Problem::Reason(format!(
-                "\"{name}\" has only the label \"{}\" in these samples, so there is nothing to compare",
-                category(&only)
-            )));
-        }
-        if let Some(baseline) = baseline {
-            let Some(at) = used.iter().position(|c| category(c) == baseline) else {
-                let levels: Vec<String> = used.iter().map(category).collect();
-                return Err(Problem::Reason(format!(
-                    "\"{name}\" has no label \"{baseline}\" to be the baseline; it has {}",
-                    levels.join(", ")
-                )));
-            };
-            used[..=at].rotate_right(1);
-        }
-        Ok(Values::Labels {
-            levels: used.iter().map(category).collect(),
-            codes: mine
-                .iter()
-                .filter_map(|c| used.iter().position(|u| u == c))
-                .collect(),
-        })
-    }
-
-    /// Refuses a variable that differs between cells of one sample.
-    fn constant(
-        &self,
-        name: &str,
-        same: impl Fn(usize, usize) -> bool,
-        show: impl Fn(usize) -> String,
-    ) -> Result<()> {
-        for (cell, code) in self.codes.iter().enumerate() {
-            let Ok(s) = self.present.binary_search(code) else {
-                continue;
-            };
-            let first = self.first[s];
-            if !same(cell, first) {
-                return Err(Error::NotConstant {
-                    variable: name.to_owned(),
-                    sample: self.names[s].clone(),
-                    examples: format!("{} and {}", show(first), show(cell)),
-                });
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Numbers as labels, sorted by value.
-fn as_labels(values: &[f64]) -> Categorical {
-    let mut levels = values.to_vec();
-    levels.sort_unstable_by(f64::total_cmp);
-    levels.dedup();
-    let code = |v: &f64| levels.binary_search_by(|l| l.total_cmp(v)).ok();
-    let codes = values.iter().map(|v| code(v).map(|c| c as u32)).collect();
-    let names = levels.iter().map(f64::to_string).collect();
-    Categorical::new(codes, names, false).unwrap_or_else(|_| Categorical::from_labels::<&str>(&[]))
-}
-
-/// R's `model.matrix`: a factor of a term is coded by the labels after its baseline if the term without it is in the model
-/// (the term without its only variable is the intercept), else by all of its labels.
-fn model_matrix(
-    formula: &Formula,
-    coded: &[(&Variable, Values)],
-    n: usize,
-) -> (Vec<String>, Array2<f64>) {
-    let mut columns: Vec<(String, Vec<f64>)> = Vec::new();
-    if formula.intercept {
-        columns.push((INTERCEPT.to_owned(), vec![1.0; n]));
-    }
-    // Without an intercept the first factor among the main effects takes its place.
-    let mut empty_term = formula.intercept;
-    for term in &formula.terms {
-        let mut product = vec![(String::new(), vec![1.0; n])];
-        for variable in term {
-            let Some((_, values)) = coded.iter().find(|(v, _)| *v == variable) else {
-                continue;
-            };
-            let rest: Vec<&Variable> = term.iter().filter(|v| *v != variable).collect();
-            let margin = if rest.is_empty() {
-                empty_term
-            } else {
-                let same = |t: &&Vec<Variable>| {
-                    t.len() == rest.len() && rest.iter().all(|v| t.contains(v))
-                };
-                formula.terms.iter().any(|t| same(&t))
-            };
-            let (codings, is_factor) = coding(variable, values, margin);
-            empty_term |= is_factor && rest.is_empty();
-            // The first variable of a term runs fastest.
-            product = codings
-                .iter()
-                .flat_map(|(name, values)| {
-                    product.iter().map(move |(before, column)| {
-                        let joint = if before.is_empty() {
-                            name.clone()
-                        } else {
-                            format!("{before}:{name}")
-                        };
-                        let column = column.iter().zip(values).map(|(a, b)| a * b).collect();
-                        (joint, column)
-                    })
-                })
-                .collect();
-        }
-        columns.extend(product);
-    }
-    let matrix = Array2::from_shape_fn((n, columns.len()), |(i, j)| columns[j].1[i]);
-    (columns.into_iter().map(|c| c.0).collect(), matrix)
-}
-
-/// The columns of one variable, and whether it has labels.
-fn coding(
-    variable: &Variable,
-    values: &Values,
-    contrasts: bool,
-) -> (Vec<(String, Vec<f64>)>, bool) {
-    let name = if variable.factor {
-        format!("factor({})", variable.name)
-    } else {
-        variable.name.clone()
-    };
-    match values {
-        Values::Numbers(v) => (vec![(name, v.clone())], false),
-        Values::Labels { levels, codes } => {
-            let indicator = |l: usize| codes.iter().map(|&c| f64::from(c == l)).collect();
-            let columns = (usize::from(contrasts)..levels.len())
-                .map(|l| (format!("{name}{}", levels[l]), indicator(l)))
-                .collect();
-            (columns, true)
-        }
     }
 }
 

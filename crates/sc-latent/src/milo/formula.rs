@@ -15,7 +15,8 @@ pub(super) struct Variable {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Formula {
     pub(super) intercept: bool,
-    /// Each term the variables that interact in it; main effects first, without repetitions.
+    /// Each term the variables that interact in it; main effects first, without repetitions. As in R the variables of a
+    /// term come in the order in which the formula first names them, so that `a:b` and `b:a` are one term.
     pub(super) terms: Vec<Vec<Variable>>,
 }
 
@@ -36,7 +37,11 @@ impl Formula {
             reason,
         };
         let tokens = tokens(text).map_err(fail)?;
-        let mut reader = Reader { tokens, at: 0 };
+        let mut reader = Reader {
+            tokens,
+            at: 0,
+            seen: Vec::new(),
+        };
         let formula = reader.formula().map_err(fail)?;
         match reader.tokens.get(reader.at) {
             None => Ok(formula),
@@ -115,6 +120,8 @@ fn shown(token: Option<&Token>) -> String {
 struct Reader {
     tokens: Vec<Token>,
     at: usize,
+    /// Variables, in order of appearance.
+    seen: Vec<Variable>,
 }
 
 impl Reader {
@@ -128,32 +135,40 @@ impl Reader {
         if !self.take('~') {
             return Err("it has to begin with ~, e.g. ~ batch + condition".into());
         }
-        let mut formula = Formula {
-            intercept: true,
-            terms: Vec::new(),
-        };
+        let (mut intercept, mut terms) = (true, Vec::new());
         let mut negative = self.take('-');
         loop {
             if let Some(&Token::Number(one)) = self.tokens.get(self.at) {
                 self.at += 1;
-                formula.intercept = one != negative;
+                intercept = one != negative;
             } else if negative {
                 return Err("only 1 can be subtracted".into());
             } else {
-                for term in self.product()? {
-                    if !formula.terms.contains(&term) {
-                        formula.terms.push(term);
-                    }
-                }
+                terms.extend(self.product()?);
             }
             negative = self.take('-');
             if !negative && !self.take('+') {
                 break;
             }
         }
-        // Stable: within an order the terms stay as written.
-        formula.terms.sort_by_key(Vec::len);
-        Ok(formula)
+        Ok(Formula {
+            intercept,
+            terms: self.in_order(terms),
+        })
+    }
+
+    /// Sorts the variables of each term by appearance, leaves out repetitions, and sorts terms by the number of variables;
+    /// those of as many stay as written.
+    fn in_order(&self, written: Vec<Vec<Variable>>) -> Vec<Vec<Variable>> {
+        let mut terms: Vec<Vec<Variable>> = Vec::new();
+        for mut term in written {
+            term.sort_by_key(|v| self.seen.iter().position(|s| s == v));
+            if !terms.contains(&term) {
+                terms.push(term);
+            }
+        }
+        terms.sort_by_key(Vec::len);
+        terms
     }
 
     /// `a * b * c`: each of them and all interactions.
@@ -179,6 +194,14 @@ impl Reader {
     }
 
     fn variable(&mut self) -> Result<Variable, String> {
+        let variable = self.plain_variable()?;
+        if !self.seen.contains(&variable) {
+            self.seen.push(variable.clone());
+        }
+        Ok(variable)
+    }
+
+    fn plain_variable(&mut self) -> Result<Variable, String> {
         let token = self.tokens.get(self.at).cloned();
         let Some(Token::Name(name)) = token else {
             return Err(format!(
@@ -198,7 +221,7 @@ impl Reader {
                 "{name}() is not known; make a column of it, or take factor() for numbers that are labels"
             ));
         }
-        let inner = self.variable()?;
+        let inner = self.plain_variable()?;
         if !self.take(')') {
             return Err("a parenthesis is not closed".into());
         }
@@ -262,6 +285,10 @@ mod tests {
             &["a", "b", "c", "a:b", "a:c", "b:c", "a:b:c"],
         );
         is("~ b:a + a + a", true, &["a", "b:a"]);
+        is("~ a:b + b:a", true, &["a:b"]);
+        is("~ a + b:a", true, &["a", "a:b"]);
+        is("~ c:b:a + a*b", true, &["a", "b", "b:a", "c:b:a"]);
+        is("~ a:b:a + factor(a)", true, &["f(a)", "a:b"]);
         is(
             "~ factor(day) + `cell type`",
             true,

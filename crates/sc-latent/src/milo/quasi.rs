@@ -6,9 +6,9 @@ use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
 use super::abundance::{average_log_cpm, prior_counts};
-use super::dispersion::{self, ZERO};
+use super::dispersion::{self, Dispersion, ZERO};
 use super::linear::{null_design, rank};
-use super::nb_glm::{Fit, Fitter};
+use super::nb_glm::Fitter;
 use super::special::{chi_square_upper, f_upper};
 use super::squeeze::{self, posterior};
 
@@ -51,47 +51,70 @@ pub(super) struct Tested {
     pub(super) not_converged: usize,
 }
 
-/// The fit of one row under both hypotheses.
+/// What is kept of the fits of one row under both hypotheses: a few numbers, none for each sample.
 struct RowFit {
-    full: Fit,
+    deviance: f64,
     null_deviance: f64,
+    /// The smallest fitted mean.
+    least_mean: f64,
     /// Of the model without overdispersion.
     poisson_p: f64,
     log_fc: f64,
     /// Residual degrees of freedom.
     df: f64,
+    converged: bool,
+}
+
+/// What rows are tested with, found without regard to what is tested.
+pub(super) struct Prepared {
+    log_cpm: Vec<f64>,
+    dispersion: Dispersion,
+}
+
+/// The abundance of rows and their dispersion. `None` if no row has enough counts.
+pub(super) fn prepare(problem: &Problem<'_>) -> Option<Prepared> {
+    let log_cpm = average_log_cpm(problem.counts, problem.sizes);
+    let offset = logarithms(problem.sizes);
+    let dispersion = dispersion::estimate(problem.counts, &offset, problem.design, &log_cpm)?;
+    Some(Prepared {
+        log_cpm,
+        dispersion,
+    })
+}
+
+fn logarithms(sizes: &[f64]) -> Vec<f64> {
+    sizes.iter().map(|n| n.ln()).collect()
 }
 
 /// Tests each row: negative binomial models with the trended dispersion, whose deviance over its degrees of freedom is a
 /// variance `s^2` that is squeezed towards that of the other rows, `s~^2`. Then `F = (D0 - D1) / s~^2` has 1 and `df + d0` degrees
-/// of freedom. `None` if no row has enough counts, or fewer than two have residual degrees of freedom.
-pub(super) fn test(problem: &Problem<'_>) -> Option<Tested> {
-    let log_cpm = average_log_cpm(problem.counts, problem.sizes);
-    let offset: Vec<f64> = problem.sizes.iter().map(|n| n.ln()).collect();
-    let dispersion = dispersion::estimate(problem.counts, &offset, problem.design, &log_cpm)?;
+/// of freedom. `None` if fewer than two rows have residual degrees of freedom.
+///
+/// The problem may be that which was prepared with sizes that differ by a combination of the design's columns: the models
+/// fit as well then, and only what is tested is another.
+pub(super) fn test(problem: &Problem<'_>, prepared: &Prepared) -> Option<Tested> {
+    let Prepared {
+        log_cpm,
+        dispersion,
+    } = prepared;
+    let offset = logarithms(problem.sizes);
     let fits = fit_rows(problem, &offset, &dispersion.trended);
     let variance: Vec<f64> = fits
         .iter()
-        .map(|f| {
-            if f.df > 0.0 {
-                f.full.deviance / f.df
-            } else {
-                0.0
-            }
-        })
+        .map(|f| if f.df > 0.0 { f.deviance / f.df } else { 0.0 })
         .collect();
     let df: Vec<f64> = fits.iter().map(|f| f.df).collect();
-    let prior = squeeze::prior(&variance, &df, &log_cpm, problem.robust)?;
+    let prior = squeeze::prior(&variance, &df, log_cpm, problem.robust)?;
     let all_df: f64 = df.iter().sum();
     let rows = (0..fits.len())
         .map(|g| {
             let fit = &fits[g];
             let s2 = posterior(variance[g], df[g], prior.variance[g], prior.df[g]);
-            let f = (fit.null_deviance - fit.full.deviance).max(0.0) / s2;
+            let f = (fit.null_deviance - fit.deviance).max(0.0) / s2;
             let mut p_value = f_upper(f, 1.0, (df[g] + prior.df[g]).min(all_df));
             // No row varies less than by counting alone.
             let phi = dispersion.trended[g];
-            if fit.full.means.iter().any(|mu| s2 * (1.0 + phi * mu) < 1.0) {
+            if s2 * (1.0 + phi * fit.least_mean) < 1.0 {
                 p_value = p_value.max(fit.poisson_p);
             }
             RowTest {
@@ -106,7 +129,7 @@ pub(super) fn test(problem: &Problem<'_>) -> Option<Tested> {
         rows,
         common_dispersion: dispersion.common,
         prior_df: super::ranks::quantile(&prior.df, 0.5),
-        not_converged: fits.iter().filter(|f| !f.full.converged).count(),
+        not_converged: fits.iter().filter(|f| !f.converged).count(),
     })
 }
 
@@ -122,10 +145,8 @@ fn fit_rows(problem: &Problem<'_>, offset: &[f64], dispersion: &[f64]) -> Vec<Ro
             || (Fitter::new(problem.design), Fitter::new(null.view())),
             |(fitter, null_fitter), (row, &phi)| {
                 let y = row.to_vec();
-                let mut full = fitter.fit(&y, offset, phi, None);
+                let full = fitter.fit(&y, offset, phi, None);
                 let null = null_fitter.fit(&y, offset, phi, None);
-                full.converged &= null.converged;
-                let null_deviance = null.deviance;
                 let poisson = null_fitter.fit(&y, offset, 0.0, None).deviance
                     - fitter.fit(&y, offset, 0.0, None).deviance;
                 let raised: Vec<f64> = y.iter().zip(&added).map(|(y, a)| y + a).collect();
@@ -138,10 +159,12 @@ fn fit_rows(problem: &Problem<'_>, offset: &[f64], dispersion: &[f64]) -> Vec<Ro
                     .sum();
                 RowFit {
                     df: residual_df(&y, &full.means, problem.design),
-                    null_deviance,
+                    deviance: full.deviance,
+                    null_deviance: null.deviance,
+                    least_mean: full.means.iter().copied().fold(f64::INFINITY, f64::min),
                     poisson_p: chi_square_upper(poisson, 1.0),
                     log_fc: log_fc / std::f64::consts::LN_2,
-                    full,
+                    converged: full.converged && null.converged,
                 }
             },
         )
@@ -168,6 +191,10 @@ fn residual_df(y: &[f64], means: &[f64], design: ArrayView2<'_, f64>) -> f64 {
 mod tests {
     use super::*;
     use ndarray::array;
+
+    fn prepared_and_tested(problem: &Problem<'_>) -> Tested {
+        test(problem, &prepare(problem).unwrap()).unwrap()
+    }
 
     #[test]
     fn degrees_of_freedom_of_empty_groups() {
@@ -216,14 +243,13 @@ mod tests {
             1 => (i % 2) as f64,
             _ => f64::from(i >= 4),
         });
-        test(&Problem {
+        prepared_and_tested(&Problem {
             counts: y.view(),
             sizes: &sizes,
             design: design.view(),
             contrast: &[0.0, 0.0, 1.0],
             robust,
         })
-        .unwrap()
     }
 
     fn close(a: f64, b: f64, tolerance: f64) {
@@ -377,7 +403,7 @@ mod tests {
                 contrast,
                 robust: true,
             };
-            test(&problem).unwrap()
+            prepared_and_tested(&problem)
         };
         let group = |i: usize| usize::from(i >= 4);
         let coded = run(

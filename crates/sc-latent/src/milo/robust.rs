@@ -4,15 +4,12 @@
 
 use super::lowess::lowess;
 use super::ranks::{ascending, average_ranks, quantile};
-use super::special::{Tail, f_ln_density, f_lower, f_quantile, f_upper};
+use super::special::{Tail, f_lower, f_quantile, f_upper};
 use super::squeeze::{Prior, Variances};
+use super::winsorised::{Integral, TAILS};
 
-/// The shares of residuals that are pulled in at the lower and the upper end.
-const TAILS: (f64, f64) = (0.05, 0.1);
 /// The share of the rows that one local line of the trend is fitted to.
 const SPAN: f64 = 0.4;
-/// Nodes of the integrals.
-const NODES: usize = 128;
 /// Probabilities are kept above this, so that their logarithms are finite.
 const TINY: f64 = 1e-300;
 
@@ -20,6 +17,8 @@ const TINY: f64 = 1e-300;
 struct Rows {
     /// Their numbers among all rows.
     rows: Vec<usize>,
+    /// Their abundances.
+    covariate: Vec<f64>,
     /// `ln s^2`.
     z: Vec<f64>,
     /// The trend of `ln s^2`.
@@ -55,8 +54,9 @@ pub(super) fn robust_prior(data: &Variances<'_>, plain: &Prior) -> Prior {
     let own_df = df_of_outliers(&f, rows.df, df);
 
     // Rows without a variance of their own get what the trend of the others says.
+    let trend = Interpolation::new(&rows.covariate, &of_rows);
     let mut prior = Prior {
-        variance: plain.variance.clone(),
+        variance: data.covariate.iter().map(|&x| trend.at(x)).collect(),
         df: vec![df; data.df.len()],
     };
     for (k, &g) in rows.rows.iter().enumerate() {
@@ -82,9 +82,47 @@ impl Rows {
                 }
             })
             .collect();
-        let x: Vec<f64> = rows.iter().map(|&g| data.covariate[g]).collect();
-        let trend = lowess(&x, &z, SPAN);
-        Self { rows, z, trend, df }
+        let covariate: Vec<f64> = rows.iter().map(|&g| data.covariate[g]).collect();
+        let trend = lowess(&covariate, &z, SPAN);
+        Self {
+            rows,
+            covariate,
+            z,
+            trend,
+            df,
+        }
+    }
+}
+
+/// Variances between known ones: their logarithms are joined by straight lines, and constant beyond the outermost. Where
+/// several are known at one place their logarithms are averaged.
+struct Interpolation {
+    /// Ascending places with the logarithms there.
+    points: Vec<(f64, f64)>,
+}
+
+impl Interpolation {
+    fn new(x: &[f64], variance: &[f64]) -> Self {
+        let order = ascending(x);
+        let points = order
+            .chunk_by(|&a, &b| x[a] == x[b])
+            .map(|same| {
+                let sum: f64 = same.iter().map(|&i| variance[i].ln()).sum();
+                (x[same[0]], sum / same.len() as f64)
+            })
+            .collect();
+        Self { points }
+    }
+
+    fn at(&self, x: f64) -> f64 {
+        let right = self.points.partition_point(|p| p.0 < x);
+        let left = right.saturating_sub(1);
+        let logarithm = match (self.points.get(left), self.points.get(right)) {
+            (Some(a), Some(b)) if b.0 > a.0 => a.1 + (x - a.0) / (b.0 - a.0) * (b.1 - a.1),
+            (Some(a), _) => a.1,
+            _ => f64::NAN,
+        };
+        logarithm.exp()
     }
 }
 
@@ -126,65 +164,6 @@ fn matching_df(integral: &Integral, df: f64, variance: f64, lowest: f64) -> f64 
         middle / (1.0 - middle)
     } else {
         f64::INFINITY
-    }
-}
-
-/// Gauss-Legendre quadrature on 0..=1.
-struct Integral {
-    nodes: Vec<f64>,
-    weights: Vec<f64>,
-}
-
-impl Integral {
-    /// The roots of the Legendre polynomial, by Newton's method from their asymptotic places.
-    fn new() -> Self {
-        let n = NODES as f64;
-        let (nodes, weights) = (0..NODES)
-            .map(|k| {
-                let mut x = (std::f64::consts::PI * (k as f64 + 0.75) / (n + 0.5)).cos();
-                let mut slope = 1.0;
-                for _ in 0..100 {
-                    let (mut last, mut value) = (1.0, x);
-                    for j in 2..=NODES {
-                        let j = j as f64;
-                        (last, value) =
-                            (value, ((2.0 * j - 1.0) * x * value - (j - 1.0) * last) / j);
-                    }
-                    slope = n * (x * value - last) / (x * x - 1.0);
-                    let step = value / slope;
-                    x -= step;
-                    if step.abs() < 1e-15 {
-                        break;
-                    }
-                }
-                (f64::midpoint(1.0, x), 1.0 / ((1.0 - x * x) * slope * slope))
-            })
-            .unzip();
-        Self { nodes, weights }
-    }
-
-    /// Mean and variance of `ln F`, `F ~ F(df, d0)`, with its tails pulled in to their quantiles. Integrated over `F / (1 + F)`.
-    fn winsorised_moments(&self, df: f64, d0: f64) -> (f64, f64) {
-        let low = f_quantile(Tail::Lower(TAILS.0), df, d0);
-        let high = f_quantile(Tail::Upper(TAILS.1), df, d0);
-        let (a, b) = (low / (1.0 + low), high / (1.0 + high));
-        let points: Vec<(f64, f64)> = self
-            .nodes
-            .iter()
-            .zip(&self.weights)
-            .map(|(node, weight)| {
-                let u = a + (b - a) * node;
-                let f = u / (1.0 - u);
-                let density = f_ln_density(f, df, d0).exp() / (1.0 - u).powi(2);
-                (f.ln(), (b - a) * weight * density)
-            })
-            .collect();
-        let expectation = |g: &dyn Fn(f64) -> f64| {
-            let inner: f64 = points.iter().map(|&(z, w)| w * g(z)).sum();
-            inner + TAILS.0 * g(low.ln()) + TAILS.1 * g(high.ln())
-        };
-        let mean = expectation(&|z| z);
-        (mean, expectation(&|z| (z - mean).powi(2)))
     }
 }
 
@@ -268,57 +247,8 @@ fn monotone(tails: &[f64], f: &[f64], df: &[f64], d0: f64) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::milo::special::trigamma;
     use crate::milo::squeeze::prior;
     use rand_distr::{ChiSquared, Distribution};
-
-    #[test]
-    fn quadrature_integrates_polynomials() {
-        let q = Integral::new();
-        let of = |power: i32| -> f64 {
-            q.nodes
-                .iter()
-                .zip(&q.weights)
-                .map(|(x, w)| w * x.powi(power))
-                .sum()
-        };
-        for power in [0, 1, 5, 60, 200] {
-            assert!(
-                (of(power) - 1.0 / f64::from(power + 1)).abs() < 1e-13,
-                "{power}"
-            );
-        }
-    }
-
-    /// Reference: simple sums over 2 million quantiles of `scipy.stats.f`.
-    #[test]
-    fn winsorised_moments_agree_with_scipy() {
-        let q = Integral::new();
-        for (df, d0, mean, variance) in SCIPY {
-            let (m, v) = q.winsorised_moments(df, d0);
-            assert!(
-                (m - mean).abs() < 1e-6 && (v - variance).abs() < 1e-6,
-                "{m} {mean} {v} {variance}"
-            );
-        }
-        // Winsorising lowers the variance trigamma(df / 2) + trigamma(d0 / 2).
-        assert!(q.winsorised_moments(5.0, 10.0).1 < trigamma(2.5) + trigamma(5.0));
-    }
-    const SCIPY: [(f64, f64, f64, f64); 3] = [
-        (
-            5.0,
-            10.0,
-            -0.122_899_790_712_563_85,
-            0.524_581_355_396_640_5,
-        ),
-        (3.0, 4.5, -0.152_429_177_942_878, 1.064_517_902_903_029),
-        (
-            12.0,
-            200.0,
-            -0.085_496_193_220_096_15,
-            0.145_193_150_657_857_07,
-        ),
-    ];
 
     /// Reference: the same equations in Python with scipy and statsmodels.
     #[test]
@@ -368,6 +298,30 @@ mod tests {
         (7, 8.025_696_529_646_938, 1.109_464_550_602_533_6),
         (199, 8.024_721_518_480_513, 1.329_116_301_726_972_7),
     ];
+
+    #[test]
+    fn rows_without_a_variance_lie_between_others() {
+        let between = Interpolation::new(&[3.0, 1.0, 1.0], &[8.0, 1.0, 4.0]);
+        for (x, expected) in [(0.0, 2.0), (1.0, 2.0), (2.0, 4.0), (3.0, 8.0), (9.0, 8.0)] {
+            assert!((between.at(x) - expected).abs() < 1e-12, "{x}");
+        }
+        // Two rows have no degrees of freedom; one lies halfway between two others, one beyond them all.
+        let n = 80;
+        let s2: Vec<f64> = (0..n)
+            .map(|g| f64::from((g * 37) % 41 + 1) * (0.05 * f64::from(g)).exp())
+            .collect();
+        let mut x: Vec<f64> = (0..n).map(f64::from).collect();
+        let mut df = vec![5.0; n as usize];
+        (df[20], df[79]) = (0.0, 0.0);
+        (x[20], x[79]) = (20.0, 500.0);
+        let p = prior(&s2, &df, &x, true).unwrap();
+        let middle = (p.variance[19] * p.variance[21]).sqrt();
+        assert!((p.variance[20] / middle - 1.0).abs() < 1e-12);
+        assert_eq!(p.variance[79], p.variance[78]);
+        // Their degrees of freedom are those of rows that are no outliers.
+        let most = p.df.iter().copied().fold(0.0, f64::max);
+        assert_eq!((p.df[20], p.df[79]), (most, most));
+    }
 
     #[test]
     fn an_outlier_is_not_pulled_in() {

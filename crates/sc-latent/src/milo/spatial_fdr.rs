@@ -5,7 +5,7 @@ use super::ranks::ascending;
 use crate::Result;
 
 /// What neighbourhoods weigh in the spatial false discovery rate: those in dense places, which overlap with many others,
-/// less. Each weight is 1 over the number named; a number of 0 gives weight 0.
+/// less. Each weight is 1 over the number named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Weighting {
@@ -23,7 +23,8 @@ pub enum Weighting {
 }
 
 impl Weighting {
-    /// The weight of each neighbourhood. `embedding` is `[cells, dimensions]`.
+    /// The weight of each neighbourhood. `embedding` is `[cells, dimensions]`. `at_zero` is the weight of a neighbourhood
+    /// whose distance is 0, as that of cells which all lie at one place: 0 in milopy and pertpy, 1 in miloR.
     ///
     /// # Errors
     /// [`Error::Data`](crate::Error::Data) if the embedding has another number of cells.
@@ -31,13 +32,14 @@ impl Weighting {
         self,
         neighbourhoods: &Neighbourhoods,
         embedding: ndarray::ArrayView2<'_, f32>,
+        at_zero: f64,
     ) -> Result<Vec<f64>> {
         super::neighbourhoods::same_length(
             "the rows of the embedding",
             embedding.nrows(),
             neighbourhoods.n_cells(),
         )?;
-        let inverse = |d: f64| if d > 0.0 { 1.0 / d } else { 0.0 };
+        let inverse = |d: f64| if d > 0.0 { 1.0 / d } else { at_zero };
         let distances = |j: usize| {
             let index = embedding.row(neighbourhoods.index_cells()[j]);
             let members = neighbourhoods.members().row(j).0.iter();
@@ -125,6 +127,33 @@ mod tests {
         let found = fdr(&[0.01, 0.04, 0.03, 0.005, 0.9]);
         for (a, b) in found.iter().zip([0.025, 0.05, 0.05, 0.025, 0.9]) {
             assert!((a - b).abs() < 1e-12, "{a} {b}");
+        }
+    }
+
+    /// Three cells at one place and three apart, each with an edge to the others of its group.
+    #[test]
+    fn what_weighs_infinitely_weighs_as_asked() {
+        let x = ndarray::Array2::from_shape_fn((6, 1), |(i, _)| if i < 3 { 0.0 } else { i as f32 });
+        let g = ndarray::Array2::from_shape_fn((6, 6), |(i, j)| {
+            if i != j && i / 3 == j / 3 {
+                1.0f32
+            } else {
+                0.0
+            }
+        });
+        let graph = sc_data::Csr::from_dense(&g);
+        let mut options = crate::milo::NeighbourhoodOptions::default();
+        options.proportion = 1.0;
+        options.refinement = crate::milo::Refinement::None;
+        let distance = [0.0, 0.0, 0.0, 2.0, 1.0, 2.0];
+        let n = Neighbourhoods::new(x.view(), &graph, &distance, &options).unwrap();
+        let weights = |w: Weighting, at_zero| w.weights(&n, x.view(), at_zero).unwrap();
+        let kth = Weighting::KthDistance;
+        assert_eq!(weights(kth, 0.0), [0.0, 0.0, 0.0, 0.5, 1.0, 0.5]);
+        assert_eq!(weights(kth, 1.0), [1.0, 1.0, 1.0, 0.5, 1.0, 0.5]);
+        for w in [Weighting::MeanDistance, Weighting::LargestDistance] {
+            assert_eq!(weights(w, 1.0)[..3], [1.0; 3]);
+            assert_eq!(weights(w, 1.0)[3..], weights(w, 0.0)[3..]);
         }
     }
 

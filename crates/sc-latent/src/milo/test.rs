@@ -1,22 +1,11 @@
-use ndarray::{ArrayView2, Axis};
+use ndarray::{Array2, ArrayView2, CowArray, Ix2};
 
-use super::quasi::{self, Problem};
+use super::normalise::{Normalisation, normalise_and_test};
+use super::quasi::Problem;
 use super::spatial_fdr::{fdr, weighted_fdr};
 use super::table::{DaTable, Row};
-use super::tmm::tmm_factors;
 use super::{Counts, Design, Neighbourhoods, Weighting};
 use crate::{Error, Result};
-
-/// How the sizes of samples are made comparable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Normalisation {
-    /// By the trimmed mean of M values: most neighbourhoods are taken not to change.
-    #[default]
-    Tmm,
-    /// Sizes as they are.
-    Sizes,
-}
 
 /// What the size of a sample is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,15 +30,37 @@ pub struct TestOptions {
     pub robust: bool,
     /// What neighbourhoods weigh in the spatial false discovery rate.
     pub weighting: Weighting,
+    /// What a neighbourhood weighs there whose distance is 0, so that 1 / distance is infinite: 0 by default, as in milopy and
+    /// pertpy, 1 in miloR.
+    pub weight_at_zero: f64,
 }
 
 impl Default for TestOptions {
     fn default() -> Self {
         Self {
-            normalisation: Normalisation::Tmm,
+            normalisation: Normalisation::Centred,
             size: SampleSize::CountSum,
             robust: true,
             weighting: Weighting::KthDistance,
+            weight_at_zero: 0.0,
+        }
+    }
+}
+
+impl TestOptions {
+    /// The choices of milopy: trimmed means of M values, without centring.
+    pub fn milopy() -> Self {
+        Self {
+            normalisation: Normalisation::Tmm,
+            ..Self::default()
+        }
+    }
+
+    /// The choices of miloR: as [`TestOptions::milopy`], and neighbourhoods at distance 0 weigh 1.
+    pub fn milo_r() -> Self {
+        Self {
+            weight_at_zero: 1.0,
+            ..Self::milopy()
         }
     }
 }
@@ -61,8 +72,9 @@ impl Default for TestOptions {
 /// out of the test.
 ///
 /// # Errors
-/// [`Error::Data`] if the parts do not fit together; [`Error::Formula`] if a level is tested instead of a difference; [`Error::TooFewSamples`] or [`Error::NotEstimable`] if the samples that have
-/// cells do not suffice; [`Error::InvalidSetting`] if no neighbourhood has enough cells for a test.
+/// [`Error::Data`] if the parts do not fit together; [`Error::Formula`] if a level is tested instead of a difference;
+/// [`Error::TooFewSamples`] or [`Error::NotEstimable`] if the samples that have cells do not suffice;
+/// [`Error::InvalidSetting`] if no neighbourhood has enough cells for a test.
 pub fn differential_abundance(
     neighbourhoods: &Neighbourhoods,
     embedding: ArrayView2<'_, f32>,
@@ -72,32 +84,29 @@ pub fn differential_abundance(
 ) -> Result<DaTable> {
     check(neighbourhoods, counts, design)?;
     design.check_difference()?;
-    let weights = options.weighting.weights(neighbourhoods, embedding)?;
+    let weights = options
+        .weighting
+        .weights(neighbourhoods, embedding, options.weight_at_zero)?;
     let sums = counts.column_sums();
     let samples: Vec<usize> = (0..sums.len()).filter(|&s| sums[s] > 0.0).collect();
     let rows: Vec<usize> = (0..neighbourhoods.len())
         .filter(|&g| samples.iter().any(|&s| counts.counts[[g, s]] > 0.0))
         .collect();
     let design = design.of_samples(&samples)?;
-    let kept = counts
-        .counts
-        .select(Axis(0), &rows)
-        .select(Axis(1), &samples);
+    let all = rows.len() == neighbourhoods.len() && samples.len() == sums.len();
+    // Usually nothing is left out, and nothing need be copied.
+    let kept: CowArray<'_, f64, Ix2> = if all {
+        counts.counts.view().into()
+    } else {
+        let part = (rows.len(), samples.len());
+        Array2::from_shape_fn(part, |(g, s)| counts.counts[[rows[g], samples[s]]]).into()
+    };
     let sizes: Vec<f64> = samples
         .iter()
         .map(|&s| match options.size {
             SampleSize::CountSum => sums[s],
             SampleSize::Cells => counts.cells_of_sample[s] as f64,
         })
-        .collect();
-    let normalisation = match options.normalisation {
-        Normalisation::Tmm => tmm_factors(kept.view(), &sizes),
-        Normalisation::Sizes => vec![1.0; sizes.len()],
-    };
-    let sizes: Vec<f64> = sizes
-        .iter()
-        .zip(&normalisation)
-        .map(|(n, f)| n * f)
         .collect();
     let problem = Problem {
         counts: kept.view(),
@@ -106,7 +115,8 @@ pub fn differential_abundance(
         contrast: design.contrast(),
         robust: options.robust,
     };
-    let tested = quasi::test(&problem).ok_or_else(|| Error::InvalidSetting {
+    let (normalisation, tested) = normalise_and_test(&problem, options.normalisation)
+    .ok_or_else(|| Error::InvalidSetting {
         name: "the neighbourhoods",
         value: format!("{} with {} cells on average", rows.len(), mean(&neighbourhoods.sizes())),
         reason: "too few of them have five cells and more to estimate a dispersion; take more nearest neighbours".into(),

@@ -1,7 +1,7 @@
 //! Sizes of samples by the trimmed mean of M values (Robinson and Oshlack, "A scaling normalization method for
 //! differential expression analysis of RNA-seq data", Genome Biol 2010).
 
-use ndarray::ArrayView2;
+use ndarray::{ArrayView1, ArrayView2};
 
 use super::ranks::{average_ranks, quantile};
 
@@ -18,38 +18,43 @@ const TRIM_ABUNDANCES: f64 = 0.05;
 /// kept whose `M` is not among the highest and lowest 30 % and whose `A` is not among the highest and lowest 5 %; the factor
 /// is 2 to the mean of `M` weighted by `1 / v`.
 pub(super) fn tmm_factors(counts: ArrayView2<'_, f64>, sizes: &[f64]) -> Vec<f64> {
-    let samples: Vec<Vec<f64>> = {
-        let full: Vec<usize> = (0..counts.nrows())
-            .filter(|&g| counts.row(g).iter().any(|&y| y > 0.0))
-            .collect();
-        let column = |c: ndarray::ArrayView1<'_, f64>| full.iter().map(|&g| c[g]).collect();
-        counts.columns().into_iter().map(column).collect()
-    };
-    let reference = reference(&samples, sizes);
-    let mut factors: Vec<f64> = (0..samples.len())
+    let reference = reference(counts, sizes);
+    let mut factors: Vec<f64> = (0..counts.ncols())
         .map(|i| {
             factor(
-                (&samples[i], sizes[i]),
-                (&samples[reference], sizes[reference]),
+                (counts.column(i), sizes[i]),
+                (counts.column(reference), sizes[reference]),
             )
         })
         .collect();
-    let n = factors.len().max(1) as f64;
-    let middle = (factors.iter().map(|f| f.ln()).sum::<f64>() / n).exp();
-    factors.iter_mut().for_each(|f| *f /= middle);
+    centre(&mut factors);
     factors
 }
 
-/// The sample whose upper quartile is nearest to the mean of all.
-fn reference(samples: &[Vec<f64>], sizes: &[f64]) -> usize {
-    let quartiles: Vec<f64> = samples
-        .iter()
+/// Makes the geometric mean 1.
+pub(super) fn centre(factors: &mut [f64]) {
+    let n = factors.len().max(1) as f64;
+    let middle = (factors.iter().map(|f| f.ln()).sum::<f64>() / n).exp();
+    factors.iter_mut().for_each(|f| *f /= middle);
+}
+
+/// The sample whose upper quartile is nearest to the mean of all. Rows without any counts do not count.
+fn reference(counts: ArrayView2<'_, f64>, sizes: &[f64]) -> usize {
+    let full: Vec<usize> = (0..counts.nrows())
+        .filter(|&g| counts.row(g).iter().any(|&y| y > 0.0))
+        .collect();
+    let quartiles: Vec<f64> = counts
+        .columns()
+        .into_iter()
         .zip(sizes)
-        .map(|(y, n)| quantile(y, 0.75) / n)
+        .map(|(y, n)| {
+            let y: Vec<f64> = full.iter().map(|&g| y[g]).collect();
+            quantile(&y, 0.75) / n
+        })
         .collect();
     let first_least = |score: &dyn Fn(usize) -> f64| {
         let mut best = (f64::INFINITY, 0);
-        for i in 0..samples.len() {
+        for i in 0..sizes.len() {
             if score(i) < best.0 {
                 best = (score(i), i);
             }
@@ -58,14 +63,14 @@ fn reference(samples: &[Vec<f64>], sizes: &[f64]) -> usize {
     };
     if quantile(&quartiles, 0.5) < 1e-20 {
         // Most rows are empty in most samples: the fullest sample.
-        let roots = |i: usize| -samples[i].iter().map(|y| y.sqrt()).sum::<f64>();
+        let roots = |i: usize| -counts.column(i).iter().map(|y| y.sqrt()).sum::<f64>();
         return first_least(&roots);
     }
     let mean = quartiles.iter().sum::<f64>() / quartiles.len() as f64;
     first_least(&|i| (quartiles[i] - mean).abs())
 }
 
-fn factor((y, n): (&[f64], f64), (r, n_r): (&[f64], f64)) -> f64 {
+fn factor((y, n): (ArrayView1<'_, f64>, f64), (r, n_r): (ArrayView1<'_, f64>, f64)) -> f64 {
     let (mut ratios, mut abundances, mut variances) = (Vec::new(), Vec::new(), Vec::new());
     for (&y, &r) in y.iter().zip(r) {
         if y > 0.0 && r > 0.0 {

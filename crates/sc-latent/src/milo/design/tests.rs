@@ -1,3 +1,5 @@
+use sc_data::Column;
+
 use super::*;
 
 /// Twelve samples of two cells.
@@ -19,6 +21,8 @@ fn data() -> (Table, Categorical) {
     obs.insert("age", number(&|s| (s * s) as f64)).unwrap();
     obs.insert("day", number(&|s| [0.5, 10.0, 2.0][s % 3]))
         .unwrap();
+    let dose = (0..n).map(|i| [0.1f32, -0.0, 0.0][sample(i) % 3]).collect();
+    obs.insert("dose", Column::Float32(dose)).unwrap();
     obs.insert("varies", Column::Int((0..n as i64).collect()))
         .unwrap();
     obs.insert(
@@ -82,12 +86,18 @@ fn columns_are_those_of_r() {
     );
     assert_eq!(
         columns("~ a + age:a"),
-        ["(Intercept)", "aq", "ar", "age:ap", "age:aq", "age:ar"]
+        ["(Intercept)", "aq", "ar", "ap:age", "aq:age", "ar:age"]
     );
+    // Interactions are named after the order in which their variables first appear, and written twice they are one.
+    assert_eq!(columns("~ age + a:age + age:a")[2..], ["age:aq", "age:ar"]);
     assert_eq!(columns("~ age*b"), ["(Intercept)", "age", "by", "age:by"]);
     assert_eq!(
         columns("~ factor(day)"),
         ["(Intercept)", "factor(day)2", "factor(day)10"]
+    );
+    assert_eq!(
+        columns("~ factor(dose)"),
+        ["(Intercept)", "factor(dose)0.1"]
     );
     assert_eq!(columns("~ flag"), ["(Intercept)", "flagTrue"]);
 }
