@@ -14,6 +14,12 @@ pub enum Error {
         /// Rows of that.
         expected: usize,
     },
+    /// A drawing that can't be part of a report.
+    #[error("the SVG of a figure {reason}")]
+    Svg {
+        /// What is wrong with it.
+        reason: String,
+    },
 }
 
 /// `Result` with [`Error`].
