@@ -144,17 +144,6 @@ fn mean(v: &[f64]) -> f64 {
     v.iter().sum::<f64>() / v.len().max(1) as f64
 }
 
-/// Whether to repeat the original's known errors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Parity {
-    /// The formula of the paper.
-    #[default]
-    Correct,
-    /// What scvi-tools computes.
-    Upstream,
-}
-
 impl Scvi {
     /// The terms of the bound for a minibatch and given noise.
     ///
