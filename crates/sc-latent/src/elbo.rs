@@ -9,7 +9,7 @@ use crate::arrays::{BATCH, batches, to_vec};
 use crate::cells::Minibatch;
 use crate::conditions::Conditions;
 use crate::nets::Posterior;
-use crate::{Cells, LatentDistribution, Result, Scvi};
+use crate::{Cells, LatentDistribution, Parity, Result, Scvi};
 
 /// Standard normal noise for the draws of a minibatch; `None` takes the means instead.
 #[derive(Debug, Clone, Default)]
