@@ -262,8 +262,11 @@ fn differential_expression() {
         compare("lfc_mae", |g| g.lfc_mae, 1e-4);
         compare("lfc_pearson", |g| g.lfc_pearson, 1e-4);
         compare("lfc_spearman", |g| g.lfc_spearman, 1e-4);
-        compare("roc_auc", |g| g.roc_auc, 0.01);
-        compare("pr_auc", |g| g.pr_auc, 0.01);
+        // Where too few genes are called, the true ones are those with the least adjusted p. Of the B cells' ranks four genes
+        // share the place of the last two; scvi.criticism takes two by an unstable sort.
+        let ties = if parts[1] == "wilcoxon" { 0.02 } else { 1e-9 };
+        compare("roc_auc", |g| g.roc_auc, ties);
+        compare("pr_auc", |g| g.pr_auc, ties);
         // What we do by default differs in the areas under the curves alone.
         for (c, u) in correct.de.iter().zip(&upstream.de) {
             assert_eq!((c.gene_f1, c.lfc_pearson, c.n_true), (u.gene_f1, u.lfc_pearson, u.n_true));
@@ -276,7 +279,7 @@ fn differential_expression() {
 fn log_fold_changes_of_genes() {
     let Some(root) = shared() else { return };
     let golden = Golden::load(&root);
-    let checked = golden.check(10, true, |_| ());
+    let checked = golden.check(10, true, |o| o.de.n_samples = 10);
     for m in &checked.models {
         for g in &m.de {
             for (what, found) in [("raw", &g.lfc_raw), ("approx", &g.lfc_model)] {

@@ -9,3 +9,7 @@ pub mod ppc;
 pub mod report;
 
 pub use error::{Error, Result};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -17,7 +17,7 @@ fn count(i: usize, g: usize, seed: u64) -> f32 {
     x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     let uniform = ((x ^ (x >> 31)) >> 11) as f64 / (1u64 << 53) as f64;
-    let rate = 0.2 + (g % 5) as f64 * 0.5 * (1.0 + (i % 3 * g % 4) as f64);
+    let rate = 0.8 + (g % 5) as f64 * 0.5 * (1.0 + (i % 3 * g % 4) as f64);
     (-(1.0 - uniform).ln() * rate).floor() as f32
 }
 
