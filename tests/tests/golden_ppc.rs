@@ -103,9 +103,17 @@ fn coefficients_of_variation() {
         );
         for m in &checked.models {
             let key = format!("{cell}/{}", m.name);
-            near(&key, worst_relative(&m.cv_cell.values, get(&key)), tolerance);
+            near(
+                &key,
+                worst_relative(&m.cv_cell.values, get(&key)),
+                tolerance,
+            );
             let key = format!("{gene}/{}", m.name);
-            near(&key, worst_relative(&m.cv_gene.values, get(&key)), tolerance);
+            near(
+                &key,
+                worst_relative(&m.cv_gene.values, get(&key)),
+                tolerance,
+            );
         }
     }
     for m in &checked.models {
@@ -269,8 +277,17 @@ fn differential_expression() {
         compare("pr_auc", |g| g.pr_auc, ties);
         // What we do by default differs in the areas under the curves alone.
         for (c, u) in correct.de.iter().zip(&upstream.de) {
-            assert_eq!((c.gene_f1, c.lfc_pearson, c.n_true), (u.gene_f1, u.lfc_pearson, u.n_true));
-            assert!(c.roc_auc > 0.5, "{key} {}: {} (upstream {})", c.group, c.roc_auc, u.roc_auc);
+            assert_eq!(
+                (c.gene_f1, c.lfc_pearson, c.n_true),
+                (u.gene_f1, u.lfc_pearson, u.n_true)
+            );
+            assert!(
+                c.roc_auc > 0.5,
+                "{key} {}: {} (upstream {})",
+                c.group,
+                c.roc_auc,
+                u.roc_auc
+            );
         }
     }
 }

@@ -170,7 +170,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 fn check_outputs(args: &Args) -> Result<()> {
-    let ends = |path: &Path, with: &str| path.extension().is_some_and(|e| e.eq_ignore_ascii_case(with));
+    let ends = |path: &Path, with: &str| {
+        path.extension()
+            .is_some_and(|e| e.eq_ignore_ascii_case(with))
+    };
     if !ends(&args.out, "html") {
         return Err(Error::Message(format!(
             "{}: --out must end in .html",
@@ -303,7 +306,9 @@ fn tables(
     let refuse = |what: String| Error::Message(format!("{}: {what}", path.display()));
     let names: Vec<String> = sc_io::inspect(path)?.layers.into_keys().collect();
     if names.is_empty() {
-        return Err(refuse("has no layers; each is a sample of the counts".into()));
+        return Err(refuse(
+            "has no layers; each is a sample of the counts".into(),
+        ));
     }
     let (own, expected) = (annotations.obs.index(), data.obs.index());
     if own != expected {
@@ -327,9 +332,7 @@ fn tables(
         .iter()
         .map(|g| match position.get(g.as_str()) {
             Some(&i) => Ok(Some(i)),
-            None => Err(refuse(format!(
-                "lacks the gene {g}, which the counts have"
-            ))),
+            None => Err(refuse(format!("lacks the gene {g}, which the counts have"))),
         })
         .collect::<Result<Vec<_>>>()?;
     let sources = names
@@ -389,7 +392,10 @@ fn split(model: &AnyModel, n_cells: usize) -> Vec<(String, Vec<usize>)> {
     }
     vec![
         (check_report::TRAINING.to_owned(), split.train.clone()),
-        (check_report::VALIDATION.to_owned(), split.validation.clone()),
+        (
+            check_report::VALIDATION.to_owned(),
+            split.validation.clone(),
+        ),
     ]
 }
 

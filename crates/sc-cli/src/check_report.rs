@@ -87,9 +87,9 @@ impl Subject<'_> {
         {
             let column = labels(self.data, self.path, key)?.select(&some);
             let figure = sc_plot::Figure::new("", key).panel("", &places);
-            let svg = figure.svg_by_label(&column).map_err(|e| {
-                Error::Message(format!("cannot draw the cells by {key}: {e}"))
-            })?;
+            let svg = figure
+                .svg_by_label(&column)
+                .map_err(|e| Error::Message(format!("cannot draw the cells by {key}: {e}")))?;
             let figure = Figure::new(&svg, format!("Cells in the plane, coloured by {key}"))?;
             section.figure(match step {
                 1 => figure,
@@ -124,19 +124,18 @@ pub(crate) fn card(checked: &Checked, upstream: bool) -> Metrics {
         training: scores(&m.cv_gene.agreement),
         validation: None,
     });
-    metrics.diff_exp = m
-        .de
-        .iter()
-        .map(|g| DeRow {
-            group: g.group.clone(),
-            gene_f1: g.gene_f1,
-            lfc_mae: g.lfc_mae,
-            lfc_pearson: g.lfc_pearson,
-            lfc_spearman: g.lfc_spearman,
-            roc_auc: g.roc_auc,
-            pr_auc: g.pr_auc,
-            n_cells: g.n_cells as f64,
-        })
-        .collect();
+    metrics.diff_exp =
+        m.de.iter()
+            .map(|g| DeRow {
+                group: g.group.clone(),
+                gene_f1: g.gene_f1,
+                lfc_mae: g.lfc_mae,
+                lfc_pearson: g.lfc_pearson,
+                lfc_spearman: g.lfc_spearman,
+                roc_auc: g.roc_auc,
+                pr_auc: g.pr_auc,
+                n_cells: g.n_cells as f64,
+            })
+            .collect();
     metrics
 }

@@ -15,7 +15,9 @@ pub enum Error {
         expected: usize,
     },
     /// A matrix of samples with other cells or genes than the raw counts.
-    #[error("{what} is {rows} cells x {cols} genes; the raw counts are {expected_rows} x {expected_cols}")]
+    #[error(
+        "{what} is {rows} cells x {cols} genes; the raw counts are {expected_rows} x {expected_cols}"
+    )]
     Shape {
         /// The matrix.
         what: String,
@@ -53,7 +55,9 @@ pub enum Error {
         hint: &'static str,
     },
     /// A count below zero, where its logarithm is needed.
-    #[error("{what}: {value} at cell {cell}, gene {gene}; differential expression takes ln(1 + count), so leave it out")]
+    #[error(
+        "{what}: {value} at cell {cell}, gene {gene}; differential expression takes ln(1 + count), so leave it out"
+    )]
     Negative {
         /// Which counts.
         what: String,

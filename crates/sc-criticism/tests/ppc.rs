@@ -130,7 +130,11 @@ fn cells_stream_through_in_blocks_that_fit() {
         .unwrap();
     assert_eq!(model.largest.get(), 128);
     assert_eq!(heard.last(), Some(&(600, 600)));
-    assert!(heard.windows(2).all(|w| w[0].0 < w[1].0 && w[0].1 == w[1].1));
+    assert!(
+        heard
+            .windows(2)
+            .all(|w| w[0].0 < w[1].0 && w[0].1 == w[1].1)
+    );
 }
 
 #[test]
@@ -140,11 +144,13 @@ fn threads_and_kinds_of_samples_do_not_matter() {
     let model = knowing(genes);
     for test in [DeTest::TTest, DeTest::Wilcoxon] {
         let found = check(&raw, &Drawn::new(&model, &cells, 5, 3), test);
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(3)
+            .build()
+            .unwrap();
         // A cell is no place for several threads; each has a model of its own.
-        let samples = (0..5u64).map(|s| {
-            Array2::from_shape_fn((cells, genes), |(i, g)| count(i, g, 4 + s))
-        });
+        let samples =
+            (0..5u64).map(|s| Array2::from_shape_fn((cells, genes), |(i, g)| count(i, g, 4 + s)));
         let samples = samples.collect::<Vec<_>>();
         let again = pool.install(|| check(&raw, &tables(samples), test));
         assert_eq!(format!("{found:?}"), format!("{again:?}"));
@@ -157,20 +163,30 @@ fn a_gene_without_counts_is_left_out_and_counted() {
     counts.column_mut(4).fill(0.0);
     let mut generated = counts.clone();
     generated.column_mut(9).fill(0.0);
-    let found = check(&counts, &tables(vec![generated.clone(), generated]), DeTest::TTest);
+    let found = check(
+        &counts,
+        &tables(vec![generated.clone(), generated]),
+        DeTest::TTest,
+    );
     let m = &found.models[0];
     assert_eq!(m.cv_gene.agreement.left_out, 2);
     assert_eq!(m.cv_gene.agreement.n, 18);
     assert!(found.observed.cv_gene[4].is_nan() && m.cv_gene.values[9].is_nan());
     assert_eq!(found.observed.zero_fraction[4], 1.0);
-    assert!(m.de.iter().all(|g| g.lfc_pearson.is_finite() && g.roc_auc.is_finite()));
+    assert!(
+        m.de.iter()
+            .all(|g| g.lfc_pearson.is_finite() && g.roc_auc.is_finite())
+    );
 }
 
 #[test]
 fn one_sample_has_no_calibration() {
     let counts = raw(60, 20);
     let one = tables(vec![counts.clone()]);
-    let found = Ppc::new(&counts).model("m", &one).run(&mut |_, _| ()).unwrap();
+    let found = Ppc::new(&counts)
+        .model("m", &one)
+        .run(&mut |_, _| ())
+        .unwrap();
     assert!(found.models[0].calibration.is_none());
     let mut report = Report::new("t");
     found.add_to(&mut report).unwrap();
@@ -196,7 +212,12 @@ fn the_report_has_every_model_and_group() {
     let mut report = Report::new("t");
     found.add_to(&mut report).unwrap();
     let (html, json) = (report.html(), report.json());
-    for words in ["first &lt;model&gt;, training cells", "second", "alone (1)", "Groups, second"] {
+    for words in [
+        "first &lt;model&gt;, training cells",
+        "second",
+        "alone (1)",
+        "Groups, second",
+    ] {
         assert!(html.contains(words), "{words}");
     }
     assert_eq!(html.matches("<svg").count(), html.matches("</svg>").count());
@@ -207,14 +228,22 @@ fn the_report_has_every_model_and_group() {
 }
 
 #[track_caller]
-fn refused(counts: &Array2<f32>, labels: Option<&Categorical>, samples: Tables<'_>, words: &[&str]) {
+fn refused(
+    counts: &Array2<f32>,
+    labels: Option<&Categorical>,
+    samples: Tables<'_>,
+    words: &[&str],
+) {
     let mut ppc = Ppc::new(counts).model("net", &samples);
     if let Some(labels) = labels {
         ppc = ppc.groups(labels);
     }
     let message = ppc.run(&mut |_, _| ()).unwrap_err().to_string();
     for word in words {
-        assert!(message.contains(word), "\"{word}\" is missing in: {message}");
+        assert!(
+            message.contains(word),
+            "\"{word}\" is missing in: {message}"
+        );
     }
 }
 
@@ -229,21 +258,61 @@ fn bad_input_is_named() {
     let good = || tables(vec![counts.clone(); 2]);
     let second = |m: Array2<f32>| tables(vec![counts.clone(), m]);
 
-    refused(&Array2::zeros((0, 20)), None, tables(vec![]), &["no raw counts"]);
+    refused(
+        &Array2::zeros((0, 20)),
+        None,
+        tables(vec![]),
+        &["no raw counts"],
+    );
     refused(&counts, None, tables(vec![]), &["0 for net", "at least 1"]);
-    refused(&counts, None, tables(vec![raw(59, 20)]), &["net", "59", "60"]);
-    refused(&counts, None, tables(vec![raw(60, 19)]), &["sample 0 of net", "60 cells x 19", "60 x 20"]);
-    refused(&counts, None, second(with((3, 5), f32::NAN)), &["sample 1 of net", "NaN at cell 3, gene 5", "diverged"]);
-    refused(&counts, None, second(with((0, 0), f32::INFINITY)), &["inf at cell 0, gene 0"]);
-    refused(&with((59, 19), f32::NAN), None, good(), &["the raw counts", "cell 59, gene 19"]);
+    refused(
+        &counts,
+        None,
+        tables(vec![raw(59, 20)]),
+        &["net", "59", "60"],
+    );
+    refused(
+        &counts,
+        None,
+        tables(vec![raw(60, 19)]),
+        &["sample 0 of net", "60 cells x 19", "60 x 20"],
+    );
+    refused(
+        &counts,
+        None,
+        second(with((3, 5), f32::NAN)),
+        &["sample 1 of net", "NaN at cell 3, gene 5", "diverged"],
+    );
+    refused(
+        &counts,
+        None,
+        second(with((0, 0), f32::INFINITY)),
+        &["inf at cell 0, gene 0"],
+    );
+    refused(
+        &with((59, 19), f32::NAN),
+        None,
+        good(),
+        &["the raw counts", "cell 59, gene 19"],
+    );
 
     let short = types(59);
     refused(&counts, Some(&short), good(), &["labels has 59", "60"]);
     let alone: Vec<String> = (0..60).map(|i| format!("type {i}")).collect();
-    refused(&counts, Some(&Categorical::from_labels(&alone)), good(), &["no group", "type 0 (1)"]);
+    refused(
+        &counts,
+        Some(&Categorical::from_labels(&alone)),
+        good(),
+        &["no group", "type 0 (1)"],
+    );
     let one = Categorical::from_labels(&["a"; 60]);
     refused(&counts, Some(&one), good(), &["a (60)"]);
-    refused(&with((2, 2), -1.0), Some(&types(60)), good(), &["-1 at cell 2, gene 2", "raw counts"]);
+    refused(
+        &with((2, 2), -1.0),
+        Some(&types(60)),
+        good(),
+        &["-1 at cell 2, gene 2", "raw counts"],
+    );
 
     let message = Tables::new(vec![
         Box::new(raw(60, 20)) as Box<dyn RowSource>,
@@ -255,8 +324,16 @@ fn bad_input_is_named() {
     let model = knowing(20);
     let drawn = Drawn::new(&model, &60, 2, 666);
     let failed = Ppc::new(&counts).model("m", &drawn).run(&mut |_, _| ());
-    assert!(failed.unwrap_err().to_string().contains("the model refuses"));
+    assert!(
+        failed
+            .unwrap_err()
+            .to_string()
+            .contains("the model refuses")
+    );
     let twice = good();
-    let failed = Ppc::new(&counts).model("m", &twice).model("m", &twice).run(&mut |_, _| ());
+    let failed = Ppc::new(&counts)
+        .model("m", &twice)
+        .model("m", &twice)
+        .run(&mut |_, _| ());
     assert!(failed.unwrap_err().to_string().contains("\"m\" twice"));
 }

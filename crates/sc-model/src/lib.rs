@@ -55,8 +55,8 @@ mod traits;
 pub use error::{Error, Result};
 pub use mode::Mode;
 pub use optim::{Optimizer, OptimizerKind};
-pub use parity::Parity;
 pub use params::{Init, Param, ParamBuilder, Params, build_params, load_params};
+pub use parity::Parity;
 pub use schedule::{EarlyStopping, KlWarmup, LrSchedule, LrState, StopState, heuristic_epochs};
 pub use traits::{Classify, Embed, ExpressionOptions, Generative, Probabilities};
 

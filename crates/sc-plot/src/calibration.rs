@@ -40,7 +40,10 @@ pub fn calibration(title: &str, curves: &[Coverage<'_>]) -> Result<String> {
             let beside = text(14, PALE, HPos::Right);
             root.draw(&Text::new(tick(v, step), (left - 8, y(v)), beside))?;
         }
-        root.draw(&PathElement::new([(x(0.0), y(0.0)), (x(1.0), y(1.0))], PALE))?;
+        root.draw(&PathElement::new(
+            [(x(0.0), y(0.0)), (x(1.0), y(1.0))],
+            PALE,
+        ))?;
         let middle = left + SIDE / 2;
         let style = text(15, INK, HPos::Center);
         let words = "share that an interval should hold";

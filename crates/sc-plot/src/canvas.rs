@@ -25,9 +25,9 @@ pub(crate) fn svg(
     Ok(out)
 }
 
-/// Pixels that a text of 15 pixels takes; a letter is about half as wide as high.
+/// Pixels that a text of 15 pixels takes; wide letters included.
 pub(crate) fn width_of(name: &str) -> i32 {
-    8 * name.chars().count() as i32
+    9 * name.chars().count() as i32
 }
 
 /// The colour of series `k`.
@@ -72,9 +72,17 @@ pub(crate) fn legend_height(names: &[&str], width: i32) -> i32 {
 }
 
 /// Draws squares with names from `corner` on.
-pub(crate) fn legend(root: &Area<'_>, names: &[&str], corner: (i32, i32), width: i32) -> Result<()> {
+pub(crate) fn legend(
+    root: &Area<'_>,
+    names: &[&str],
+    corner: (i32, i32),
+    width: i32,
+) -> Result<()> {
     for (k, (name, (x, line))) in names.iter().zip(places(names, width)).enumerate() {
-        let (x, y) = (corner.0 + x, corner.1 + LINE_HEIGHT * line + LINE_HEIGHT / 2);
+        let (x, y) = (
+            corner.0 + x,
+            corner.1 + LINE_HEIGHT * line + LINE_HEIGHT / 2,
+        );
         let square = [(x, y - 6), (x + 12, y + 6)];
         root.draw(&Rectangle::new(square, colour(k).filled()))?;
         let style = text(15, INK, HPos::Left);

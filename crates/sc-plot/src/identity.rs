@@ -8,8 +8,8 @@ use crate::style::{INK, LINE, MARGIN, PALE, text, viridis};
 /// Side of the square, and of the small squares that stand for many points.
 const SIDE: i32 = 340;
 const BIN: i32 = 5;
-/// More points than these are counted in small squares.
-const MOST_POINTS: usize = 1500;
+/// More points than these are counted in small squares by [`identity`].
+pub const MOST_POINTS: usize = 1500;
 
 /// How numbers lie along an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -101,11 +101,15 @@ pub fn identity(
 /// Where ticks lie on the axis, and their names.
 fn marks(low: f64, high: f64, scale: Scale) -> Vec<(f64, String)> {
     if scale == Scale::Linear {
-        let (at, step) = ticks(low, high, 5);
+        let (at, step) = ticks(low, high, 7);
         return at.into_iter().map(|v| (v, tick(v, step))).collect();
     }
     // 1, 2 and 5 of each power of ten; only the powers if there are many of them.
-    let factors: &[f64] = if high - low > 2.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+    let factors: &[f64] = if high - low > 2.0 {
+        &[1.0]
+    } else {
+        &[1.0, 2.0, 5.0]
+    };
     let powers = low.floor() as i32..=high.ceil() as i32;
     powers
         .flat_map(|p| factors.iter().map(move |f| f * 10f64.powi(p)))

@@ -15,7 +15,7 @@ mod training;
 
 pub use bars::bars;
 pub use calibration::{Coverage, calibration};
-pub use identity::{Scale, identity};
+pub use identity::{MOST_POINTS, Scale, identity};
 pub use scatter::Figure;
 pub use training::training;
 

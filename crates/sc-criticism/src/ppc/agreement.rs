@@ -67,7 +67,11 @@ impl Agreement {
 fn r2(squares: f64, truth: &[f64]) -> f64 {
     let all = deviations(truth).map(|d| d * d).sum::<f64>();
     // A constant has no variance to explain.
-    if all > 0.0 { 1.0 - squares / all } else { f64::NAN }
+    if all > 0.0 {
+        1.0 - squares / all
+    } else {
+        f64::NAN
+    }
 }
 
 fn deviations(v: &[f64]) -> impl Iterator<Item = f64> {

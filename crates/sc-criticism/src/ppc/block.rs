@@ -71,9 +71,7 @@ pub(super) fn de_passes(options: &DeOptions, size: Size, n_samples: usize) -> Ve
         DeTest::TTest => size.n_genes,
     };
     let starts = (0..size.n_genes).step_by(at_once);
-    starts
-        .map(|g| g..(g + at_once).min(size.n_genes))
-        .collect()
+    starts.map(|g| g..(g + at_once).min(size.n_genes)).collect()
 }
 
 /// Differential expression of samples of one kind: the raw counts (one sample), or those of a model.

@@ -135,7 +135,12 @@ impl Counter {
     /// Adds cells: every gene of each. Genes without a count anywhere lie within every interval, and cost nothing.
     pub(super) fn add(&mut self, raw: &Csr, samples: &[Csr]) {
         let n_genes = raw.n_cols();
-        let empty = || (vec![0u64; self.hits.len()], Cell::new(n_genes, samples.len()));
+        let empty = || {
+            (
+                vec![0u64; self.hits.len()],
+                Cell::new(n_genes, samples.len()),
+            )
+        };
         let hits = (0..raw.n_rows())
             .into_par_iter()
             .fold(empty, |(mut hits, mut cell), i| {
@@ -143,10 +148,13 @@ impl Counter {
                 (hits, cell)
             })
             .map(|(hits, _)| hits)
-            .reduce(|| vec![0; self.hits.len()], |a, b| {
-                // Whole numbers: the order does not matter.
-                a.iter().zip(&b).map(|(a, b)| a + b).collect()
-            });
+            .reduce(
+                || vec![0; self.hits.len()],
+                |a, b| {
+                    // Whole numbers: the order does not matter.
+                    a.iter().zip(&b).map(|(a, b)| a + b).collect()
+                },
+            );
         self.hits.iter_mut().zip(&hits).for_each(|(h, k)| *h += k);
         self.seen += (raw.n_rows() * n_genes) as u64;
     }

@@ -123,7 +123,9 @@ impl<'a> Ppc<'a> {
         let groups = self.labels.map(Groups::new).transpose()?;
         if groups.is_some() {
             for model in &self.models {
-                self.options.de.check(size.n_genes, model.samples.n_samples())?;
+                self.options
+                    .de
+                    .check(size.n_genes, model.samples.n_samples())?;
             }
         }
         let has_groups = groups.is_some();

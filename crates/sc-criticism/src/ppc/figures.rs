@@ -18,8 +18,22 @@ pub(super) fn cv(m: &ModelCheck, of: &str, raw: &[f64], found: &Compared) -> Res
         Scale::Log,
     )?;
     let (pearson, r2) = (found.agreement.pearson, found.agreement.r2);
-    Ok(Figure::new(&svg, format!("{title}: raw against generated, Pearson {pearson:.2}"))?
-        .caption(format!("Each point is a {of}. Pearson {pearson:.3}, R² {r2:.3}.")))
+    Ok(Figure::new(
+        &svg,
+        format!("{title}: raw against generated, Pearson {pearson:.2}"),
+    )?
+    .caption(format!(
+        "{} Pearson {pearson:.3}, R² {r2:.3}.",
+        points(of, raw.len())
+    )))
+}
+
+/// What a mark of a scatter plot stands for.
+fn points(of: &str, n: usize) -> String {
+    match n > sc_plot::MOST_POINTS {
+        true => format!("Squares count {of}s, the lighter the more."),
+        false => format!("Each point is a {of}."),
+    }
 }
 
 pub(super) fn zeros(m: &ModelCheck, raw: &Observed, parity: Parity) -> Result<Figure> {
@@ -35,8 +49,12 @@ pub(super) fn zeros(m: &ModelCheck, raw: &Observed, parity: Parity) -> Result<Fi
         Scale::Linear,
     )?;
     let mae = m.zero_fraction.agreement.mae;
-    Ok(Figure::new(&svg, format!("{title}, raw against generated"))?
-        .caption(format!("Each point is a gene. Mean absolute error {mae:.4}.")))
+    Ok(
+        Figure::new(&svg, format!("{title}, raw against generated"))?.caption(format!(
+            "{} Mean absolute error {mae:.4}.",
+            points("gene", raw.mean.len())
+        )),
+    )
 }
 
 pub(super) fn sizes(m: &ModelCheck, raw: &Observed) -> Result<Figure> {
@@ -49,8 +67,12 @@ pub(super) fn sizes(m: &ModelCheck, raw: &Observed) -> Result<Figure> {
         Scale::Log,
     )?;
     let r2 = m.library_size.agreement.r2;
-    Ok(Figure::new(&svg, format!("{title}, raw against generated"))?
-        .caption(format!("Each point is a cell. R² {r2:.3}.")))
+    Ok(
+        Figure::new(&svg, format!("{title}, raw against generated"))?.caption(format!(
+            "{} R² {r2:.3}.",
+            points("cell", raw.library_size.len())
+        )),
+    )
 }
 
 pub(super) fn calibration(title: &str, curves: &[(&str, &Calibration)]) -> Result<Figure> {

@@ -207,10 +207,8 @@ impl Seen {
         let cells: Vec<(Vec<f64>, f64)> = (0..raw.n_rows())
             .into_par_iter()
             .map(|i| {
-                let (sums, cvs): (Vec<f64>, Vec<f64>) = samples
-                    .iter()
-                    .map(|s| of_cell(s.row(i).1, n_genes))
-                    .unzip();
+                let (sums, cvs): (Vec<f64>, Vec<f64>) =
+                    samples.iter().map(|s| of_cell(s.row(i).1, n_genes)).unzip();
                 (sums, mean_defined(cvs.into_iter()))
             })
             .collect();

@@ -116,7 +116,9 @@ impl Checked {
     fn genes(&self, report: &mut Report) -> Result<()> {
         let zeros = match self.options.parity {
             Parity::Correct => "Share of cells without the gene",
-            Parity::Upstream => "Share of cells with the gene (which scvi-tools calls zero fraction)",
+            Parity::Upstream => {
+                "Share of cells with the gene (which scvi-tools calls zero fraction)"
+            }
         };
         let mut tables = [
             Table::new(zeros, SCORES).of("model"),
@@ -142,7 +144,8 @@ impl Checked {
     }
 
     fn calibration(&self, report: &mut Report) -> Result<()> {
-        let calibrated = |m: &ModelCheck| Some((m.calibration.clone()?, m.library_calibration.clone()?));
+        let calibrated =
+            |m: &ModelCheck| Some((m.calibration.clone()?, m.library_calibration.clone()?));
         let found: Vec<(&ModelCheck, (Calibration, Calibration))> = self
             .models
             .iter()
@@ -179,7 +182,9 @@ impl Checked {
                 );
                 curves.push((m.name.as_str(), c));
             }
-            section.table(table).figure(figures::calibration(caption, &curves)?);
+            section
+                .table(table)
+                .figure(figures::calibration(caption, &curves)?);
         }
         Ok(())
     }

@@ -4,8 +4,9 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, PartialEq)]
 #[must_use]
 pub struct Figure {
-    /// The root tag's attributes apart from its size, and what is inside.
-    pub(super) attributes: String,
+    /// Its coordinates, its natural width in pixels, and what is inside.
+    pub(super) view: String,
+    pub(super) width: String,
     pub(super) inside: String,
     pub(super) alt: String,
     pub(super) caption: String,
@@ -37,8 +38,10 @@ impl Figure {
                 )));
             }
         }
+        let (view, width) = view_of(attributes);
         Ok(Self {
-            attributes: without_size(attributes),
+            view,
+            width,
             inside: inside.to_owned(),
             alt: alt.into(),
             caption: String::new(),
@@ -52,22 +55,25 @@ impl Figure {
     }
 }
 
-/// Attributes of a root tag without its width and height in pixels: the page decides how large it is. The view box, which
-/// is made of them if there is none, keeps the proportions; the natural width stays as a style.
-fn without_size(attributes: &str) -> String {
+/// The view box and the natural width of a root tag. The page decides how large a figure is; the view box, made of width and
+/// height if there is none, keeps its proportions. Nothing else is taken from the tag.
+fn view_of(attributes: &str) -> (String, String) {
     let value = |name: &str| {
         let (_, rest) = attributes.split_once(&format!(" {name}=\""))?;
         Some(rest.split_once('"')?.0)
     };
-    let (width, height) = (value("width"), value("height"));
-    let natural = match (width, height) {
-        (Some(w), Some(h)) => format!("0 0 {w} {h}"),
-        _ => "0 0 640 480".into(),
+    let numbers = |text: &str| -> Vec<f64> {
+        let parts = text.split([' ', ',']).filter(|p| !p.is_empty());
+        parts.map_while(|p| p.parse().ok()).collect()
     };
-    let view = value("viewBox").unwrap_or(&natural);
-    let width = view.split_whitespace().nth(2).unwrap_or("640");
-    // Attributes end where quotes do; nothing else is taken from the tag.
-    format!("viewBox=\"{view}\" style=\"max-width:{width}px\"")
+    let size = |name| numbers(value(name).unwrap_or_default()).first().copied();
+    let own = numbers(value("viewBox").unwrap_or_default());
+    let [x, y, w, h] = match (own.as_slice(), size("width"), size("height")) {
+        (&[x, y, w, h], ..) => [x, y, w, h],
+        (_, Some(w), Some(h)) => [0.0, 0.0, w, h],
+        _ => [0.0, 0.0, 640.0, 480.0],
+    };
+    (format!("{x} {y} {w} {h}"), w.to_string())
 }
 
 #[cfg(test)]
@@ -79,9 +85,15 @@ mod tests {
         let svg = "<?xml version=\"1.0\"?><svg width=\"300\" height=\"200\" viewBox=\"0 0 300 200\" xmlns=\"http://www.w3.org/2000/svg\">\n<circle r=\"1\"/></svg>";
         let figure = Figure::new(svg, "a dot").unwrap();
         assert_eq!(
-            figure.attributes,
-            "viewBox=\"0 0 300 200\" style=\"max-width:300px\""
+            (figure.view.as_str(), figure.width.as_str()),
+            ("0 0 300 200", "300")
         );
+        let evil = Figure::new(
+            "<svg viewBox=\"0 0 1 1'/><x\" width=\"5\" height=\"4\"><g/></svg>",
+            "",
+        )
+        .unwrap();
+        assert_eq!(evil.view, "0 0 5 4");
         assert_eq!(figure.inside.trim(), "<circle r=\"1\"/>");
     }
 

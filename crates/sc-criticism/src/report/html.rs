@@ -23,14 +23,14 @@ dd{margin:0;overflow-wrap:anywhere}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 caption{text-align:left;color:var(--pale);padding-bottom:.3em}
 th,td{padding:.25em .8em;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
-thead th{background:var(--head)}
+thead th{background:var(--head);white-space:normal;vertical-align:bottom;min-width:4.5rem}
 tbody th,thead th:first-child,td.words{text-align:left}
 th{font-weight:600}
 summary{cursor:pointer;color:var(--mark)}
 .figures{display:flex;flex-wrap:wrap;gap:1rem;align-items:flex-start}
 figure{margin:1em 0;max-width:100%;flex:0 1 auto}
 figure svg{display:block;width:100%;height:auto;background:#fff;border:1px solid var(--line);border-radius:6px}
-figcaption{color:var(--pale);font-size:.9rem;max-width:44rem;margin-top:.3em}
+figcaption{color:var(--pale);font-size:.9rem;margin-top:.3em}
 @media print{body{max-width:none}h2{break-after:avoid}figure,table{break-inside:avoid}}
 ";
 
@@ -175,8 +175,8 @@ fn figure(out: &mut String, figure: &Figure) -> fmt::Result {
     let alt = Escaped(&figure.alt);
     writeln!(
         out,
-        "<figure>\n<svg xmlns=\"http://www.w3.org/2000/svg\" {} role=\"img\" aria-label=\"{alt}\">{}</svg>",
-        figure.attributes, figure.inside
+        "<figure style=\"width:{}px\">\n<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"{}\" role=\"img\" aria-label=\"{alt}\">{}</svg>",
+        figure.width, figure.view, figure.inside
     )?;
     if !figure.caption.is_empty() {
         writeln!(out, "<figcaption>{}</figcaption>", Escaped(&figure.caption))?;
@@ -223,8 +223,8 @@ mod tests {
         for tag in [
             "div", "figure", "section", "ul", "nav", "main", "header", "html",
         ] {
-            let opened =
-                html.matches(&format!("<{tag}>")).count() + html.matches(&format!("<{tag} ")).count();
+            let opened = html.matches(&format!("<{tag}>")).count()
+                + html.matches(&format!("<{tag} ")).count();
             assert_eq!(opened, html.matches(&format!("</{tag}>")).count(), "{tag}");
         }
     }

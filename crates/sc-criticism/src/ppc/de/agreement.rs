@@ -57,9 +57,7 @@ impl Truth {
             // Among equal p-values the larger score, then the first gene.
             let mut order: Vec<usize> = (0..n_genes).collect();
             let size = |i: usize| ranked.score[i].abs();
-            order.sort_by(|&i, &j| {
-                p[i].total_cmp(&p[j]).then(size(j).total_cmp(&size(i)))
-            });
+            order.sort_by(|&i, &j| p[i].total_cmp(&p[j]).then(size(j).total_cmp(&size(i))));
             is_true.fill(false);
             order.iter().take(n_top).for_each(|&i| is_true[i] = true);
         }

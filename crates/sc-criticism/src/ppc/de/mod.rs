@@ -69,7 +69,13 @@ impl DeOptions {
     }
 
     pub(super) fn check(&self, n_genes: usize, n_samples: usize) -> Result<()> {
-        let refuse = |name, found: String, expected| Err(Error::Setting { name, found, expected });
+        let refuse = |name, found: String, expected| {
+            Err(Error::Setting {
+                name,
+                found,
+                expected,
+            })
+        };
         if !(self.target_sum.is_finite() && self.target_sum > 0.0) {
             return refuse("target_sum", self.target_sum.to_string(), "more than 0");
         }
@@ -82,7 +88,11 @@ impl DeOptions {
         }
         if self.n_samples == 0 || self.n_samples > n_samples {
             let found = format!("{} of {n_samples}", self.n_samples);
-            return refuse("de.n_samples", found, "at least 1, and no more than there are");
+            return refuse(
+                "de.n_samples",
+                found,
+                "at least 1, and no more than there are",
+            );
         }
         Ok(())
     }
@@ -162,11 +172,21 @@ pub(super) fn log_normalised(block: &Csr, target: f64, what: &str, start: usize)
             });
         }
         let sum: f64 = values.iter().map(|&v| f64::from(v)).sum();
-        let size = if sum > 0.0 { (sum / target) as f32 } else { 1.0 };
+        let size = if sum > 0.0 {
+            (sum / target) as f32
+        } else {
+            1.0
+        };
         data.extend(values.iter().map(|v| (v / size).ln_1p()));
     }
     let (indptr, indices) = (block.indptr().to_vec(), block.indices().to_vec());
-    Ok(Csr::new(block.n_rows(), block.n_cols(), indptr, indices, data)?)
+    Ok(Csr::new(
+        block.n_rows(),
+        block.n_cols(),
+        indptr,
+        indices,
+        data,
+    )?)
 }
 
 #[cfg(test)]
@@ -189,12 +209,21 @@ mod tests {
     fn cells_are_scaled_and_negative_ones_named() {
         let block = Csr::from_dense(&ndarray::array![[1.0, 3.0], [0.0, 0.0], [0.0, 2.0]]);
         let scaled = log_normalised(&block, 8.0, "x", 0).unwrap().to_dense();
-        let expected = [[2f32.ln_1p(), 6f32.ln_1p()], [0.0, 0.0], [0.0, 8f32.ln_1p()]];
+        let expected = [
+            [2f32.ln_1p(), 6f32.ln_1p()],
+            [0.0, 0.0],
+            [0.0, 8f32.ln_1p()],
+        ];
         let apart = scaled - ndarray::arr2(&expected);
         assert!(apart.iter().all(|d| d.abs() < 1e-6), "{apart}");
         let block = Csr::from_dense(&ndarray::array![[1.0, -3.0]]);
-        let message = log_normalised(&block, 1e4, "sample 2", 7).unwrap_err().to_string();
-        assert!(message.contains("sample 2: -3 at cell 7, gene 1"), "{message}");
+        let message = log_normalised(&block, 1e4, "sample 2", 7)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("sample 2: -3 at cell 7, gene 1"),
+            "{message}"
+        );
     }
 
     #[test]

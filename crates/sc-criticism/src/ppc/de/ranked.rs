@@ -109,15 +109,27 @@ mod tests {
     #[test]
     fn welch_by_hand() {
         let (a, b) = (
-            Mean { n: 3.0, mean: 2.0, variance: 1.0 },
-            Mean { n: 4.0, mean: 5.0, variance: 20.0 / 3.0 },
+            Mean {
+                n: 3.0,
+                mean: 2.0,
+                variance: 1.0,
+            },
+            Mean {
+                n: 4.0,
+                mean: 5.0,
+                variance: 20.0 / 3.0,
+            },
         );
         let (t, freedom) = welch(&a, &b);
         // scipy.stats.ttest_ind([1, 2, 3], [2, 4, 6, 8], equal_var=False)
         assert!((t + 3.0 / 2f64.sqrt()).abs() < 1e-12, "{t}");
         assert!((freedom - 4.0 / (1.0 / 18.0 + 25.0 / 27.0)).abs() < 1e-12);
         assert!((both_tails(t, freedom) - 0.101_353).abs() < 2e-3);
-        let none = Mean { n: 3.0, mean: 0.0, variance: 0.0 };
+        let none = Mean {
+            n: 3.0,
+            mean: 0.0,
+            variance: 0.0,
+        };
         assert_eq!(welch(&none, &none).0, 0.0);
     }
 

@@ -102,7 +102,8 @@ mod tests {
 
     #[test]
     fn sparse_ranks_are_those_of_all_cells() {
-        let x = ndarray::Array2::from_shape_fn((30, 5), |(i, g)| ((i * 7 + g * 5) % (g + 3)) as f32);
+        let x =
+            ndarray::Array2::from_shape_fn((30, 5), |(i, g)| ((i * 7 + g * 5) % (g + 3)) as f32);
         let labels: Vec<&str> = (0..30).map(|i| ["a", "b", "c"][i % 3]).collect();
         let groups = Groups::new(&Categorical::from_labels(&labels)).unwrap();
         let mut found = RankSums::new(&groups, 5);
@@ -119,6 +120,11 @@ mod tests {
                 assert!((found.sums[g * 3 + k] - expected).abs() < 1e-9);
             }
         }
-        assert!((found.scores(0, 10, 30)[0] - (found.sums[0] - 155.0) / (10.0 * 20.0 * 31.0 / 12.0f64).sqrt()).abs() < 1e-12);
+        assert!(
+            (found.scores(0, 10, 30)[0]
+                - (found.sums[0] - 155.0) / (10.0 * 20.0 * 31.0 / 12.0f64).sqrt())
+            .abs()
+                < 1e-12
+        );
     }
 }
