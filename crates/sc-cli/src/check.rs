@@ -4,12 +4,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use sc_criticism::ppc::{Checked, DeTest, Drawn, Ppc, PpcOptions, Samples, Tables};
+use sc_criticism::ppc::{Checked, DeTest, Drawn, Ppc, PpcOptions, Samples};
 use sc_criticism::report::Report;
-use sc_data::{AnnData, Categorical, Columns, RowSource};
+use sc_data::{AnnData, Categorical, RowSource};
 use sc_latent::{AnyModel, Parity};
 
 use crate::check_report::{self, Subject};
+use crate::check_samples::tables;
 use crate::common::{
     QueryCells, cells_for, check_writable, load_model, note, print_json, read, read_annotations,
 };
@@ -294,55 +295,6 @@ fn samples<'a, 'b: 'a>(
         // Every model has its cells.
         (Kind::Model(_), None) => Err(Error::Message(format!("{}: no cells", candidate.name))),
     }
-}
-
-/// The layers of a file as samples, read from it some cells at a time.
-fn tables(
-    path: &Path,
-    annotations: &AnnData,
-    genes: &[String],
-    data: &AnnData,
-) -> Result<Tables<'static>> {
-    let refuse = |what: String| Error::Message(format!("{}: {what}", path.display()));
-    let names: Vec<String> = sc_io::inspect(path)?.layers.into_keys().collect();
-    if names.is_empty() {
-        return Err(refuse(
-            "has no layers; each is a sample of the counts".into(),
-        ));
-    }
-    let (own, expected) = (annotations.obs.index(), data.obs.index());
-    if own != expected {
-        let other = own.iter().zip(expected).position(|(a, b)| a != b);
-        return Err(refuse(match other {
-            Some(i) => format!(
-                "cell {i} is {}, that of the data {}: samples must be of the same cells in the same order",
-                own[i], expected[i]
-            ),
-            None => format!("has {} cells, the data {}", own.len(), expected.len()),
-        }));
-    }
-    let position: std::collections::HashMap<&str, usize> = annotations
-        .var
-        .index()
-        .iter()
-        .enumerate()
-        .map(|(i, g)| (g.as_str(), i))
-        .collect();
-    let columns = genes
-        .iter()
-        .map(|g| match position.get(g.as_str()) {
-            Some(&i) => Ok(Some(i)),
-            None => Err(refuse(format!("lacks the gene {g}, which the counts have"))),
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let sources = names
-        .iter()
-        .map(|layer| {
-            let source = sc_io::h5ad::read_backed(path, Some(layer))?;
-            Ok(Box::new(Columns::new(source, columns.clone())?) as Box<dyn RowSource>)
-        })
-        .collect::<Result<Vec<_>>>()?;
-    Ok(Tables::new(sources)?)
 }
 
 fn check(

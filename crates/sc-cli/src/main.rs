@@ -4,6 +4,7 @@ mod annotate;
 mod beeswarm;
 mod check;
 mod check_report;
+mod check_samples;
 mod common;
 mod convert;
 mod de;

@@ -116,7 +116,7 @@ mod tests {
     fn ticks_are_round() {
         assert_eq!(ticks(0.0, 1.0, 5).0.len(), 6);
         let (at, step) = ticks(-0.13, 0.52, 5);
-        assert_eq!(at.len(), 4);
+        assert_eq!(at.len(), 3);
         assert!((step - 0.2).abs() < 1e-12, "{step}");
         assert_eq!(tick(-0.0, 0.2), "0");
         assert_eq!(tick(0.2, 0.2), "0.2");

@@ -104,7 +104,7 @@ impl Scvi {
         })?;
         let decoded = self.decode_rows(cells, &noise, code)?;
         let mu = select(&decoded.rate()?, columns)?;
-        let theta = select(&decoded.theta()?, columns)?;
+        let theta = select(&decoded.theta_rows()?, columns)?;
         let dropout = decoded
             .dropout_tensor()?
             .map(|t| select(&t, columns))
