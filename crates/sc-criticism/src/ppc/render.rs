@@ -3,7 +3,7 @@
 use sc_model::Parity;
 
 use super::figures;
-use super::{Agreement, Calibration, Checked, GroupAgreement, ModelCheck};
+use super::{Agreement, Calibration, Checked, DeTest, GroupAgreement, ModelCheck};
 use crate::Result;
 use crate::report::{Report, Table, Value};
 
@@ -163,6 +163,7 @@ impl Checked {
              one number of samples.",
         );
         let columns = ["error", "widest interval should hold", "holds"];
+        let mut drawings = Vec::new();
         for (caption, of) in [
             ("Counts of single genes in single cells", 0),
             ("Counts of whole cells (library sizes)", 1),
@@ -182,9 +183,11 @@ impl Checked {
                 );
                 curves.push((m.name.as_str(), c));
             }
-            section
-                .table(table)
-                .figure(figures::calibration(caption, &curves)?);
+            section.table(table);
+            drawings.push(figures::calibration(caption, &curves)?);
+        }
+        for drawing in drawings {
+            section.figure(drawing);
         }
         Ok(())
     }
@@ -195,11 +198,14 @@ impl Checked {
         }
         let section = report.section("Differential expression");
         section.text(format!(
-            "Each group against all other cells ({:?}, counts scaled to {} a cell, ln(1 + x)). F1 compares the {} genes with the highest \
+            "Each group against all other cells ({}, counts scaled to {} a cell, ln(1 + x)). F1 compares the {} genes with the highest \
              scores. auROC and auPRC ask how well the size of the scores in generated counts finds the genes that are \
              differentially expressed in the raw ones (adjusted p below {}); chance is 0.5 for auROC, and the share of such genes \
              for auPRC.{}",
-            self.options.de.test,
+            match self.options.de.test {
+                DeTest::TTest => "Welch's t-test",
+                DeTest::Wilcoxon => "Wilcoxon's rank-sum test",
+            },
             self.options.de.target_sum,
             self.options.de.top(self.n_genes),
             self.options.de.p_value,
