@@ -2,6 +2,9 @@
 
 mod annotate;
 mod beeswarm;
+mod check;
+mod check_report;
+mod check_samples;
 mod common;
 mod convert;
 mod de;
@@ -63,6 +66,7 @@ Examples:
   sc annotate labels cells.h5ad --out annotated.h5ad
   sc expression model cells.h5ad --out expression.h5ad --genes CD3E,MS4A1
   sc evaluate model cells.h5ad --json
+  sc check model cells.h5ad --out report.html --labels-key cell_type
   sc map model query.h5ad --out mapped.h5ad
   sc de model cells.h5ad --groupby cell_type --out de.tsv
   sc minify model cells.h5ad --out atlas
@@ -82,6 +86,7 @@ enum Command {
     Expression(expression::Args),
     Evaluate(evaluate::Args),
     Annotate(annotate::Args),
+    Check(check::Args),
     Map(map::Args),
     Transfer(transfer::Args),
     Infuse(infuse::Args),
@@ -101,6 +106,7 @@ impl Command {
             Self::Train(a) => a.threads(),
             Self::Embed(a) => a.query.threads,
             Self::Annotate(a) => a.query.threads,
+            Self::Check(a) => a.threads,
             Self::Expression(a) => a.query.threads,
             Self::Map(a) => a.threads,
             Self::Evaluate(a) => a.query.threads,
@@ -124,6 +130,7 @@ impl Command {
             Self::Expression(a) => expression::run(&a),
             Self::Evaluate(a) => evaluate::run(&a),
             Self::Annotate(a) => annotate::run(&a),
+            Self::Check(a) => check::run(&a),
             Self::Map(a) => map::run(&a),
             Self::Transfer(a) => transfer::run(&a),
             Self::Infuse(a) => infuse::run(&a),

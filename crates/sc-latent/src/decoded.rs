@@ -195,19 +195,19 @@ impl Decoded {
     /// # Errors
     /// If the computation fails.
     pub fn theta(&self) -> Result<Tensor> {
-        let (n, g) = self.logits.dims()?;
+        let dims = self.logits.dims()?;
+        Ok(self.theta_rows()?.broadcast_as(dims)?.contiguous()?)
+    }
+
+    /// [`Decoded::theta`], `[N, G]`, or `[1, G]` if it is the same for all cells.
+    pub(crate) fn theta_rows(&self) -> Result<Tensor> {
         let r = match &self.rows {
             DispersionRows::PerCell => self.log_theta.clone(),
             DispersionRows::Index(codes) => {
                 let codes = Tensor::from_slice(codes, codes.len(), self.log_theta.device())?;
                 self.log_theta.index_select(&codes, 0)?
             }
-            _ => self
-                .log_theta
-                .flatten_all()?
-                .unsqueeze(0)?
-                .broadcast_as((n, g))?
-                .contiguous()?,
+            _ => self.log_theta.flatten_all()?.unsqueeze(0)?,
         };
         Ok(r.exp()?)
     }

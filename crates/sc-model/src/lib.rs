@@ -45,6 +45,7 @@ pub mod layers;
 mod mode;
 pub mod optim;
 mod params;
+mod parity;
 pub mod save;
 mod schedule;
 pub mod tensors;
@@ -55,6 +56,7 @@ pub use error::{Error, Result};
 pub use mode::Mode;
 pub use optim::{Optimizer, OptimizerKind};
 pub use params::{Init, Param, ParamBuilder, Params, build_params, load_params};
+pub use parity::Parity;
 pub use schedule::{EarlyStopping, KlWarmup, LrSchedule, LrState, StopState, heuristic_epochs};
 pub use traits::{Classify, Embed, ExpressionOptions, Generative, Probabilities};
 

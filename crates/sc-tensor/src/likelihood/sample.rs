@@ -7,10 +7,13 @@ use rand_distr::{Distribution, Gamma, Poisson, StandardNormal};
 use rayon::prelude::*;
 
 use super::family::Family;
-use crate::{Error, Result};
+use crate::{Error, Result, math};
 
 /// Rates above this are cut off, as in scvi-tools: larger counts are not exact in `f32` anyway.
 const LARGEST_RATE: f64 = 1e8;
+
+/// Negative binomials with means up to this are drawn by inversion, which takes a step for each count.
+const INVERTED: f64 = 12.0;
 
 /// One draw. A negative binomial is a Poisson whose rate has a gamma distribution of shape `theta` and mean `mu`.
 ///
@@ -23,26 +26,60 @@ pub fn sample_one<R: RngCore + ?Sized>(
     dropout: f64,
     rng: &mut R,
 ) -> f32 {
+    let zero = (-theta * (mu / theta).ln_1p()).exp();
+    draw(family, mu, theta, dropout, zero, rng)
+}
+
+/// The same, given the probability `zero` that a negative binomial is 0.
+fn draw<R: RngCore + ?Sized>(
+    family: Family,
+    mu: f64,
+    theta: f64,
+    dropout: f64,
+    zero: f64,
+    rng: &mut R,
+) -> f32 {
+    let is_inverted = mu > 0.0 && mu <= INVERTED && theta > 0.0 && theta.is_finite();
     match family {
         Family::Poisson => poisson(mu, rng),
+        Family::NegativeBinomial if is_inverted => invert(rng.random(), mu, theta, zero),
         Family::NegativeBinomial => negative_binomial(mu, theta, rng),
         Family::ZeroInflatedNegativeBinomial => {
-            // Both numbers are always drawn, so that the draws of other entries don't depend on this one's dropout.
             let uniform: f64 = rng.random();
-            let count = negative_binomial(mu, theta, rng);
-            if dropout.is_nan() {
-                f32::NAN
-            } else if uniform < dropout {
-                0.0
-            } else {
-                count
+            if dropout.is_nan() || mu.is_nan() || theta.is_nan() {
+                return f32::NAN;
             }
+            if is_inverted {
+                // What is left of the uniform number beyond the dropout is uniform again.
+                return match uniform < dropout {
+                    true => 0.0,
+                    false => invert((uniform - dropout) / (1.0 - dropout), mu, theta, zero),
+                };
+            }
+            // Both numbers are always drawn, so that the draws of other entries don't depend on this one's dropout.
+            let count = negative_binomial(mu, theta, rng);
+            if uniform < dropout { 0.0 } else { count }
         }
         Family::Normal => {
             let z: f64 = StandardNormal.sample(rng);
             (mu + theta * z) as f32
         }
     }
+}
+
+/// The count at which the distribution function of a negative binomial passes `uniform`, from
+/// `p(k + 1) = p(k) (theta + k) / (k + 1) mu / (mu + theta)`. Most counts of single cells are 0, which costs one comparison.
+fn invert(uniform: f64, mu: f64, theta: f64, zero: f64) -> f32 {
+    // No probability below this can be told from 0 beside a uniform number.
+    const NOTHING: f64 = 1e-18;
+    let (mut p, mut below, mut k) = (zero, zero, 0.0);
+    let ratio = mu / (mu + theta);
+    while uniform >= below && p > NOTHING {
+        p *= (theta + k) / (k + 1.0) * ratio;
+        k += 1.0;
+        below += p;
+    }
+    k as f32
 }
 
 fn poisson<R: RngCore + ?Sized>(rate: f64, rng: &mut R) -> f32 {
@@ -116,18 +153,40 @@ pub fn sample<R: RngCore + ?Sized>(
     let mut seed = [0; 32];
     rng.fill_bytes(&mut seed);
     let mut out = vec![0f32; n * g];
-    out.par_chunks_mut(g.max(1))
-        .enumerate()
-        .for_each(|(i, out)| {
-            let mut rng = ChaCha8Rng::from_seed(seed);
-            rng.set_stream(i as u64);
-            for (j, x) in out.iter_mut().enumerate() {
-                let k = i * g + j;
-                let theta = theta.as_ref().map_or(1.0, |t| f64::from(t[k]));
-                let logit = dropout.as_ref().map_or(0.0, |t| f64::from(t[k]));
-                let pi = 1.0 / (1.0 + (-logit).exp());
-                *x = sample_one(family, f64::from(mu[k]), theta, pi, &mut rng);
+    let one_row = |(i, out): (usize, &mut [f32])| {
+        let row = i * g..(i + 1) * g;
+        let own = |values: &Option<Vec<f32>>, missing: f64| -> Vec<f64> {
+            match values.as_ref().and_then(|v| v.get(row.clone())) {
+                Some(v) => v.iter().map(|&v| f64::from(v)).collect(),
+                None => vec![missing; out.len()],
             }
-        });
+        };
+        let mu: Vec<f64> = mu[row.clone()].iter().map(|&v| f64::from(v)).collect();
+        let theta = own(&theta, 1.0);
+        let mut dropout = own(&dropout, f64::NEG_INFINITY);
+        math::sigmoid(&mut dropout);
+        let zero = probabilities_of_zero(family, &mu, &theta);
+        let mut rng = ChaCha8Rng::from_seed(seed);
+        rng.set_stream(i as u64);
+        for (j, x) in out.iter_mut().enumerate() {
+            *x = draw(family, mu[j], theta[j], dropout[j], zero[j], &mut rng);
+        }
+    };
+    out.par_chunks_mut(g.max(1)).enumerate().for_each(one_row);
     Ok(Tensor::from_vec(out, (n, g), &Device::Cpu)?)
+}
+
+/// `(theta / (theta + mu))^theta = exp(-theta ln(1 + mu / theta))`, many at once.
+fn probabilities_of_zero(family: Family, mu: &[f64], theta: &[f64]) -> Vec<f64> {
+    if !matches!(
+        family,
+        Family::NegativeBinomial | Family::ZeroInflatedNegativeBinomial
+    ) {
+        return vec![0.0; mu.len()];
+    }
+    let mut zero: Vec<f64> = mu.iter().zip(theta).map(|(m, t)| m / t).collect();
+    math::ln_1p(&mut zero);
+    zero.iter_mut().zip(theta).for_each(|(z, t)| *z *= -t);
+    math::exp(&mut zero);
+    zero
 }

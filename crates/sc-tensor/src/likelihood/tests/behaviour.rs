@@ -240,3 +240,39 @@ fn samples_have_the_right_moments() {
         );
     }
 }
+
+/// Counts drawn by inversion (small means) and as Poissons of gammas (large ones) have the probabilities of the distribution.
+#[test]
+fn samples_have_the_right_frequencies() {
+    use rand::SeedableRng;
+    use statrs::distribution::{Discrete, NegativeBinomial};
+    const DRAWS: usize = 200_000;
+    for (mu, theta, pi) in [
+        (0.05, 0.3, 0.0),
+        (0.8, 0.1, 0.4),
+        (3.0, 2.5, 0.2),
+        (11.9, 50.0, 0.0),
+        (12.1, 50.0, 0.0),
+    ] {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(7);
+        let mut counts = vec![0usize; 400];
+        for _ in 0..DRAWS {
+            let family = Family::ZeroInflatedNegativeBinomial;
+            let x = crate::likelihood::sample_one(family, mu, theta, pi, &mut rng);
+            counts[(x as usize).min(399)] += 1;
+        }
+        let exact = NegativeBinomial::new(theta, theta / (theta + mu)).unwrap();
+        for (k, &seen) in counts.iter().take(60).enumerate() {
+            let mut p = (1.0 - pi) * exact.pmf(k as u64);
+            if k == 0 {
+                p += pi;
+            }
+            let expected = p * DRAWS as f64;
+            let sd = (expected * (1.0 - p)).sqrt();
+            assert!(
+                (seen as f64 - expected).abs() < 5.0 * sd + 1.0,
+                "mu {mu}, theta {theta}, pi {pi}: {seen} draws of {k}, expected {expected}"
+            );
+        }
+    }
+}

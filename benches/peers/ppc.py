@@ -1,0 +1,197 @@
+#!/usr/bin/env python3
+"""Posterior predictive checks of scvi-tools beside those of `sc check`: the figures, and how long they take.
+
+For each data set and seed, both programs train scVI with the same hyper-parameters and split, and each checks its own
+model on the same cells. Printed are, by program, the mean and the range over seeds of every figure; and the seconds of one
+check, by the clock and of processor time: of our whole program, and of the peer without its start and the reading of data.
+
+    python benches/peers/ppc.py cells.h5ad:batch_key:labels_key ... --seeds 0 1 2
+
+The peer's figures are computed by `scvi.criticism` itself. Its calibration only knows a model called "model1", so that is its
+name here. Needs scvi-tools 1.4.2 with its extras `scvi-tools[criticism]` (sparse, xarray).
+"""
+
+import argparse
+import json
+import pathlib
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+
+
+def arguments():
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("data", nargs="+", metavar="DATA.h5ad:BATCH_KEY:LABELS_KEY", help="BATCH_KEY may be empty")
+    parser.add_argument("--sc", default=str(ROOT / "target" / "release" / "sc"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--samples", type=int, default=10)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--genes", type=int, help="keep so many genes: those whose ln(1 + count) varies most")
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="also write all figures here")
+    return parser.parse_args()
+
+
+def scores(raw, model):
+    """How two coefficients of variation agree, as the report of scvi-hub has it, and R2 with the raw ones as truth."""
+    import numpy as np
+    from scipy.stats import pearsonr, spearmanr
+    from sklearn.metrics import mean_absolute_error, r2_score
+
+    both = np.isfinite(raw) & np.isfinite(model)
+    raw, model = raw[both], model[both]
+    return {
+        "MAE": mean_absolute_error(raw, model),
+        "Pearson": pearsonr(raw, model)[0],
+        "Spearman": spearmanr(raw, model)[0],
+        "R2": r2_score(raw, model),
+        "R2 swapped": r2_score(model, raw),
+    }
+
+
+def peer(args, path, batch_key, labels_key, seed):
+    """Train and check with scvi-tools."""
+    import anndata
+    import numpy as np
+    import scvi
+    import torch
+    from scvi.criticism import PosteriorPredictiveCheck
+
+    torch.set_num_threads(args.threads)
+    torch.set_flush_denormal(True)
+    scvi.settings.seed = seed
+    adata = anndata.read_h5ad(path)
+    adata.X = adata.X.astype(np.int32)  # its coefficient of variation fails on sparse floating-point counts
+    scvi.model.SCVI.setup_anndata(adata, batch_key=batch_key or None)
+    model = scvi.model.SCVI(adata)
+    model.train(max_epochs=args.epochs, accelerator="cpu", enable_progress_bar=False, logger=False)
+
+    start, used = time.perf_counter(), time.process_time()
+    check = PosteriorPredictiveCheck(adata, {"model1": model}, n_samples=args.samples)
+    sampled = time.perf_counter() - start
+    check.coefficient_of_variation("features")
+    check.coefficient_of_variation("cells")
+    check.zero_fraction()
+    check.calibration_error()
+    check.differential_expression(labels_key, p_val_thresh=1e-3)
+    found = {"seconds": time.perf_counter() - start, "processor seconds": time.process_time() - used}
+    print(f"  scvi-tools: {found}, samples alone {sampled:.1f} s", file=sys.stderr, flush=True)
+    for name, key in [("CV by cell", "cv_cell"), ("CV by gene", "cv_gene")]:
+        table = check.metrics[key]
+        for score, value in scores(table["Raw"].to_numpy(), table["model1"].to_numpy()).items():
+            found[f"{name}, {score}"] = float(value)
+    nonzero = check.metrics["zero_fraction"]
+    found["zeros, MAE"] = float(np.abs(nonzero["model1"] - nonzero["Raw"]).mean())
+    found["calibration error"] = float(check.metrics["calibration"]["model1"].iloc[0])
+    table = check.metrics["diff_exp"]["summary"]
+    for column in ["gene_f1", "lfc_mae", "lfc_pearson", "lfc_spearman", "roc_auc", "pr_auc"]:
+        found[f"DE, {column}"] = float(table[column].mean())
+    return found
+
+
+def table_of(report, section, caption):
+    """The rows of a table of our report."""
+    for part in report["sections"]:
+        if part["title"] == section:
+            for table in part["tables"]:
+                if table["caption"].startswith(caption):
+                    return table["rows"]
+    raise KeyError(f"{section}: {caption}")
+
+
+def children_seconds():
+    """Processor seconds of all programs that were run and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def ours(args, path, batch_key, labels_key, seed):
+    """Train and check with `sc`."""
+    with tempfile.TemporaryDirectory() as place:
+        threads = ["--threads", str(args.threads)]
+        train = [args.sc, "train", "scvi", path, "--out", f"{place}/model", "--seed", str(seed)]
+        train += ["--max-epochs", str(args.epochs), *threads]
+        train += ["--batch-key", batch_key] if batch_key else []
+        subprocess.run(train, check=True, capture_output=True)
+        check = [args.sc, "check", f"{place}/model", path, "--out", f"{place}/report.html", "--upstream", "--json"]
+        check += ["--samples", str(args.samples), "--seed", str(seed), *threads]
+        check += ["--labels-key", labels_key]
+        start, used = time.perf_counter(), children_seconds()
+        done = subprocess.run(check, check=True, capture_output=True, text=True)
+        seconds, used = time.perf_counter() - start, children_seconds() - used
+    report = json.loads(done.stdout)
+    found = {"seconds": seconds, "processor seconds": used}
+    print(f"  sc: {found}", file=sys.stderr, flush=True)
+    section = "Coefficient of variation"
+    for name, caption in [("CV by cell", "Coefficients of variation of cells"), ("CV by gene", "Coefficients of variation of genes")]:
+        row = table_of(report, section, caption)[0]
+        for score, column in [("MAE", "MAE"), ("Pearson", "Pearson"), ("Spearman", "Spearman"), ("R2", "R²"), ("R2 swapped", "R² (model as truth)")]:
+            found[f"{name}, {score}"] = row[column]
+    summary = table_of(report, "Summary", "Each model")[0]
+    found["zeros, MAE"] = summary["zeros, MAE"]
+    found["calibration error"] = summary["calibration error"]
+    rows = table_of(report, "Differential expression", "Groups")
+    columns = {"gene_f1": "top genes F1", "lfc_mae": "LFC MAE", "lfc_pearson": "LFC Pearson", "lfc_spearman": "LFC Spearman", "roc_auc": "auROC", "pr_auc": "auPRC"}
+    for theirs, column in columns.items():
+        found[f"DE, {theirs}"] = sum(r[column] for r in rows) / len(rows)
+    return found
+
+
+def prepare(path, batch_key, labels_key, n_genes, out):
+    """A copy that both programs take: counts as float32, no cell without a label, no group of one, no gene without counts."""
+    import anndata
+    import numpy as np
+
+    adata = anndata.read_h5ad(path)
+    labels = adata.obs[labels_key].astype(object).where(~adata.obs[labels_key].isna(), "none").astype(str)
+    sizes = labels.value_counts()
+    keep = labels.map(sizes) > 1
+    obs = adata.obs[[k for k in [batch_key] if k]].assign(**{labels_key: labels})[keep]
+    counts = adata.X[keep.to_numpy()].astype(np.float32)
+    genes = np.flatnonzero(np.asarray(counts.sum(0)).ravel() > 0)
+    if n_genes:
+        logs = counts[:, genes].log1p().toarray()
+        genes = np.sort(genes[np.argsort(-logs.var(0), kind="stable")[:n_genes]])
+        enough = np.asarray(counts[:, genes].sum(1)).ravel() > 0
+        counts, obs = counts[enough], obs[enough]
+    plain = anndata.AnnData(counts[:, genes], obs=obs, var=adata.var[[]].iloc[genes])
+    plain.write_h5ad(out)
+    return plain.shape
+
+
+def main():
+    """Run, print a table for each data set."""
+    args = arguments()
+    everything = {}
+    for argument in args.data:
+        path, batch_key, labels_key = (argument.split(":") + ["", ""])[:3]
+        runs = {"scvi-tools": [], "sc": []}
+        with tempfile.TemporaryDirectory() as place:
+            copy = f"{place}/cells.h5ad"
+            shape = prepare(path, batch_key, labels_key, args.genes, copy)
+            for seed in args.seeds:
+                print(f"{path} seed {seed}", file=sys.stderr, flush=True)
+                runs["scvi-tools"].append(peer(args, copy, batch_key, labels_key, seed))
+                runs["sc"].append(ours(args, copy, batch_key, labels_key, seed))
+        everything[path] = runs
+        about = f"{shape[0]} cells x {shape[1]} genes, {args.epochs} epochs, {args.samples} samples, seeds {args.seeds}"
+        print(f"\n### {pathlib.Path(path).name}: {about}\n")
+        print("| figure | scvi-tools: mean (range) | sc: mean (range) |\n|---|---|---|")
+        for key in runs["sc"][0]:
+            cells = []
+            for program in ["scvi-tools", "sc"]:
+                values = [run[key] for run in runs[program]]
+                cells.append(f"{sum(values) / len(values):.3f} ({min(values):.3f} .. {max(values):.3f})")
+            print(f"| {key} | {cells[0]} | {cells[1]} |", flush=True)
+    if args.json:
+        args.json.write_text(json.dumps(everything, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
