@@ -136,10 +136,20 @@ mod tests {
             let ratio = dense.mapv(f64::from) / &means.mapv(f64::exp);
             let found = step.apply(x.clone()).unwrap().to_dense();
             let expected = ratio.mapv(f64::ln_1p);
-            assert!(found.iter().zip(&expected).all(|(f, e)| (f64::from(*f) - e).abs() < 1e-6));
+            assert!(
+                found
+                    .iter()
+                    .zip(&expected)
+                    .all(|(f, e)| (f64::from(*f) - e).abs() < 1e-6)
+            );
             let centred = step.centered(&x).unwrap().mapv(f64::from);
             let expected = &logs - &means;
-            assert!(centred.iter().zip(&expected).all(|(f, e)| (f - e).abs() < 1e-6));
+            assert!(
+                centred
+                    .iter()
+                    .zip(&expected)
+                    .all(|(f, e)| (f - e).abs() < 1e-6)
+            );
             // Ratios to the mean have the mean 0.
             assert!(centred.sum_axis(Axis(axis)).iter().all(|s| s.abs() < 1e-5));
         }

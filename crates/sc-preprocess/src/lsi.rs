@@ -90,7 +90,11 @@ impl Lsi {
         for (mut column, mut direction) in u.columns_mut().into_iter().zip(components.rows_mut()) {
             let length = column.dot(&column).sqrt();
             singular_values.push(length);
-            let sign = if largest(column.iter()) < 0.0 { -1.0 } else { 1.0 };
+            let sign = if largest(column.iter()) < 0.0 {
+                -1.0
+            } else {
+                1.0
+            };
             // Of a direction in which nothing lies there is no vector.
             let factor = if length > 0.0 { sign / length } else { 0.0 };
             column.mapv_inplace(|v| v * factor);
@@ -138,7 +142,11 @@ fn standardised(u: &Array2<f64>) -> Array2<f64> {
         let mean = row.sum() / k;
         let squares: f64 = row.iter().map(|v| (v - mean).powi(2)).sum();
         let deviation = (squares / (k - 1.0)).sqrt();
-        let factor = if deviation > 0.0 { 1.0 / deviation } else { 0.0 };
+        let factor = if deviation > 0.0 {
+            1.0 / deviation
+        } else {
+            0.0
+        };
         row.mapv_inplace(|v| (v - mean) * factor);
     }
     out

@@ -244,7 +244,11 @@ mod tests {
 
     #[test]
     fn genes_that_dominate_a_cell_are_left_out_of_totals() {
-        let m = Csr::from_dense(&array![[90.0, 6.0, 4.0], [1.0, 50.0, 49.0], [0.0, 2.0, 3.0]]);
+        let m = Csr::from_dense(&array![
+            [90.0, 6.0, 4.0],
+            [1.0, 50.0, 49.0],
+            [0.0, 2.0, 3.0]
+        ]);
         let step = NormalizeTotal::excluding_highly_expressed(&m, None, 0.7).unwrap();
         assert_eq!(step.excluded(), vec![0]);
         // Totals without gene 0 are 10, 99 and 5.
@@ -263,7 +267,10 @@ mod tests {
         let steps = (NormalizeTotal::to(10.0).unwrap(), Log1p);
         let streamed = Streamed::new(&m, &steps);
         let good = m.select_rows(&[2, 0]).unwrap();
-        assert_eq!(streamed.read_rows(&[2, 0]).unwrap(), steps.apply(good).unwrap());
+        assert_eq!(
+            streamed.read_rows(&[2, 0]).unwrap(),
+            steps.apply(good).unwrap()
+        );
         let message = streamed.read_range(2..4).unwrap_err().to_string();
         assert!(message.contains("row 3, column 1"), "{message}");
         let message = streamed.read_rows(&[0, 3]).unwrap_err().to_string();

@@ -182,7 +182,12 @@ fn randomised_comes_close_to_exact() {
         options.n_components = 2;
         options
     });
-    assert!(p.unwrap().explained_variance.iter().all(|v| v.abs() < 1e-12));
+    assert!(
+        p.unwrap()
+            .explained_variance
+            .iter()
+            .all(|v| v.abs() < 1e-12)
+    );
 }
 
 #[test]
@@ -195,7 +200,10 @@ fn a_mask_is_a_choice_of_genes() {
     options.mask = Some(mask.clone());
     let masked = pca_with(&x, &options).unwrap();
     assert_eq!(masked.scores, some.scores);
-    assert_eq!(masked.explained_variance_ratio, some.explained_variance_ratio);
+    assert_eq!(
+        masked.explained_variance_ratio,
+        some.explained_variance_ratio
+    );
     for g in (0..40).filter(|&g| !mask[g]) {
         assert!(masked.components.column(g).iter().all(|&v| v == 0.0));
     }

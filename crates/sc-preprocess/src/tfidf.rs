@@ -1,9 +1,9 @@
 use sc_data::{Csr, RowSource};
 
+use crate::Result;
 use crate::columns::over_columns;
 use crate::transform::{Transform, map_rows, same_genes};
 use crate::values::Check;
-use crate::Result;
 
 /// Which term frequencies and weights [`TfIdf`] multiplies; `x` a count, `t` the cell's total, `f` the feature's total, `n`
 /// the number of cells.

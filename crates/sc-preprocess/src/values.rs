@@ -42,7 +42,11 @@ impl Check {
         match block.data().iter().position(|&v| !self.is_good(v)) {
             None => Ok(()),
             Some(k) => Err(Error::InvalidValue {
-                row: first_row + block.indptr().partition_point(|&p| p <= k).saturating_sub(1),
+                row: first_row
+                    + block
+                        .indptr()
+                        .partition_point(|&p| p <= k)
+                        .saturating_sub(1),
                 column: block.indices().get(k).map_or(0, |&c| c as usize),
                 value: block.data().get(k).copied().unwrap_or(f32::NAN),
                 expected: self.expected(),

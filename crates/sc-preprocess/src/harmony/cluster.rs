@@ -210,14 +210,7 @@ impl Clusters {
         (distance, entropy)
     }
 
-    fn part(
-        &self,
-        cells: &[u32],
-        z: &[f64],
-        design: &Design,
-        sigma: f64,
-        weights: &[f64],
-    ) -> Part {
+    fn part(&self, cells: &[u32], z: &[f64], design: &Design, sigma: f64, weights: &[f64]) -> Part {
         let (k, dims) = (self.k, self.dims);
         let mut own = Vec::with_capacity(cells.len() * dims);
         for &i in cells {
@@ -229,7 +222,14 @@ impl Clusters {
         // One column a cell, so that a cell's numbers lie together.
         let mut dots = Mat::zeros(k, cells.len());
         let across = own.transpose();
-        matmul(dots.as_mut(), Accum::Replace, centres, across, 1.0, Par::Seq);
+        matmul(
+            dots.as_mut(),
+            Accum::Replace,
+            centres,
+            across,
+            1.0,
+            Par::Seq,
+        );
         let mut part = Part {
             shares: vec![0.0; cells.len() * k],
             observed: vec![0.0; design.n_levels() * k],
@@ -241,7 +241,11 @@ impl Clusters {
             std::mem::take(&mut part.observed),
             std::mem::take(&mut part.totals),
         );
-        for (c, (&i, shares)) in cells.iter().zip(part.shares.chunks_exact_mut(k)).enumerate() {
+        for (c, (&i, shares)) in cells
+            .iter()
+            .zip(part.shares.chunks_exact_mut(k))
+            .enumerate()
+        {
             let levels = design.of(i as usize);
             let distance = |j: usize| 2.0 * (1.0 - dots[(j, c)]);
             let nearest = (0..k).map(distance).fold(f64::INFINITY, f64::min);

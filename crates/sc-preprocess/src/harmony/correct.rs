@@ -27,7 +27,9 @@ pub(super) fn correct(
         .into_par_iter()
         .map(|first| {
             let sums = Sums::new(z, dims, clusters, design, first..(first + AT_ONCE).min(k));
-            sums.iter().map(|s| s.effects(design, lambda, dims)).collect()
+            sums.iter()
+                .map(|s| s.effects(design, lambda, dims))
+                .collect()
         })
         .collect::<Result<_>>()?;
     let effects: Vec<Vec<f64>> = effects.into_iter().flatten().collect();
@@ -74,7 +76,9 @@ impl Sums {
                 coordinates: vec![0.0; levels * dims],
             })
             .collect();
-        let rows = z.chunks_exact(dims).zip(clusters.shares.chunks_exact(clusters.k));
+        let rows = z
+            .chunks_exact(dims)
+            .zip(clusters.shares.chunks_exact(clusters.k));
         for (i, (row, shares)) in rows.enumerate() {
             let own = design.of(i);
             for (sums, share) in all.iter_mut().zip(&shares[which.clone()]) {

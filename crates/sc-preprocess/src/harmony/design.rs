@@ -27,7 +27,8 @@ impl Design {
         let wrong = |found: String| Error::InvalidParameter {
             name: "batches",
             found,
-            expected: "variables with at least two batches each: there is nothing to correct".into(),
+            expected: "variables with at least two batches each: there is nothing to correct"
+                .into(),
         };
         if batches.is_empty() {
             return Err(wrong("no variable".into()));

@@ -46,7 +46,12 @@ fn plus_plus(points: &[f64], dims: usize, k: usize, rng: &mut impl Rng) -> Vec<f
     let mut next = rng.random_range(0..n);
     let mut centres = Vec::with_capacity(k * dims);
     loop {
-        let centre: Vec<f64> = points.iter().skip(next * dims).take(dims).copied().collect();
+        let centre: Vec<f64> = points
+            .iter()
+            .skip(next * dims)
+            .take(dims)
+            .copied()
+            .collect();
         distance
             .par_iter_mut()
             .zip(points.par_chunks_exact(dims))

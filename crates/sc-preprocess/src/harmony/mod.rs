@@ -99,7 +99,11 @@ impl HarmonyOptions {
             return wrong("block_size", found, "more than 0, up to 1, usually 0.05");
         }
         if let Some(k) = self.n_clusters.filter(|&k| k == 0 || k > cells) {
-            return wrong("n_clusters", k.to_string(), &format!("1 to {cells}, the number of cells"));
+            return wrong(
+                "n_clusters",
+                k.to_string(),
+                &format!("1 to {cells}, the number of cells"),
+            );
         }
         if self.n_starts == 0 {
             return wrong("n_starts", "0".into(), "at least 1");

@@ -15,7 +15,11 @@ fn example(n: usize, dims: usize) -> (Array2<f32>, Categorical, Vec<usize>) {
         .collect();
     let z = Array2::from_shape_fn((n, dims), |(i, j)| {
         let kind = if kinds[i] == j { 8.0 } else { 0.0 };
-        let shift = if batch[i] == "b" { 1.0 + j as f32 % 2.0 } else { 0.0 };
+        let shift = if batch[i] == "b" {
+            1.0 + j as f32 % 2.0
+        } else {
+            0.0
+        };
         let noise: f32 = StandardNormal.sample(&mut rng);
         kind + shift + 0.7 * noise
     });
@@ -29,7 +33,11 @@ fn mean(z: &Array2<f32>, rows: &[usize]) -> Vec<f64> {
 }
 
 fn distance(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| (a - b).powi(2))
+        .sum::<f64>()
+        .sqrt()
 }
 
 #[test]
@@ -52,7 +60,12 @@ fn batches_meet_and_kinds_stay_apart() {
     );
     assert!(apart > 8.0, "{apart}");
     assert!(found.objective.len() > 1 && found.objective.len() <= 10);
-    assert!(found.objective.windows(2).all(|w| w[1] < w[0] + 1e-3 * w[0].abs()));
+    assert!(
+        found
+            .objective
+            .windows(2)
+            .all(|w| w[1] < w[0] + 1e-3 * w[0].abs())
+    );
 }
 
 #[test]
@@ -96,7 +109,9 @@ fn bad_input_is_named() {
     let options = HarmonyOptions::default();
     assert!(harmony(z.view(), &[], &options).is_err());
     let one = Categorical::from_labels(&["a"; 60]);
-    let message = harmony(z.view(), &[&one], &options).unwrap_err().to_string();
+    let message = harmony(z.view(), &[&one], &options)
+        .unwrap_err()
+        .to_string();
     assert!(message.contains("1 batch"), "{message}");
     let short = Categorical::from_labels(&["a", "b"]);
     assert!(harmony(z.view(), &[&short], &options).is_err());
@@ -112,13 +127,18 @@ fn bad_input_is_named() {
     ] {
         let mut options = HarmonyOptions::default();
         wrong(&mut options);
-        assert!(harmony(z.view(), &[&batch], &options).is_err(), "{options:?}");
+        assert!(
+            harmony(z.view(), &[&batch], &options).is_err(),
+            "{options:?}"
+        );
     }
     // A cell at the origin has no direction, and that is no reason for NaN.
     z.row_mut(5).fill(0.0);
     let found = harmony(z.view(), &[&batch], &options).unwrap();
     assert!(found.embedding.iter().all(|v| v.is_finite()));
     z[[3, 2]] = f32::NAN;
-    let message = harmony(z.view(), &[&batch], &options).unwrap_err().to_string();
+    let message = harmony(z.view(), &[&batch], &options)
+        .unwrap_err()
+        .to_string();
     assert!(message.contains("row 3, column 2"), "{message}");
 }

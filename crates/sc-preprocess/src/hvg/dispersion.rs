@@ -27,9 +27,13 @@ pub(super) fn choose(
     groups: &Groups,
     has_batches: bool,
 ) -> Result<HighlyVariable> {
-    let all = grouped_moments(source, groups, Check::NotNegative, |v| {
-        f64::from(v).exp_m1()
-    })?;
+    // cell_ranger takes the logarithms as they are.
+    let all = if options.flavor == HvgFlavor::Seurat {
+        let count = |v: f32| f64::from(v).exp_m1();
+        grouped_moments(source, groups, Check::NotNegative, count)?
+    } else {
+        grouped_moments(source, groups, Check::NotNegative, f64::from)?
+    };
     let mut batches: Vec<Batch> = all
         .iter()
         .map(|m| match has_batches {
@@ -85,8 +89,8 @@ fn chosen(batch: &Batch, options: &HvgOptions) -> Vec<usize> {
         HvgSelection::Top(n) => best(&batch.scores, n),
         HvgSelection::Between { mean, score } => {
             let within = |v: f64, (low, high): (f64, f64)| v > low && v < high;
-            // A gene without a score is an ordinary one.
-            let ordinary = |s: f64| if s.is_nan() { 0.0 } else { s };
+            // A gene without a score is an ordinary one, and no score is too large for a bound at infinity.
+            let ordinary = |s: f64| if s.is_nan() { 0.0 } else { s.min(f64::MAX) };
             (0..batch.means.len())
                 .filter(|&g| within(batch.means[g], mean))
                 .filter(|&g| within(ordinary(batch.scores[g]), score))

@@ -28,7 +28,7 @@ pub enum HvgFlavor {
     /// For data that are normalised and log1p-transformed. Zheng et al., "Massively parallel digital transcriptional
     /// profiling of single cells", Nat Commun 2017.
     ///
-    /// On `expm1(x)`: dispersion `d = variance / mean`, and the mean cut into 20 bins at its 10th, 15th, ... 100th
+    /// On the logarithms themselves: dispersion `d = variance / mean`, and the mean cut into 20 bins at its 10th, 15th, ... 100th
     /// percentile; the score is `(d - median of d in the bin) / median absolute deviation of d in the bin` (scaled to
     /// estimate a standard deviation).
     CellRanger,
@@ -134,9 +134,7 @@ impl HvgOptions {
                 let found = format!("bounds of mean and score for {:?}", self.flavor);
                 return wrong("the selection", found, "a number of genes: it ranks them");
             }
-            HvgSelection::Between { mean, score }
-                if !(mean.0 < mean.1 && score.0 < score.1) =>
-            {
+            HvgSelection::Between { mean, score } if !(mean.0 < mean.1 && score.0 < score.1) => {
                 let found = format!("means {mean:?} and scores {score:?}");
                 return wrong("the selection", found, "lower bounds below the upper ones");
             }
@@ -161,8 +159,8 @@ impl HvgOptions {
 /// Which genes vary more than genes of their mean usually do.
 #[derive(Debug, Clone)]
 pub struct HighlyVariable {
-    /// Mean of each gene: `ln(1 + mean)` of `expm1(x)` for [`HvgFlavor::Seurat`], the mean of `expm1(x)` for
-    /// [`HvgFlavor::CellRanger`], and the mean of the counts for the others.
+    /// Mean of each gene: `ln(1 + mean)` of `expm1(x)` for [`HvgFlavor::Seurat`], the mean of the values for
+    /// the others.
     pub means: Vec<f64>,
     /// The spread of each gene: `ln(variance / mean)` (NaN if the gene is constant) for [`HvgFlavor::Seurat`],
     /// `variance / mean` for [`HvgFlavor::CellRanger`], and the variance for the others.

@@ -105,7 +105,10 @@ fn model(
     k: usize,
     size: usize,
 ) -> Model {
-    let own = totals.iter().enumerate().filter(|(i, _)| groups.of(*i) == k);
+    let own = totals
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| groups.of(*i) == k);
     let mut own: Vec<f64> = own.map(|(_, &t)| t).collect();
     own.sort_unstable_by(f64::total_cmp);
     let mut distinct: Vec<(f64, f64)> = Vec::new();
@@ -147,7 +150,10 @@ fn changes(
             let k = groups.of(row);
             let model = &models[k];
             let mu = model.share[*first + column] * totals[row];
-            let (r, zero) = (model.residual(f64::from(value), mu), model.residual(0.0, mu));
+            let (r, zero) = (
+                model.residual(f64::from(value), mu),
+                model.residual(0.0, mu),
+            );
             let at = k * width + column;
             sums.first[at] += r - zero;
             sums.second[at] += r * r - zero * zero;

@@ -48,11 +48,7 @@ pub(super) fn scores(
 }
 
 /// For each batch the sums of `min(x, limit)` and of its square.
-fn cut_off_sums(
-    source: &dyn RowSource,
-    groups: &Groups,
-    limits: &[Vec<f64>],
-) -> Result<Vec<Sums>> {
+fn cut_off_sums(source: &dyn RowSource, groups: &Groups, limits: &[Vec<f64>]) -> Result<Vec<Sums>> {
     let n_groups = groups.len();
     let n_cols = source.n_cols();
     let mut first_column = 0;
