@@ -168,6 +168,9 @@ fn flavours_for_logarithms_agree_with_scanpy() {
         highly_variable_genes_with(&x, &options, batch).unwrap()
     };
     let b = batches();
+    let bounded = choose(HvgFlavor::Seurat, false, Some(&b)).genes;
+    let expected = [49, 70, 96, 97, 121, 139, 143, 166, 167, 188];
+    assert_eq!(bounded, expected);
     agrees(
         &choose(HvgFlavor::Seurat, true, None),
         &Expected {
