@@ -10,9 +10,9 @@ use std::time::Instant;
 use ndarray::Array2;
 use sc_data::{Categorical, Csr};
 use sc_preprocess::{
-    Clr, ClrMargin, HarmonyOptions, HvgFlavor, HvgOptions, Lsi, PcaOptions, PcaSolver, ScaleOptions,
-    Scaler, Transform, harmony, highly_variable_genes_with, log1p, normalize_total, pca_with,
-    qc_metrics,
+    Clr, ClrMargin, HarmonyOptions, HvgFlavor, HvgOptions, Lsi, PcaOptions, PcaSolver,
+    ScaleOptions, Scaler, Transform, harmony, highly_variable_genes_with, log1p, normalize_total,
+    pca_with, qc_metrics,
 };
 
 #[global_allocator]
@@ -105,7 +105,12 @@ fn main() -> Result<()> {
     report.genes(&logs, "hvg_seurat_batch", HvgFlavor::Seurat, Some(&batch))?;
     report.genes(&logs, "hvg_cell_ranger", HvgFlavor::CellRanger, None)?;
     report.genes(&counts, "hvg_seurat_v3", HvgFlavor::SeuratV3, None)?;
-    report.genes(&counts, "hvg_seurat_v3_batch", HvgFlavor::SeuratV3, Some(&batch))?;
+    report.genes(
+        &counts,
+        "hvg_seurat_v3_batch",
+        HvgFlavor::SeuratV3,
+        Some(&batch),
+    )?;
     report.genes(&counts, "hvg_pearson", HvgFlavor::PearsonResiduals, None)?;
     components(&mut report, &logs, &chosen, &batch)?;
     let lsi = report.time("lsi", || Ok(Lsi::fit(&counts, COMPONENTS, 0)?))?;
