@@ -24,6 +24,7 @@ mod minify;
 mod neighbors;
 mod options;
 mod places;
+mod preprocess;
 mod progress;
 mod resume;
 mod threads;
@@ -72,6 +73,7 @@ Examples:
   sc minify model cells.h5ad --out atlas
   sc umap embedded.h5ad --rep X_scVI --plot umap.svg --color cell_type
   sc transfer atlas.h5ad mapped.h5ad --labels cell_type --out annotated.h5ad
+  sc preprocess hvg cells.h5ad --out hvg.h5ad --flavor seurat_v3 --batch-key donor
   sc milo embedded.h5ad --sample donor --design '~ batch + condition' --table da.tsv
 
 `sc COMMAND --help` explains the options of a command. RUST_LOG=info shows more of what goes on.
@@ -81,6 +83,7 @@ Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted.";
 enum Command {
     Inspect(inspect::Args),
     Convert(convert::Args),
+    Preprocess(preprocess::Args),
     Train(train::Args),
     Embed(embed::Args),
     Expression(expression::Args),
@@ -103,6 +106,7 @@ impl Command {
     fn threads(&self) -> Option<usize> {
         match self {
             Self::Inspect(_) | Self::Convert(_) | Self::Hub(_) => None,
+            Self::Preprocess(a) => a.threads(),
             Self::Train(a) => a.threads(),
             Self::Embed(a) => a.query.threads,
             Self::Annotate(a) => a.query.threads,
@@ -125,6 +129,7 @@ impl Command {
         match self {
             Self::Inspect(a) => inspect::run(&a),
             Self::Convert(a) => convert::run(&a),
+            Self::Preprocess(a) => preprocess::run(&a),
             Self::Train(a) => train::run(&a),
             Self::Embed(a) => embed::run(&a),
             Self::Expression(a) => expression::run(&a),

@@ -107,6 +107,21 @@ impl<T: RowSource + ?Sized> RowSource for &T {
     }
 }
 
+impl<T: RowSource + ?Sized> RowSource for Box<T> {
+    fn n_rows(&self) -> usize {
+        (**self).n_rows()
+    }
+    fn n_cols(&self) -> usize {
+        (**self).n_cols()
+    }
+    fn read_rows(&self, rows: &[usize]) -> Result<Csr> {
+        (**self).read_rows(rows)
+    }
+    fn read_range(&self, rows: Range<usize>) -> Result<Csr> {
+        (**self).read_range(rows)
+    }
+}
+
 impl<T: RowSource + ?Sized> RowSource for Arc<T> {
     fn n_rows(&self) -> usize {
         (**self).n_rows()

@@ -3,13 +3,13 @@ use rayon::prelude::*;
 use sc_data::{Csr, RowSource};
 
 use crate::Result;
-use crate::moments::blocks;
+use crate::columns::blocks;
 
 /// The covariance matrix `C = (X - 1 mean^T)^T (X - 1 mean^T) / (n - 1)` of a source, known only by its products: neither
 /// `C` nor the centred `X` is ever made.
 pub(crate) struct Covariance<'a> {
     pub(crate) source: &'a dyn RowSource,
-    /// The mean of each column.
+    /// What is subtracted from each column: its mean, or zeros.
     pub(crate) mean: &'a [f64],
 }
 
@@ -51,17 +51,19 @@ impl Covariance<'_> {
         Ok(transposed(&product, width))
     }
 
-    /// `(X - 1 mean^T) w` as `f32`, row after row; `w` as in [`Covariance::apply`].
-    pub(crate) fn scores(&self, w: &[f64]) -> Result<Vec<f32>> {
+    /// `(X - 1 mean^T) w`, row after row; `w` as in [`Covariance::apply`].
+    pub(crate) fn scores(&self, w: &[f64]) -> Result<Vec<f64>> {
         let genes = self.mean.len();
+        if genes == 0 {
+            return Ok(Vec::new());
+        }
         let width = w.len() / genes;
         let rows = transposed(w, genes);
         let shift = self.shift(&rows, width);
         let mut scores = Vec::with_capacity(self.source.n_rows() * width);
         for range in blocks(self.source.n_rows()) {
             let block = self.source.read_range(range)?;
-            let part = project(&block, &rows, &shift, width);
-            scores.extend(part.iter().map(|&v| v as f32));
+            scores.extend(project(&block, &rows, &shift, width));
         }
         Ok(scores)
     }

@@ -37,6 +37,24 @@ pub enum Error {
         /// How many are needed.
         needed: usize,
     },
+    /// A batch with too few cells for a statistic of its own.
+    #[error(
+        "batch \"{batch}\" has {found} cells, at least {needed} are needed in each; drop it, or join it with another"
+    )]
+    SmallBatch {
+        /// The batch.
+        batch: String,
+        /// Its cells.
+        found: usize,
+        /// How many are needed.
+        needed: usize,
+    },
+    /// A cell without counts, of which a share or a direction can't be taken.
+    #[error("the cell at row {row} has no counts; filter such cells first (at least 1 count)")]
+    EmptyCell {
+        /// The first such row.
+        row: usize,
+    },
     /// A dense decomposition did not converge.
     #[error("{what} did not converge; look for NaN or extremely large values in the data")]
     NoConvergence {

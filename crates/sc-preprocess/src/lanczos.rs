@@ -41,10 +41,7 @@ pub(crate) fn largest(
     apply: impl Fn(&[f64]) -> Result<Vec<f64>>,
 ) -> Result<Eigen> {
     let width = (k + EXTRA).min(n);
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut block: Vec<f64> = (0..n * width)
-        .map(|_| StandardNormal.sample(&mut rng))
-        .collect();
+    let mut block = gaussian(n * width, seed);
     let mut restarts = 0;
     loop {
         let mut basis = Basis::new(n);
@@ -76,6 +73,42 @@ pub(crate) fn largest(
             }
         }
     }
+}
+
+/// The `k` largest eigenpairs by subspace iteration: `power` times, a random block of `k + oversample` columns is multiplied
+/// with the matrix and made orthonormal; then the pairs are those of the matrix within the space that it spans. Halko,
+/// Martinsson and Tropp, "Finding structure with randomness", SIAM Review 2011, algorithm 4.4 for `X` with `C = X^T X`.
+pub(crate) fn randomized(
+    n: usize,
+    k: usize,
+    seed: u64,
+    (oversample, power): (usize, usize),
+    apply: impl Fn(&[f64]) -> Result<Vec<f64>>,
+) -> Result<Eigen> {
+    let width = (k + oversample).min(n);
+    let mut basis = Basis::new(n);
+    let mut block = basis.orthonormalise(gaussian(n * width, seed));
+    for _ in 0..power {
+        let next = basis.orthonormalise(apply(&block)?);
+        if next.len() < k * n {
+            // The matrix has fewer directions than were asked for; the rest are any.
+            break;
+        }
+        block = next;
+    }
+    let image = apply(&block)?;
+    let remainder = basis.extend(&block, &image);
+    let (values, coefficients) = basis.ritz()?;
+    Ok(Eigen {
+        values: values.iter().take(k).map(|v| v.max(0.0)).collect(),
+        vectors: basis.combine(&coefficients, k),
+        residual: basis.residual(&remainder, &values, &coefficients, k),
+    })
+}
+
+fn gaussian(len: usize, seed: u64) -> Vec<f64> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    (0..len).map(|_| StandardNormal.sample(&mut rng)).collect()
 }
 
 /// An orthonormal basis `V` that grows by blocks of columns, and the projection `V^T C V`.

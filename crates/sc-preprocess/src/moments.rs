@@ -1,18 +1,9 @@
-use std::ops::Range;
+use sc_data::RowSource;
 
-use sc_data::{Csr, RowSource};
-
-use crate::{Error, Result};
-
-/// Rows read at once. Fixed, because the order of sums depends on it.
-pub(crate) const BLOCK: usize = 4096;
-
-/// The runs of at most [`BLOCK`] rows that a source is read in.
-pub(crate) fn blocks(n_rows: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..n_rows)
-        .step_by(BLOCK)
-        .map(move |start| start..(start + BLOCK).min(n_rows))
-}
+use crate::Result;
+use crate::columns::{Columns, over_columns};
+use crate::groups::Groups;
+use crate::values::Check;
 
 /// The mean and the variance of every column.
 #[derive(Debug, Clone)]
@@ -22,86 +13,120 @@ pub(crate) struct Moments {
     pub(crate) variance: Vec<f64>,
 }
 
-/// Reads the source once and returns the moments of `f(x)`, where `f(0)` must be 0. Refuses negative and non-finite values.
-pub(crate) fn count_moments(source: &dyn RowSource, f: impl Fn(f32) -> f64) -> Result<Moments> {
-    moments(source, f, check)
-}
-
-/// Reads the source once and returns the moments of the values. Refuses non-finite values.
-pub(crate) fn value_moments(source: &dyn RowSource) -> Result<Moments> {
-    moments(source, f64::from, check_finite)
-}
-
-fn moments(
+/// Reads the source once and returns the moments of `f(x)`, where `f(0)` must be 0.
+pub(crate) fn moments(
     source: &dyn RowSource,
-    f: impl Fn(f32) -> f64,
-    check: impl Fn(&Csr, usize) -> Result<()>,
+    check: Check,
+    f: impl Fn(f32) -> f64 + Sync,
 ) -> Result<Moments> {
-    let mut sum = vec![0.0; source.n_cols()];
-    let mut sum_sq = vec![0.0; source.n_cols()];
-    for rows in blocks(source.n_rows()) {
-        let start = rows.start;
-        let block = source.read_range(rows)?;
-        check(&block, start)?;
-        for (&c, &v) in block.indices().iter().zip(block.data()) {
-            let v = f(v);
-            sum[c as usize] += v;
-            sum_sq[c as usize] += v * v;
+    let all = Groups::one(source.n_rows());
+    let mut found = grouped_moments(source, &all, check, f)?;
+    Ok(found.pop().unwrap_or(Moments {
+        mean: Vec::new(),
+        variance: Vec::new(),
+    }))
+}
+
+/// The same for each group of rows, in one reading.
+pub(crate) fn grouped_moments(
+    source: &dyn RowSource,
+    groups: &Groups,
+    check: Check,
+    f: impl Fn(f32) -> f64 + Sync,
+) -> Result<Vec<Moments>> {
+    let n_groups = groups.len();
+    let parts = over_columns(
+        source,
+        |width| Sums::new(width * n_groups),
+        |block, start| check.block(block, start),
+        |sums: &mut Sums, row, column, width, value| {
+            let v = f(value);
+            let at = groups.of(row) * width + column;
+            sums.first[at] += v;
+            sums.second[at] += v * v;
+        },
+    )?;
+    let sizes = groups.sizes();
+    let moments = sizes.iter().enumerate().map(|(k, &size)| {
+        let first = gathered(&parts, k, |s| &s.first);
+        let second = gathered(&parts, k, |s| &s.second);
+        Moments::from_sums(&first, &second, size)
+    });
+    Ok(moments.collect())
+}
+
+/// Sums of values and of squares.
+pub(crate) struct Sums {
+    pub(crate) first: Vec<f64>,
+    pub(crate) second: Vec<f64>,
+}
+
+impl Sums {
+    pub(crate) fn new(len: usize) -> Self {
+        Self {
+            first: vec![0.0; len],
+            second: vec![0.0; len],
         }
     }
-    let n = source.n_rows() as f64;
-    let mean: Vec<f64> = sum.iter().map(|s| s / n).collect();
-    let variance = mean
-        .iter()
-        .zip(&sum_sq)
-        .map(|(m, sq)| ((sq / n - m * m) * n / (n - 1.0)).max(0.0))
-        .collect();
-    Ok(Moments { mean, variance })
 }
 
-/// Refuses negative and non-finite values, naming the first. `first_row` is the number of the block's first row.
-pub(crate) fn check(block: &Csr, first_row: usize) -> Result<()> {
-    let expected = "a finite number that is not negative";
-    refuse(block, first_row, |v| !(v.is_finite() && v >= 0.0), expected)
+/// What belongs to group `k` in all parts, as one vector of all columns.
+pub(crate) fn gathered<A>(
+    parts: &[Columns<A>],
+    k: usize,
+    field: impl Fn(&A) -> &Vec<f64>,
+) -> Vec<f64> {
+    let mut all = Vec::new();
+    for part in parts {
+        let width = part.range.len();
+        let values = field(&part.state).iter().skip(k * width).take(width);
+        all.extend(values);
+    }
+    all
 }
 
-/// Refuses NaN and infinite values.
-fn check_finite(block: &Csr, first_row: usize) -> Result<()> {
-    refuse(block, first_row, |v| !v.is_finite(), "a finite number")
-}
-
-fn refuse(
-    block: &Csr,
-    first_row: usize,
-    is_bad: impl Fn(f32) -> bool,
-    expected: &'static str,
-) -> Result<()> {
-    match block.data().iter().position(|&v| is_bad(v)) {
-        None => Ok(()),
-        Some(k) => Err(Error::InvalidValue {
-            row: first_row + block.indptr().partition_point(|&p| p <= k) - 1,
-            column: block.indices()[k] as usize,
-            value: block.data()[k],
-            expected,
-        }),
+impl Moments {
+    /// Of `n` rows with these sums of values and squares.
+    pub(crate) fn from_sums(sum: &[f64], sum_sq: &[f64], n: usize) -> Self {
+        let n = n as f64;
+        let mean: Vec<f64> = sum.iter().map(|s| s / n).collect();
+        let variance = mean
+            .iter()
+            .zip(sum_sq)
+            .map(|(m, sq)| ((sq / n - m * m) * n / (n - 1.0)).max(0.0))
+            .collect();
+        Self { mean, variance }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::columns::BLOCK;
+    use sc_data::Categorical;
 
     #[test]
-    fn moments_over_several_blocks() {
+    fn moments_over_several_blocks_and_groups() {
         let n = BLOCK + 3;
         let dense = ndarray::Array2::from_shape_fn((n, 2), |(i, j)| ((i * (j + 1)) % 5) as f32);
-        let m = value_moments(&dense).unwrap();
-        for j in 0..2 {
-            let col: Vec<f64> = dense.column(j).iter().map(|&v| f64::from(v)).collect();
-            let mean = col.iter().sum::<f64>() / n as f64;
-            let var = col.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1) as f64;
-            assert!((m.mean[j] - mean).abs() < 1e-12);
-            assert!((m.variance[j] - var).abs() < 1e-12);
+        let labels: Vec<&str> = (0..n).map(|i| ["a", "b", "c"][i % 3]).collect();
+        let groups = Groups::new(&Categorical::from_labels(&labels), n).unwrap();
+        let by_group = grouped_moments(&dense, &groups, Check::Finite, f64::from).unwrap();
+        let all = moments(&dense, Check::Finite, f64::from).unwrap();
+        for k in 0..4 {
+            let found = by_group.get(k).unwrap_or(&all);
+            for j in 0..2 {
+                let rows = dense.column(j).into_iter().enumerate();
+                let column: Vec<f64> = rows
+                    .filter(|(i, _)| k == 3 || i % 3 == k)
+                    .map(|(_, &v)| f64::from(v))
+                    .collect();
+                let size = column.len() as f64;
+                let mean = column.iter().sum::<f64>() / size;
+                let squares: f64 = column.iter().map(|v| (v - mean).powi(2)).sum();
+                assert!((found.mean[j] - mean).abs() < 1e-12);
+                assert!((found.variance[j] - squares / (size - 1.0)).abs() < 1e-12);
+            }
         }
     }
 }

@@ -1,9 +1,72 @@
 use ndarray::Array2;
-use sc_data::RowSource;
+use sc_data::{Columns, RowSource};
 
 use crate::covariance::Covariance;
-use crate::moments::value_moments;
-use crate::{Error, Result, lanczos};
+use crate::gram::Gram;
+use crate::lanczos::{self, Eigen};
+use crate::moments::moments;
+use crate::values::Check;
+use crate::{Error, Result};
+
+/// Up to so many genes the covariance matrix is made (8 bytes an entry: 128 MB).
+const GENES_OF_GRAM: usize = 4000;
+
+/// How [`pca_with`] finds components.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum PcaSolver {
+    /// [`PcaSolver::Covariance`] up to 4000 genes, [`PcaSolver::Lanczos`] above.
+    #[default]
+    Auto,
+    /// Makes the covariance matrix of the genes in one reading of the data, then iterates on that. Exact; the memory grows
+    /// with the square of the number of genes.
+    Covariance,
+    /// A block Lanczos iteration on the data, read about a dozen times twice. Exact.
+    Lanczos,
+    /// Halko, Martinsson and Tropp's randomised subspace iteration: `power + 1` readings of the data. Approximate:
+    /// [`Pca::residual`] says how far from exact it is.
+    Randomized {
+        /// Directions more than asked for, usually 10.
+        oversample: usize,
+        /// Iterations; 7 is plenty for components that stand out.
+        power: usize,
+    },
+}
+
+/// Options of [`pca_with`].
+///
+/// ```
+/// use sc_preprocess::{PcaOptions, PcaSolver};
+/// let mut options = PcaOptions::new(50);
+/// options.solver = PcaSolver::Randomized { oversample: 10, power: 7 };
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct PcaOptions {
+    /// How many components.
+    pub n_components: usize,
+    /// How they are found.
+    pub solver: PcaSolver,
+    /// Subtract the mean of each gene (implicitly). Without it this is a truncated singular value decomposition.
+    pub center: bool,
+    /// Only these genes, usually the highly variable ones; the components are 0 for the others.
+    pub mask: Option<Vec<bool>>,
+    /// Start of the iteration. It does not show in exact results beyond rounding.
+    pub seed: u64,
+}
+
+impl PcaOptions {
+    /// So many components of centred data, everything else as usual.
+    pub fn new(n_components: usize) -> Self {
+        Self {
+            n_components,
+            solver: PcaSolver::Auto,
+            center: true,
+            mask: None,
+            seed: 0,
+        }
+    }
+}
 
 /// Principal components of cells x genes.
 #[derive(Debug, Clone)]
@@ -12,30 +75,155 @@ pub struct Pca {
     pub scores: Array2<f32>,
     /// The directions, one a row, of length 1, `[k, n_genes]`. The largest entry of each by magnitude is positive.
     pub components: Array2<f32>,
-    /// The mean of each gene, which is subtracted before projecting.
+    /// The mean of each gene, which is subtracted before projecting; zeros if the data are not centred.
     pub mean: Vec<f64>,
     /// The variance of each score (with `n - 1`), descending.
     pub explained_variance: Vec<f64>,
-    /// The same as a share of the total variance of all genes.
+    /// The same as a share of the total variance of all genes (of those in the mask).
     pub explained_variance_ratio: Vec<f64>,
     /// How far the worst pair is from being exact: `|C v - lambda v| / lambda` for the covariance matrix `C`. At most
-    /// 1e-6, unless the variances are so much alike that the iteration was given up.
+    /// 1e-6 with an exact solver, unless the variances are so much alike that the iteration was given up.
     pub residual: f64,
 }
 
-/// The `n_components` directions in which the cells vary most.
+/// The `n_components` directions in which the cells vary most: [`pca_with`] the usual options.
+///
+/// # Errors
+/// As [`pca_with`].
+pub fn pca(source: &dyn RowSource, n_components: usize, seed: u64) -> Result<Pca> {
+    let mut options = PcaOptions::new(n_components);
+    options.seed = seed;
+    pca_with(source, &options)
+}
+
+/// The directions in which the cells vary most.
 ///
 /// With `X` centred, `C = X^T X / (n - 1)` and `C v = lambda v`, the scores are `X v`. The centred matrix is never made:
 /// the mean is subtracted from the products, so that sparse data stay sparse, and the source is read block by block,
 /// so that it may lie on disk. The eigenpairs come from a block Lanczos iteration with a random start (see
 /// Musco and Musco, "Randomized block Krylov methods for stronger and faster approximate singular value decomposition",
-/// NIPS 2015), run until they are exact to about single precision. `seed` chooses the start; it does not show in the
-/// result beyond rounding. The same seed gives the same bits on any number of threads.
+/// NIPS 2015), run until they are exact to about single precision, or from [`PcaSolver::Randomized`]. The same seed gives the
+/// same bits on any number of threads.
 ///
 /// # Errors
 /// Those of the source; [`Error::TooSmall`] with fewer than two cells, [`Error::InvalidParameter`] unless
-/// `1 <= n_components <= min(n_cells, n_genes)`, [`Error::InvalidValue`] if a value is not finite.
-pub fn pca(source: &dyn RowSource, n_components: usize, seed: u64) -> Result<Pca> {
+/// `1 <= n_components <= min(n_cells, n_genes)` (genes in the mask) or if the mask has another length than there are genes,
+/// [`Error::InvalidValue`] if a value is not finite.
+pub fn pca_with(source: &dyn RowSource, options: &PcaOptions) -> Result<Pca> {
+    let Some(mask) = &options.mask else {
+        return of_all_genes(source, options);
+    };
+    if mask.len() != source.n_cols() {
+        return Err(Error::InvalidParameter {
+            name: "the length of the mask",
+            found: mask.len().to_string(),
+            expected: format!("the {} genes of the data", source.n_cols()),
+        });
+    }
+    let genes: Vec<usize> = (0..mask.len()).filter(|&g| mask[g]).collect();
+    let some = Columns::new(source, genes.iter().map(|&g| Some(g)).collect())?;
+    let found = of_all_genes(&some, options)?;
+    let mut components = Array2::zeros((found.components.nrows(), mask.len()));
+    let mut mean = vec![0.0; mask.len()];
+    for (k, &g) in genes.iter().enumerate() {
+        components.column_mut(g).assign(&found.components.column(k));
+        mean[g] = found.mean[k];
+    }
+    Ok(Pca {
+        components,
+        mean,
+        ..found
+    })
+}
+
+fn of_all_genes(source: &dyn RowSource, options: &PcaOptions) -> Result<Pca> {
+    let k = options.n_components;
+    let mut found = decompose(source, options)?;
+    for vector in found.eigen.vectors.chunks_exact_mut(source.n_cols()) {
+        fix_sign(vector);
+    }
+    let scores = found.scores(source)?;
+    let variance = if options.center {
+        found.eigen.values
+    } else {
+        variances(&scores, k)
+    };
+    let total: f64 = found.variance.iter().sum();
+    let ratio = |v: &f64| if total > 0.0 { v / total } else { 0.0 };
+    Ok(Pca {
+        scores: matrix(source.n_rows(), k, &scores)?,
+        components: matrix(k, source.n_cols(), &found.eigen.vectors)?,
+        explained_variance_ratio: variance.iter().map(ratio).collect(),
+        explained_variance: variance,
+        residual: found.eigen.residual,
+        mean: found.mean,
+    })
+}
+
+/// The largest eigenpairs of `X^T X / (n - 1)`, with or without centring.
+pub(crate) struct Decomposition {
+    pub(crate) eigen: Eigen,
+    /// What is subtracted from each gene: its mean, or 0.
+    pub(crate) mean: Vec<f64>,
+    /// The variance of each gene.
+    variance: Vec<f64>,
+}
+
+impl Decomposition {
+    /// `(X - 1 mean^T) V`, row after row.
+    pub(crate) fn scores(&self, source: &dyn RowSource) -> Result<Vec<f64>> {
+        let covariance = Covariance {
+            source,
+            mean: &self.mean,
+        };
+        covariance.scores(&self.eigen.vectors)
+    }
+}
+
+/// Without regard to the mask.
+pub(crate) fn decompose(source: &dyn RowSource, options: &PcaOptions) -> Result<Decomposition> {
+    let k = options.n_components;
+    check_shape(source, k)?;
+    let genes = source.n_cols();
+    let by_matrix = match options.solver {
+        PcaSolver::Auto => genes <= GENES_OF_GRAM,
+        PcaSolver::Covariance => true,
+        PcaSolver::Lanczos | PcaSolver::Randomized { .. } => false,
+    };
+    let centre = |mean: Vec<f64>| match options.center {
+        true => mean,
+        false => vec![0.0; genes],
+    };
+    if by_matrix {
+        let gram = Gram::new(source, options.center)?;
+        let eigen = lanczos::largest(genes, k, options.seed, |w| Ok(gram.apply(w)))?;
+        return Ok(Decomposition {
+            eigen,
+            mean: centre(gram.mean),
+            variance: gram.variance,
+        });
+    }
+    let found = moments(source, Check::Finite, f64::from)?;
+    let mean = centre(found.mean);
+    let covariance = Covariance {
+        source,
+        mean: &mean,
+    };
+    let apply = |w: &[f64]| covariance.apply(w);
+    let eigen = match options.solver {
+        PcaSolver::Randomized { oversample, power } => {
+            lanczos::randomized(genes, k, options.seed, (oversample, power), apply)?
+        }
+        _ => lanczos::largest(genes, k, options.seed, apply)?,
+    };
+    Ok(Decomposition {
+        eigen,
+        mean,
+        variance: found.variance,
+    })
+}
+
+fn check_shape(source: &dyn RowSource, n_components: usize) -> Result<()> {
     let (cells, genes) = (source.n_rows(), source.n_cols());
     if cells < 2 {
         return Err(Error::TooSmall {
@@ -54,30 +242,19 @@ pub fn pca(source: &dyn RowSource, n_components: usize, seed: u64) -> Result<Pca
             ),
         });
     }
-    let moments = value_moments(source)?;
-    let covariance = Covariance {
-        source,
-        mean: &moments.mean,
-    };
-    let mut eigen = lanczos::largest(genes, n_components, seed, |w| covariance.apply(w))?;
-    for vector in eigen.vectors.chunks_exact_mut(genes) {
-        fix_sign(vector);
-    }
-    let scores = covariance.scores(&eigen.vectors)?;
-    let total: f64 = moments.variance.iter().sum();
-    let ratio = |v: &f64| if total > 0.0 { v / total } else { 0.0 };
-    Ok(Pca {
-        scores: matrix(cells, n_components, scores)?,
-        components: matrix(
-            n_components,
-            genes,
-            eigen.vectors.iter().map(|&v| v as f32).collect(),
-        )?,
-        explained_variance_ratio: eigen.values.iter().map(ratio).collect(),
-        explained_variance: eigen.values,
-        residual: eigen.residual,
-        mean: moments.mean,
-    })
+    Ok(())
+}
+
+/// The variance of each of `k` columns of scores, given row after row.
+fn variances(scores: &[f64], k: usize) -> Vec<f64> {
+    let n = (scores.len() / k) as f64;
+    (0..k)
+        .map(|j| {
+            let column = || scores.iter().skip(j).step_by(k);
+            let mean = column().sum::<f64>() / n;
+            column().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0)
+        })
+        .collect()
 }
 
 impl Pca {
@@ -104,7 +281,7 @@ impl Pca {
         matrix(
             source.n_rows(),
             self.components.nrows(),
-            covariance.scores(&vectors)?,
+            &covariance.scores(&vectors)?,
         )
     }
 }
@@ -122,8 +299,9 @@ fn fix_sign(vector: &mut [f64]) {
     }
 }
 
-fn matrix(rows: usize, cols: usize, values: Vec<f32>) -> Result<Array2<f32>> {
+pub(crate) fn matrix(rows: usize, cols: usize, values: &[f64]) -> Result<Array2<f32>> {
     let found = values.len();
+    let values = values.iter().map(|&v| v as f32).collect();
     Array2::from_shape_vec((rows, cols), values).map_err(|_| {
         Error::Data(sc_data::Error::LengthMismatch {
             what: "the result".into(),
@@ -134,136 +312,5 @@ fn matrix(rows: usize, cols: usize, values: Vec<f32>) -> Result<Array2<f32>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use faer::Mat;
-    use ndarray::Axis;
-    use rand::{Rng, SeedableRng};
-    use sc_data::Csr;
-
-    /// Sparse rows with a few strong directions in them.
-    fn example(cells: usize, genes: usize) -> Csr {
-        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
-        let dense = Array2::from_shape_fn((cells, genes), |(i, j)| {
-            let on = rng.random::<f32>() < 0.3;
-            let group = if i % 4 == j % 4 { 3.0 } else { 0.0 };
-            let slope = (i as f32 / cells as f32) * (j % 5) as f32;
-            if on {
-                rng.random::<f32>() + group + slope
-            } else {
-                0.0
-            }
-        });
-        Csr::from_dense(&dense)
-    }
-
-    /// Variances and directions by a dense singular value decomposition of the centred matrix.
-    fn exact(x: &Csr) -> (Vec<f64>, Mat<f64>) {
-        let d = x.to_dense().mapv(f64::from);
-        let d = &d - &d.mean_axis(Axis(0)).unwrap();
-        let m = Mat::from_fn(d.nrows(), d.ncols(), |i, j| d[[i, j]]);
-        let svd = m.thin_svd().unwrap();
-        let s = svd.S().column_vector();
-        let n = d.nrows() as f64 - 1.0;
-        let values = (0..s.nrows()).map(|i| s[i] * s[i] / n).collect();
-        (values, svd.V().to_owned())
-    }
-
-    fn check(x: &Csr, k: usize) {
-        let p = pca(x, k, 0).unwrap();
-        let (values, v) = exact(x);
-        let total: f64 = values.iter().sum();
-        assert!(p.residual <= 1e-6, "{}", p.residual);
-        for j in 0..k {
-            assert!(
-                (p.explained_variance[j] - values[j]).abs() < 1e-9 * values[0],
-                "{j}"
-            );
-            assert!((p.explained_variance_ratio[j] - values[j] / total).abs() < 1e-9);
-            if values[j] < 1e-9 * values[0] {
-                continue;
-            }
-            let along: f64 = (0..x.n_cols())
-                .map(|g| f64::from(p.components[[j, g]]) * v[(g, j)])
-                .sum();
-            assert!((along.abs() - 1.0).abs() < 1e-5, "{j}: {along}");
-            let column = p.scores.column(j).mapv(f64::from);
-            let variance = column.dot(&column) / (x.n_rows() as f64 - 1.0);
-            assert!((variance / values[j] - 1.0).abs() < 1e-5);
-            assert!(column.mean().unwrap().abs() < 1e-5);
-            let row = p.components.row(j);
-            let largest = row
-                .iter()
-                .fold(0f32, |a, &b| if b.abs() > a.abs() { b } else { a });
-            assert!(largest > 0.0);
-        }
-    }
-
-    #[test]
-    fn agrees_with_a_dense_svd() {
-        check(&example(300, 120), 10);
-        // More genes than cells, and the basis exhausts the space.
-        check(&example(40, 200), 40);
-        check(&example(50, 12), 12);
-        check(&example(30, 1), 1);
-    }
-
-    #[test]
-    fn restarts_find_what_the_first_basis_does_not() {
-        // Noise only: variances close together, many genes, few components.
-        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(2);
-        let noise = Array2::from_shape_fn((500, 400), |_| rng.random::<f32>());
-        check(&Csr::from_dense(&noise), 3);
-    }
-
-    #[test]
-    fn the_same_bits_on_any_number_of_threads_and_from_blocks() {
-        let x = example(5000, 60);
-        let run = |threads| {
-            rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .build()
-                .unwrap()
-                .install(|| pca(&x, 8, 7).unwrap())
-        };
-        let (one, three) = (run(1), run(3));
-        assert_eq!(one.scores, three.scores);
-        assert_eq!(one.components, three.components);
-        assert_eq!(one.explained_variance, three.explained_variance);
-        // The seed shows in the last digits at most.
-        let other = pca(&x, 8, 8).unwrap();
-        let difference = (&one.scores - &other.scores).mapv(f32::abs);
-        assert!(difference.iter().all(|&d| d < 1e-3));
-    }
-
-    #[test]
-    fn transform_gives_the_scores_again() {
-        let x = example(100, 30);
-        let p = pca(&x, 5, 0).unwrap();
-        let again = p.transform(&x).unwrap();
-        assert!((&again - &p.scores).iter().all(|d| d.abs() < 1e-5));
-        assert!(p.transform(&example(5, 29)).is_err());
-    }
-
-    #[test]
-    fn bad_input_is_refused() {
-        let x = example(10, 8);
-        assert!(pca(&x, 0, 0).is_err());
-        assert!(pca(&x, 9, 0).is_err());
-        assert!(pca(&x.select_rows(&[0]).unwrap(), 1, 0).is_err());
-        let nan = ndarray::array![[1.0f32, f32::NAN], [0.0, 1.0]];
-        assert!(matches!(
-            pca(&nan, 1, 0),
-            Err(Error::InvalidValue {
-                row: 0,
-                column: 1,
-                ..
-            })
-        ));
-        // Nothing varies.
-        let flat = Array2::from_elem((5, 4), 2.0f32);
-        let p = pca(&flat, 2, 0).unwrap();
-        assert!(p.explained_variance.iter().all(|v| v.abs() < 1e-12));
-        assert_eq!(p.explained_variance_ratio, vec![0.0, 0.0]);
-    }
-}
+#[path = "pca_tests.rs"]
+mod tests;
