@@ -223,8 +223,8 @@ mod tests {
         for tag in [
             "div", "figure", "section", "ul", "nav", "main", "header", "html",
         ] {
-            let opened =
-                html.matches(&format!("<{tag}>")).count() + html.matches(&format!("<{tag} ")).count();
+            let opened = html.matches(&format!("<{tag}>")).count()
+                + html.matches(&format!("<{tag} ")).count();
             assert_eq!(opened, html.matches(&format!("</{tag}>")).count(), "{tag}");
         }
     }
