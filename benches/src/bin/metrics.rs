@@ -39,7 +39,10 @@ fn main() -> Result<()> {
             };
             run(&suite, &points, repeats)
         }
-        _ => Err("usage: metrics DATA.h5ad EMBEDDING BEFORE BATCH_KEY LABEL_KEY [leiden] [REPEATS]".into()),
+        _ => Err(
+            "usage: metrics DATA.h5ad EMBEDDING BEFORE BATCH_KEY LABEL_KEY [leiden] [REPEATS]"
+                .into(),
+        ),
     }
 }
 

@@ -20,6 +20,9 @@ pub(crate) enum Error {
     /// scVI.
     #[error(transparent)]
     Latent(#[from] sc_latent::Error),
+    /// Judging models.
+    #[error(transparent)]
+    Criticism(#[from] sc_criticism::Error),
     /// Neighbours, and what is made of them.
     #[error(transparent)]
     Neighbors(#[from] sc_neighbors::Error),

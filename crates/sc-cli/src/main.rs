@@ -2,6 +2,8 @@
 
 mod annotate;
 mod beeswarm;
+mod check;
+mod check_report;
 mod common;
 mod convert;
 mod de;
@@ -14,6 +16,8 @@ mod infuse;
 mod inspect;
 mod leiden;
 mod map;
+mod metrics;
+mod metrics_report;
 mod milo;
 mod minify;
 mod neighbors;
@@ -61,6 +65,8 @@ Examples:
   sc annotate labels cells.h5ad --out annotated.h5ad
   sc expression model cells.h5ad --out expression.h5ad --genes CD3E,MS4A1
   sc evaluate model cells.h5ad --json
+  sc check model cells.h5ad --out report.html --labels-key cell_type
+  sc metrics embedded.h5ad --embedding X_scVI --embedding X_pca --batch-key donor --label-key cell_type
   sc map model query.h5ad --out mapped.h5ad
   sc de model cells.h5ad --groupby cell_type --out de.tsv
   sc minify model cells.h5ad --out atlas
@@ -80,7 +86,9 @@ enum Command {
     Expression(expression::Args),
     Evaluate(evaluate::Args),
     Annotate(annotate::Args),
+    Check(check::Args),
     Map(map::Args),
+    Metrics(metrics::Args),
     Transfer(transfer::Args),
     Infuse(infuse::Args),
     De(de::Args),
@@ -99,8 +107,10 @@ impl Command {
             Self::Train(a) => a.threads(),
             Self::Embed(a) => a.query.threads,
             Self::Annotate(a) => a.query.threads,
+            Self::Check(a) => a.threads,
             Self::Expression(a) => a.query.threads,
             Self::Map(a) => a.threads,
+            Self::Metrics(a) => a.threads,
             Self::Evaluate(a) => a.query.threads,
             Self::De(a) => a.query.threads,
             Self::Minify(a) => a.query.threads,
@@ -122,7 +132,9 @@ impl Command {
             Self::Expression(a) => expression::run(&a),
             Self::Evaluate(a) => evaluate::run(&a),
             Self::Annotate(a) => annotate::run(&a),
+            Self::Check(a) => check::run(&a),
             Self::Map(a) => map::run(&a),
+            Self::Metrics(a) => metrics::run(&a),
             Self::Transfer(a) => transfer::run(&a),
             Self::Infuse(a) => infuse::run(&a),
             Self::De(a) => de::run(&a),

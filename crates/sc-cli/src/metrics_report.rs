@@ -79,7 +79,12 @@ impl Compared<'_> {
                 ));
             }
         }
-        lines.extend(self.found.first().into_iter().flat_map(|s| s.notes().to_vec()));
+        lines.extend(
+            self.found
+                .first()
+                .into_iter()
+                .flat_map(|s| s.notes().to_vec()),
+        );
         lines
     }
 }
@@ -93,7 +98,10 @@ pub(crate) fn report(compared: &Compared<'_>) -> Result<Report> {
         .fact("cells", cells)
         .fact("batches", compared.batch_key)
         .fact("labels", compared.label_key)
-        .fact("before integration", compared.before.as_deref().unwrap_or("not given"))
+        .fact(
+            "before integration",
+            compared.before.as_deref().unwrap_or("not given"),
+        )
         .fact("seed", compared.seed)
         .fact("version", concat!("sc ", env!("CARGO_PKG_VERSION")));
     totals(report.section("Totals"), compared)?;
@@ -119,7 +127,8 @@ pub(crate) fn report(compared: &Compared<'_>) -> Result<Report> {
 
 fn totals(section: &mut Section, compared: &Compared<'_>) -> Result<()> {
     let rows = compared.total_rows();
-    let mut table = Table::new("Means of metrics", rows.iter().map(|r| r.0.clone())).of("embedding");
+    let mut table =
+        Table::new("Means of metrics", rows.iter().map(|r| r.0.clone())).of("embedding");
     for (e, name) in compared.names.iter().enumerate() {
         table = table.row(name, rows.iter().map(|r| r.1[e]));
     }

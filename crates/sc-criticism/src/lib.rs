@@ -12,6 +12,7 @@ pub mod distribution;
 mod error;
 pub mod integration;
 pub mod matching;
+pub mod ppc;
 pub mod report;
 mod statistics;
 

@@ -9,7 +9,7 @@ use crate::arrays::{BATCH, batches, to_vec};
 use crate::cells::Minibatch;
 use crate::conditions::Conditions;
 use crate::nets::Posterior;
-use crate::{Cells, LatentDistribution, Result, Scvi};
+use crate::{Cells, LatentDistribution, Parity, Result, Scvi};
 
 /// Standard normal noise for the draws of a minibatch; `None` takes the means instead.
 #[derive(Debug, Clone, Default)]
@@ -142,17 +142,6 @@ impl CellElbo {
 
 fn mean(v: &[f64]) -> f64 {
     v.iter().sum::<f64>() / v.len().max(1) as f64
-}
-
-/// Whether to repeat the original's known errors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Parity {
-    /// The formula of the paper.
-    #[default]
-    Correct,
-    /// What scvi-tools computes.
-    Upstream,
 }
 
 impl Scvi {

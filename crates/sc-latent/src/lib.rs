@@ -81,7 +81,7 @@ pub use config::{
     VarActivation,
 };
 pub use decoded::Decoded;
-pub use elbo::{CellElbo, ElboTerms, Noise, Parity};
+pub use elbo::{CellElbo, ElboTerms, Noise};
 pub use error::{Error, Result};
 pub use expression::{
     Correlation, DrawOptions, Expression, ExpressionDraws, FeatureCorrelation, Importance, Latent,
@@ -92,6 +92,7 @@ pub use nets::Posterior;
 pub use params::{ScviParams, ScviValidParams};
 pub use query::{GeneReport, Prepared, Query, QueryOptions, QueryReport, prepare_query};
 pub use registry::{Registry, Setup};
+pub use sc_model::Parity;
 pub use scanvi::{
     ClassifierConfig, Labels, PredictAt, Scanvi, ScanviConfig, ScanviParams, ScanviTerms,
     ScanviValidParams, SemiSupervised,

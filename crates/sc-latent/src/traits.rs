@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use ndarray::{Array2, Array3};
 use sc_model::{Embed, ExpressionOptions, Generative};
 
@@ -18,13 +20,18 @@ impl Embed<Cells<'_>> for Scvi {
 impl Generative<Cells<'_>> for Scvi {
     type Error = Error;
 
-    fn posterior_predictive(
+    fn n_cells(&self, cells: &Cells<'_>) -> usize {
+        cells.n_cells()
+    }
+
+    fn posterior_predictive_rows(
         &self,
         cells: &Cells<'_>,
+        rows: Range<usize>,
         n_samples: usize,
         seed: u64,
     ) -> Result<Array3<f32>> {
-        self.posterior_predictive_sample(cells, n_samples, &[], None, seed)
+        self.predictive_rows(cells, rows, n_samples, &[], None, seed)
     }
 
     fn expected_expression(

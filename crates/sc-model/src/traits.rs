@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use ndarray::{Array2, Array3};
 
 /// Cells of type `D` to a latent space.
@@ -32,6 +34,23 @@ pub trait Generative<D: ?Sized> {
     /// Its error.
     type Error;
 
+    /// How many cells `data` has.
+    fn n_cells(&self, data: &D) -> usize;
+
+    /// Draws from the posterior predictive distribution of some of the cells, `[samples, cells, genes]`: the numbers that
+    /// [`Generative::posterior_predictive`] has for them, so that all cells can be gone through without holding the draws of
+    /// all.
+    ///
+    /// # Errors
+    /// If the data does not fit the model, or lacks some of the cells.
+    fn posterior_predictive_rows(
+        &self,
+        data: &D,
+        cells: Range<usize>,
+        n_samples: usize,
+        seed: u64,
+    ) -> Result<Array3<f32>, Self::Error>;
+
     /// Draws from the posterior predictive distribution, `[samples, cells, genes]`.
     ///
     /// # Errors
@@ -41,7 +60,9 @@ pub trait Generative<D: ?Sized> {
         data: &D,
         n_samples: usize,
         seed: u64,
-    ) -> Result<Array3<f32>, Self::Error>;
+    ) -> Result<Array3<f32>, Self::Error> {
+        self.posterior_predictive_rows(data, 0..self.n_cells(data), n_samples, seed)
+    }
 
     /// Expected expression as frequencies that sum to 1 over all genes, `[cells, genes]`.
     ///

@@ -51,6 +51,20 @@ impl<'a> Figure<'a> {
     /// # Errors
     /// If the file can't be written.
     pub fn by_label(&self, labels: &Categorical) -> Result<()> {
+        self.label(labels, Target::File)
+    }
+
+    /// What [`Figure::by_label`] writes, as text.
+    ///
+    /// # Errors
+    /// None that can be foreseen: it draws into memory.
+    pub fn svg_by_label(&self, labels: &Categorical) -> Result<String> {
+        let mut out = String::new();
+        self.label(labels, Target::Text(&mut out))?;
+        Ok(out)
+    }
+
+    fn label(&self, labels: &Categorical, target: Target<'_>) -> Result<()> {
         let colour = |code: u32| PALETTE[code as usize % PALETTE.len()];
         let colours: Vec<RGBColor> = labels
             .codes()
@@ -87,7 +101,7 @@ impl<'a> Figure<'a> {
             Ok(())
         };
         let legend_size = (legend_width, 24 * names.len() as i32);
-        self.draw(&colours, legend_size, legend, over)
+        self.draw(&colours, legend_size, legend, over, target)
     }
 
     /// Draws the cells coloured by a number, with a scale called `name`. Cells without one (NaN) are grey.
@@ -95,6 +109,20 @@ impl<'a> Figure<'a> {
     /// # Errors
     /// If the file can't be written.
     pub fn by_value(&self, name: &str, values: &[f64]) -> Result<()> {
+        self.value(name, values, Target::File)
+    }
+
+    /// What [`Figure::by_value`] writes, as text.
+    ///
+    /// # Errors
+    /// None that can be foreseen: it draws into memory.
+    pub fn svg_by_value(&self, name: &str, values: &[f64]) -> Result<String> {
+        let mut out = String::new();
+        self.value(name, values, Target::Text(&mut out))?;
+        Ok(out)
+    }
+
+    fn value(&self, name: &str, values: &[f64], target: Target<'_>) -> Result<()> {
         let low = values.iter().copied().fold(f64::INFINITY, f64::min);
         let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let shade = |v: &f64| match v.is_nan() {
@@ -128,7 +156,7 @@ impl<'a> Figure<'a> {
             }
             Ok(())
         };
-        self.draw(&colours, (70, SIDE), legend, |_, _| Ok(()))
+        self.draw(&colours, (70, SIDE), legend, |_, _| Ok(()), target)
     }
 
     /// The panels in a row under the title, and what `legend` draws to their right, given its left edge; `over` draws on
@@ -139,12 +167,17 @@ impl<'a> Figure<'a> {
         (legend_width, legend_height): (i32, i32),
         legend: impl Fn(&Area<'_>, i32) -> Result<()>,
         over: impl Fn(&Area<'_>, &[(i32, i32)]) -> Result<()>,
+        target: Target<'_>,
     ) -> Result<()> {
         let left_of_legend = MARGIN + self.panels.len() as i32 * (SIDE + MARGIN);
         let width = left_of_legend + legend_width + MARGIN;
         let height = TITLE + SIDE.max(legend_height) + 2 * MARGIN;
         let size = (width as u32, height as u32);
-        let root = SVGBackend::new(&self.path, size).into_drawing_area();
+        let backend = match target {
+            Target::File => SVGBackend::new(&self.path, size),
+            Target::Text(out) => SVGBackend::with_string(out, size),
+        };
+        let root = backend.into_drawing_area();
         root.fill(&WHITE)?;
         let heading = text(21, INK, HPos::Left);
         root.draw(&Text::new(self.title, (MARGIN, 28), heading))?;
@@ -164,6 +197,12 @@ impl<'a> Figure<'a> {
         legend(&root, left_of_legend)?;
         root.present()
     }
+}
+
+/// Where a drawing goes.
+enum Target<'a> {
+    File,
+    Text(&'a mut String),
 }
 
 /// The border of a panel and the names of its axes; the units of UMAP mean nothing, so there are no ticks.

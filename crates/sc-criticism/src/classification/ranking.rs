@@ -1,5 +1,5 @@
 use crate::codes::same_length;
-use crate::{Error, Result};
+use crate::{Error, Result, ppc};
 
 /// The area under the receiver operating characteristic: the probability that a positive cell has a higher score than a
 /// negative one, ties counting half. 0.5 is chance, whatever the share of positives.
@@ -8,23 +8,14 @@ use crate::{Error, Result};
 /// how well unknown cells are detected.
 ///
 /// # Errors
-/// [`Error::Length`] unless there is a score for each cell, [`Error::NotFinite`] if one is NaN, [`Error::Undefined`] without
+/// [`Error::Length`] unless there is a score for each cell, [`Error::NotANumber`] if one is NaN, [`Error::Undefined`] without
 /// positives or without negatives.
 pub fn auroc(scores: &[f64], positive: &[bool]) -> Result<f64> {
-    let (order, positives) = ranked(scores, positive)?;
-    let negatives = scores.len() - positives;
-    if negatives == 0 {
+    check(scores, positive)?;
+    if positive.iter().all(|&p| p) {
         return Err(Error::Undefined("there are no negative cells".into()));
     }
-    // Twice the pairs that are in order, from the highest score down.
-    let (mut above, mut twice) = (0u64, 0u64);
-    for tied in order.chunk_by(|&a, &b| scores[a] == scores[b]) {
-        let hits = tied.iter().filter(|&&i| positive[i]).count() as u64;
-        let misses = tied.len() as u64 - hits;
-        twice += misses * (2 * above + hits);
-        above += hits;
-    }
-    Ok(twice as f64 / 2.0 / positives as f64 / negatives as f64)
+    Ok(ppc::roc_auc(positive, scores))
 }
 
 /// Average precision, the area under the precision-recall curve as a sum of steps (scikit-learn's): `sum_n (R_n - R_(n-1))
@@ -33,34 +24,24 @@ pub fn auroc(scores: &[f64], positive: &[bool]) -> Result<f64> {
 /// # Errors
 /// As [`auroc`], but there may be no negatives.
 pub fn average_precision(scores: &[f64], positive: &[bool]) -> Result<f64> {
-    let (order, positives) = ranked(scores, positive)?;
-    let (mut hits, mut seen, mut area) = (0usize, 0usize, 0.0);
-    for tied in order.chunk_by(|&a, &b| scores[a] == scores[b]) {
-        let new = tied.iter().filter(|&&i| positive[i]).count();
-        hits += new;
-        seen += tied.len();
-        area += new as f64 / positives as f64 * (hits as f64 / seen as f64);
-    }
-    Ok(area)
+    check(scores, positive)?;
+    Ok(ppc::average_precision(positive, scores))
 }
 
-/// Rows by score, the highest first, and how many are positive.
-fn ranked(scores: &[f64], positive: &[bool]) -> Result<(Vec<usize>, usize)> {
+/// Refuses scores without an order, and cells none of which is positive.
+fn check(scores: &[f64], positive: &[bool]) -> Result<()> {
     same_length("the positives", positive.len(), "the scores", scores.len())?;
     if let Some((row, &value)) = scores.iter().enumerate().find(|(_, s)| s.is_nan()) {
-        return Err(Error::NotFinite {
+        return Err(Error::NotANumber {
             what: "the score".into(),
             row,
             value,
         });
     }
-    let positives = positive.iter().filter(|&&p| p).count();
-    if positives == 0 {
-        return Err(Error::Undefined("there are no positive cells".into()));
+    if positive.iter().any(|&p| p) {
+        return Ok(());
     }
-    let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
-    Ok((order, positives))
+    Err(Error::Undefined("there are no positive cells".into()))
 }
 
 #[cfg(test)]

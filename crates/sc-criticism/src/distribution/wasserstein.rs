@@ -14,13 +14,13 @@ pub const EXACT_UP_TO: usize = 2000;
 /// functions. The samples may differ in size. `p = 1` is SciPy's `wasserstein_distance`.
 ///
 /// # Errors
-/// [`Error::Undefined`] if a sample is empty, [`Error::NotFinite`] if a number is not finite, [`Error::InvalidParameter`]
+/// [`Error::Undefined`] if a sample is empty, [`Error::NotANumber`] if a number is not finite, [`Error::InvalidParameter`]
 /// unless `p >= 1`.
 pub fn wasserstein_1d(a: &[f64], b: &[f64], p: f64) -> Result<f64> {
     check_power(p)?;
     let sorted = |values: &[f64], what: &str| -> Result<Vec<f64>> {
         if let Some((row, &value)) = values.iter().enumerate().find(|(_, v)| !v.is_finite()) {
-            return Err(Error::NotFinite {
+            return Err(Error::NotANumber {
                 what: what.into(),
                 row,
                 value,
@@ -85,7 +85,7 @@ fn between_sorted(a: &[f64], b: &[f64], p: f64) -> f64 {
 /// projections on `n_projections` random directions `theta`. Takes any number of points.
 ///
 /// # Errors
-/// As [`energy_distance`](super::energy_distance), [`Error::NotFinite`] if a coordinate is not finite,
+/// As [`energy_distance`](super::energy_distance), [`Error::NotANumber`] if a coordinate is not finite,
 /// [`Error::InvalidParameter`] unless `p >= 1` and there is a projection.
 pub fn sliced_wasserstein(
     x: ArrayView2<'_, f32>,
@@ -139,7 +139,7 @@ pub fn sliced_wasserstein(
 fn check_finite(points: ArrayView2<'_, f32>) -> Result<()> {
     match points.indexed_iter().find(|(_, v)| !v.is_finite()) {
         None => Ok(()),
-        Some(((row, column), &v)) => Err(Error::NotFinite {
+        Some(((row, column), &v)) => Err(Error::NotANumber {
             what: format!("column {column} of the points"),
             row,
             value: v.into(),

@@ -28,7 +28,7 @@ pub struct GlueScores {
 /// Rows of `bio` and `mixing` are methods, columns are metrics.
 ///
 /// # Errors
-/// [`Error::Length`] unless both have the same methods, [`Error::NotFinite`] if a score is not finite, [`Error::Undefined`] if
+/// [`Error::Length`] unless both have the same methods, [`Error::NotANumber`] if a score is not finite, [`Error::Undefined`] if
 /// all methods have the same value of a metric, or there are none.
 pub fn glue_overall(
     bio: ArrayView2<'_, f64>,
@@ -59,7 +59,7 @@ pub fn glue_overall(
 /// Each column brought to 0..=1.
 fn scaled(scores: ArrayView2<'_, f64>) -> Result<Array2<f64>> {
     if let Some(((row, column), &value)) = scores.indexed_iter().find(|(_, v)| !v.is_finite()) {
-        return Err(Error::NotFinite {
+        return Err(Error::NotANumber {
             what: format!("metric {column}"),
             row,
             value,

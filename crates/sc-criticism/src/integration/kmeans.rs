@@ -18,7 +18,7 @@ const TASK: usize = 512;
 /// The same seed gives the same clusters on any number of threads.
 ///
 /// # Errors
-/// [`Error::InvalidParameter`] unless `1 <= k <= n` and there is a start, [`Error::NotFinite`] if a coordinate is not
+/// [`Error::InvalidParameter`] unless `1 <= k <= n` and there is a start, [`Error::NotANumber`] if a coordinate is not
 /// finite.
 pub fn kmeans(points: ArrayView2<'_, f32>, k: usize, starts: usize, seed: u64) -> Result<Vec<u32>> {
     let n = points.nrows();
@@ -30,7 +30,7 @@ pub fn kmeans(points: ArrayView2<'_, f32>, k: usize, starts: usize, seed: u64) -
         });
     }
     if let Some(((row, column), &v)) = points.indexed_iter().find(|(_, v)| !v.is_finite()) {
-        return Err(Error::NotFinite {
+        return Err(Error::NotANumber {
             what: format!("column {column} of the embedding"),
             row,
             value: f64::from(v),

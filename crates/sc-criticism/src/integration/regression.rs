@@ -22,7 +22,7 @@ pub enum Covariate<'a> {
 /// With all components the share does not depend on them: it is that of the total variance, and no component is computed.
 ///
 /// # Errors
-/// [`Error::Length`] unless the covariate is of the same cells, [`Error::NotFinite`] if a number is not finite,
+/// [`Error::Length`] unless the covariate is of the same cells, [`Error::NotANumber`] if a number is not finite,
 /// [`Error::Undefined`] if the embedding does not vary, [`Error::InvalidParameter`] with fewer than two labels, or unless `1 <=
 /// n_components <= n_columns`.
 pub fn pc_regression(
@@ -109,7 +109,7 @@ pub fn cell_cycle_conservation(
 /// Points less their mean.
 fn centred(points: ArrayView2<'_, f32>) -> Result<Array2<f64>> {
     if let Some(((row, column), &v)) = points.indexed_iter().find(|(_, v)| !v.is_finite()) {
-        return Err(Error::NotFinite {
+        return Err(Error::NotANumber {
             what: format!("column {column} of the embedding"),
             row,
             value: f64::from(v),
@@ -177,7 +177,7 @@ fn along_numbers(x: &Array2<f64>, numbers: ArrayView2<'_, f64>) -> Result<f64> {
         x.nrows(),
     )?;
     if let Some(((row, column), &value)) = numbers.indexed_iter().find(|(_, v)| !v.is_finite()) {
-        return Err(Error::NotFinite {
+        return Err(Error::NotANumber {
             what: format!("covariate {column}"),
             row,
             value,

@@ -184,7 +184,7 @@ pub fn bras(
     others: Others,
 ) -> Result<f64> {
     if let Some(((row, column), &value)) = points.indexed_iter().find(|(_, v)| !v.is_finite()) {
-        return Err(Error::NotFinite {
+        return Err(Error::NotANumber {
             what: format!("column {column} of the embedding"),
             row,
             value: f64::from(value),

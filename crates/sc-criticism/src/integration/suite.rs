@@ -452,12 +452,7 @@ mod tests {
         let few = x.select(Axis(0), &[0, 1, 2]);
         let suite = Suite::new(&kinds, &donors).unwrap();
         assert!(suite.score(x.view().split_at(Axis(0), 59).0).is_err());
-        assert!(
-            suite
-                .clone()
-                .before(few.view())
-                .is_err()
-        );
+        assert!(suite.clone().before(few.view()).is_err());
         assert!(suite.clone().pseudotime(&[0.0]).is_err());
         let scores = suite.score(x.view()).unwrap();
         assert!(

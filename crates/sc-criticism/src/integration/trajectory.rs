@@ -16,7 +16,7 @@ const COMPONENTS: usize = 15;
 /// not vary are left out.
 ///
 /// # Errors
-/// [`Error::Length`] unless both are of the same cells, [`Error::NotFinite`] if a time is not finite, [`Error::Undefined`] if
+/// [`Error::Length`] unless both are of the same cells, [`Error::NotANumber`] if a time is not finite, [`Error::Undefined`] if
 /// nothing varies.
 pub fn trajectory_conservation(
     before: &[f64],
@@ -32,7 +32,7 @@ pub fn trajectory_conservation(
     )?;
     for (what, times) in [("the pseudotime before", before), ("the pseudotime", after)] {
         if let Some((row, &value)) = times.iter().enumerate().find(|(_, t)| !t.is_finite()) {
-            return Err(Error::NotFinite {
+            return Err(Error::NotANumber {
                 what: what.into(),
                 row,
                 value,

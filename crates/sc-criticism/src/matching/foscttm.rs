@@ -30,11 +30,12 @@ impl Foscttm {
 /// [`Error::Length`] unless both have the same cells, [`Error::Undefined`] without cells, [`Error::Neighbors`] if a coordinate
 /// is not finite or the dimensions differ.
 pub fn foscttm(first: ArrayView2<'_, f32>, second: ArrayView2<'_, f32>) -> Result<Foscttm> {
-    let one_way = |query: ArrayView2<'_, f32>, reference: ArrayView2<'_, f32>| -> Result<Vec<f64>> {
-        let n = query.nrows() as f64;
-        let nearer = ranks(query, reference)?;
-        Ok(nearer.into_iter().map(|c| c as f64 / n).collect())
-    };
+    let one_way =
+        |query: ArrayView2<'_, f32>, reference: ArrayView2<'_, f32>| -> Result<Vec<f64>> {
+            let n = query.nrows() as f64;
+            let nearer = ranks(query, reference)?;
+            Ok(nearer.into_iter().map(|c| c as f64 / n).collect())
+        };
     Ok(Foscttm {
         first: one_way(first, second)?,
         second: one_way(second, first)?,

@@ -9,7 +9,7 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// [`Error::Length`] unless there is a true column for each row, [`Error::InvalidParameter`] if one does not exist,
-/// [`Error::NotFinite`] if an entry is not finite.
+/// [`Error::NotANumber`] if an entry is not finite.
 pub fn match_scores(matching: &Csr, truth: &[u32]) -> Result<Vec<f64>> {
     same_length(
         "the true columns",
@@ -32,7 +32,7 @@ pub fn match_scores(matching: &Csr, truth: &[u32]) -> Result<Vec<f64>> {
             let (mut own, mut all) = (0.0, 0.0);
             for (&c, &v) in columns.iter().zip(values) {
                 if !v.is_finite() {
-                    return Err(Error::NotFinite {
+                    return Err(Error::NotANumber {
                         what: format!("column {c} of the matching"),
                         row,
                         value: v.into(),

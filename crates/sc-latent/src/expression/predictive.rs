@@ -1,12 +1,14 @@
 //! Counts that the model generates.
 
+use std::ops::Range;
+
 use candle_core::Tensor;
-use ndarray::Array3;
+use ndarray::{Array3, Axis};
 use sc_tensor::likelihood;
 use sc_tensor::rng::Rng;
 
 use super::rows::Encoded;
-use crate::arrays::{batches, to_array2};
+use crate::arrays::{BATCH, to_array2};
 use crate::elbo::Noise;
 use crate::{Cells, Result, Scvi};
 
@@ -24,17 +26,43 @@ impl Scvi {
         genes: Option<&[usize]>,
         seed: u64,
     ) -> Result<Array3<f32>> {
+        let rows = 0..cells.n_cells();
+        self.predictive_rows(cells, rows, n_samples, transform_batch, genes, seed)
+    }
+
+    /// [`Scvi::posterior_predictive_sample`] of some of the cells: the numbers that it has for them.
+    pub(crate) fn predictive_rows(
+        &self,
+        cells: &Cells<'_>,
+        rows: Range<usize>,
+        n_samples: usize,
+        transform_batch: &[String],
+        genes: Option<&[usize]>,
+        seed: u64,
+    ) -> Result<Array3<f32>> {
         self.fits(cells)?;
+        if rows.end > cells.n_cells() {
+            return Err(sc_data::Error::OutOfRange {
+                what: "cell",
+                index: rows.end - 1,
+                len: cells.n_cells(),
+            }
+            .into());
+        }
         let columns = self.columns(genes)?;
         let codes = self.batch_codes(transform_batch)?;
         let n_genes = columns
             .as_ref()
             .map_or(self.registry.n_genes(), Tensor::elem_count);
-        let mut out = Array3::zeros((n_samples, cells.n_cells(), n_genes));
+        let mut out = Array3::zeros((n_samples, rows.len(), n_genes));
         let rng = Rng::new(seed);
-        let mut start = 0;
-        for rows in batches(cells.n_cells()) {
-            let batch = cells.minibatch(&rows, self.config.log_variational)?;
+        // Cells are always drawn in the same company, so that their draws do not depend on which were asked for.
+        let first = rows.start / BATCH * BATCH;
+        for start in (first..rows.end).step_by(BATCH) {
+            let all: Vec<usize> = (start..(start + BATCH).min(cells.n_cells())).collect();
+            let skipped = rows.start.saturating_sub(start);
+            let to = (start + skipped).saturating_sub(rows.start);
+            let batch = cells.minibatch(&all, self.config.log_variational)?;
             let encoded = self.encode_rows(&batch)?;
             for s in 0..n_samples {
                 let mut sum: Option<Tensor> = None;
@@ -47,14 +75,17 @@ impl Scvi {
                     });
                 }
                 if let Some(sum) = sum {
-                    let mean = to_array2(&(sum / codes.len() as f64)?)?;
-                    let mut sample = out.index_axis_mut(ndarray::Axis(0), s);
-                    let to = sample.rows_mut().into_iter().skip(start);
-                    to.zip(mean.rows())
+                    let mean = match codes.len() {
+                        1 => to_array2(&sum)?,
+                        n => to_array2(&(sum / n as f64)?)?,
+                    };
+                    let mut sample = out.index_axis_mut(Axis(0), s);
+                    let target = sample.rows_mut().into_iter().skip(to);
+                    target
+                        .zip(mean.rows().into_iter().skip(skipped))
                         .for_each(|(mut to, from)| to.assign(&from));
                 }
             }
-            start += rows.len();
         }
         Ok(out)
     }

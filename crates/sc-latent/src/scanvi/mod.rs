@@ -16,6 +16,8 @@ pub(crate) use nets::SemiNets;
 pub use params::{ScanviParams, ScanviValidParams};
 pub(crate) use save::KIND;
 
+use std::ops::Range;
+
 use ndarray::{Array2, Array3};
 use sc_model::{Embed, ExpressionOptions, Generative};
 
@@ -119,13 +121,19 @@ impl Embed<Cells<'_>> for Scanvi {
 impl Generative<Cells<'_>> for Scanvi {
     type Error = Error;
 
-    fn posterior_predictive(
+    fn n_cells(&self, cells: &Cells<'_>) -> usize {
+        cells.n_cells()
+    }
+
+    fn posterior_predictive_rows(
         &self,
         cells: &Cells<'_>,
+        rows: Range<usize>,
         n_samples: usize,
         seed: u64,
     ) -> Result<Array3<f32>> {
-        self.scvi.posterior_predictive(cells, n_samples, seed)
+        self.scvi
+            .posterior_predictive_rows(cells, rows, n_samples, seed)
     }
 
     fn expected_expression(
