@@ -98,7 +98,7 @@ pub fn embedding_trajectory(
     let columns: Vec<Option<usize>> = reached.iter().map(|&r| Some(r)).collect();
     let own = graph.select_rows(&reached)?.select_columns(&columns)?;
     let start = reached.iter().position(|&i| i == root).unwrap_or_default();
-    let times = diffusion_map(&own, COMPONENTS, 0)?.pseudotime(start)?;
+    let times = diffusion_map(&own, COMPONENTS, 1e-9, 0)?.pseudotime(start)?;
     let mut after = vec![0.0; rows.len()];
     for (&i, t) in reached.iter().zip(times) {
         after[i] = t;
