@@ -1,5 +1,8 @@
+use faer::diag::Diag;
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::evd::{ComputeEigenvectors, self_adjoint_evd, self_adjoint_evd_scratch};
 use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, MatMut, MatRef, Par, Side};
+use faer::{Accum, Mat, MatMut, MatRef, Par};
 use ndarray::Array2;
 use rand::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
@@ -173,7 +176,7 @@ impl<'a> Walk<'a> {
                 dense[(i, self.graph.indices()[p] as usize)] = self.values[p];
             }
         }
-        let (values, vectors) = eigen(&dense)?;
+        let (values, vectors) = eigen(dense.as_ref())?;
         Ok((values, vectors, 0.0))
     }
 
@@ -208,8 +211,8 @@ impl<'a> Walk<'a> {
             let mut length = normalise(&mut next);
             let looked = step + 1 >= k && (step + 1).is_multiple_of(LOOK);
             if looked || step + 1 == steps {
-                let part = tridiagonal.as_ref().get(..step + 1, ..step + 1).to_owned();
-                let (values, rotation) = eigen(&part)?;
+                let part = tridiagonal.as_ref().get(..step + 1, ..step + 1);
+                let (values, rotation) = eigen(part)?;
                 let m = values.len();
                 // Ascending: the largest are the last.
                 let wanted = (k - 1).min(m);
@@ -279,13 +282,22 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Eigenvalues, ascending, and eigenvectors of a symmetric matrix.
-fn eigen(matrix: &Mat<f64>) -> Result<(Vec<f64>, Mat<f64>)> {
-    let eigen = matrix
-        .self_adjoint_eigen(Side::Lower)
-        .map_err(|_| Error::NoConvergence)?;
-    let values = eigen.S().column_vector().iter().copied().collect();
-    Ok((values, eigen.U().to_owned()))
+/// Eigenvalues, ascending, and eigenvectors of a symmetric matrix. On one thread: the bits would depend on their number.
+fn eigen(matrix: MatRef<'_, f64>) -> Result<(Vec<f64>, Mat<f64>)> {
+    let n = matrix.nrows();
+    let (mut values, mut vectors) = (Diag::<f64>::zeros(n), Mat::<f64>::zeros(n, n));
+    let params = Default::default();
+    let scratch = self_adjoint_evd_scratch::<f64>(n, ComputeEigenvectors::Yes, Par::Seq, params);
+    self_adjoint_evd(
+        matrix,
+        values.as_mut(),
+        Some(vectors.as_mut()),
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        params,
+    )
+    .map_err(|_| Error::NoConvergence)?;
+    Ok((values.column_vector().iter().copied().collect(), vectors))
 }
 
 fn set(matrix: &mut Mat<f64>, column: usize, values: &[f64]) {

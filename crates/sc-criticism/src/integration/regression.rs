@@ -1,4 +1,7 @@
-use faer::{Mat, Side};
+use faer::diag::Diag;
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::evd::{ComputeEigenvectors, self_adjoint_evd, self_adjoint_evd_scratch};
+use faer::{Mat, Par};
 use ndarray::{Array2, ArrayView2, Axis};
 
 use crate::codes::{Codes, at_least_two, same_length};
@@ -136,20 +139,29 @@ fn components(x: &Array2<f64>, k: usize) -> Result<Array2<f64>> {
         });
     }
     let products = x.t().dot(x);
-    let (_, vectors) = eigen(&products)?;
+    let (_, vectors) = eigen(products.view())?;
     // The largest come last.
     let directions = Array2::from_shape_fn((d, k), |(i, j)| vectors[(i, d - 1 - j)]);
     Ok(x.dot(&directions))
 }
 
-/// Eigenvalues, ascending, and eigenvectors of a symmetric matrix.
-fn eigen(matrix: &Array2<f64>) -> Result<(Vec<f64>, Mat<f64>)> {
-    let m = Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| matrix[[i, j]]);
-    let eigen = m
-        .self_adjoint_eigen(Side::Lower)
-        .map_err(|_| Error::Undefined("the principal components did not converge".into()))?;
-    let values = eigen.S().column_vector().iter().copied().collect();
-    Ok((values, eigen.U().to_owned()))
+/// Eigenvalues, ascending, and eigenvectors of a symmetric matrix. On one thread: the bits would depend on their number.
+fn eigen(matrix: ArrayView2<'_, f64>) -> Result<(Vec<f64>, Mat<f64>)> {
+    let n = matrix.nrows();
+    let matrix = Mat::from_fn(n, n, |i, j| matrix[[i, j]]);
+    let (mut values, mut vectors) = (Diag::<f64>::zeros(n), Mat::<f64>::zeros(n, n));
+    let params = Default::default();
+    let scratch = self_adjoint_evd_scratch::<f64>(n, ComputeEigenvectors::Yes, Par::Seq, params);
+    self_adjoint_evd(
+        matrix.as_ref(),
+        values.as_mut(),
+        Some(vectors.as_mut()),
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        params,
+    )
+    .map_err(|_| Error::Undefined("the principal components did not converge".into()))?;
+    Ok((values.column_vector().iter().copied().collect(), vectors))
 }
 
 /// The sum of squares between the means of labels.
@@ -191,7 +203,7 @@ fn along_numbers(x: &Array2<f64>, numbers: ArrayView2<'_, f64>) -> Result<f64> {
             column /= norm;
         }
     }
-    let (values, vectors) = eigen(&z.t().dot(&z))?;
+    let (values, vectors) = eigen(z.t().dot(&z).view())?;
     let products = z.t().dot(x);
     let mut explained = 0.0;
     for (k, &value) in values.iter().enumerate() {
