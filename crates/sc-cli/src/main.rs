@@ -19,6 +19,8 @@ mod infuse;
 mod inspect;
 mod leiden;
 mod map;
+mod metrics;
+mod metrics_report;
 mod milo;
 mod minify;
 mod neighbors;
@@ -68,6 +70,7 @@ Examples:
   sc expression model cells.h5ad --out expression.h5ad --genes CD3E,MS4A1
   sc evaluate model cells.h5ad --json
   sc check model cells.h5ad --out report.html --labels-key cell_type
+  sc metrics embedded.h5ad --embedding X_scVI --embedding X_pca --batch-key donor --label-key cell_type
   sc map model query.h5ad --out mapped.h5ad
   sc de model cells.h5ad --groupby cell_type --out de.tsv
   sc minify model cells.h5ad --out atlas
@@ -91,6 +94,7 @@ enum Command {
     Annotate(annotate::Args),
     Check(check::Args),
     Map(map::Args),
+    Metrics(metrics::Args),
     Transfer(transfer::Args),
     Infuse(infuse::Args),
     De(de::Args),
@@ -113,6 +117,7 @@ impl Command {
             Self::Check(a) => a.threads,
             Self::Expression(a) => a.query.threads,
             Self::Map(a) => a.threads,
+            Self::Metrics(a) => a.threads,
             Self::Evaluate(a) => a.query.threads,
             Self::De(a) => a.query.threads,
             Self::Minify(a) => a.query.threads,
@@ -137,6 +142,7 @@ impl Command {
             Self::Annotate(a) => annotate::run(&a),
             Self::Check(a) => check::run(&a),
             Self::Map(a) => map::run(&a),
+            Self::Metrics(a) => metrics::run(&a),
             Self::Transfer(a) => transfer::run(&a),
             Self::Infuse(a) => infuse::run(&a),
             Self::De(a) => de::run(&a),

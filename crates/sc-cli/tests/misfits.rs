@@ -56,7 +56,7 @@ fn batches_that_the_model_does_not_know() {
     place.put("other.h5ad", &data);
     says(
         &place.error("embed model other.h5ad --out out.h5ad"),
-        &["elsewhere", "Murray_b01"],
+        &["elsewhere", "Murray_b01", "sc map"],
     );
     // All of them are listed, by every command, and which command takes them.
     let names = (0..data.n_obs()).map(|i| format!("b{}", i % 2)).collect();

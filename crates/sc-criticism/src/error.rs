@@ -84,6 +84,29 @@ pub enum Error {
         /// What would work.
         expected: &'static str,
     },
+    /// A parameter outside its range, or data that a metric has no meaning for.
+    #[error("{name} is {found}; expected {expected}")]
+    InvalidParameter {
+        /// The parameter, or what of the data.
+        name: &'static str,
+        /// Its value.
+        found: String,
+        /// What would work.
+        expected: String,
+    },
+    /// A number of an embedding, a score or a covariate that is not finite.
+    #[error("{what} is {value} in row {row}; expected finite numbers")]
+    NotANumber {
+        /// What holds it.
+        what: String,
+        /// The row (cell).
+        row: usize,
+        /// The number.
+        value: f64,
+    },
+    /// A metric that these data don't define, in words.
+    #[error("{0}")]
+    Undefined(String),
     /// A drawing that can't be part of a report.
     #[error("the SVG of a figure {reason}")]
     Svg {
@@ -96,6 +119,12 @@ pub enum Error {
     /// Reading counts failed.
     #[error(transparent)]
     Data(#[from] sc_data::Error),
+    /// Neighbours, clusters, distances.
+    #[error(transparent)]
+    Neighbors(#[from] sc_neighbors::Error),
+    /// Genes that vary.
+    #[error(transparent)]
+    Preprocess(#[from] sc_preprocess::Error),
     /// The model that is judged failed.
     #[error("the model cannot generate counts: {0}")]
     Model(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -46,6 +46,9 @@ pub enum Error {
     /// A matrix could not be built.
     #[error(transparent)]
     Data(#[from] sc_data::Error),
+    /// An iteration for eigenvectors gave up.
+    #[error("the eigenvectors of the graph did not converge; ask for fewer")]
+    NoConvergence,
     /// The community detection failed.
     #[error("leiden: {0}")]
     Leiden(String),

@@ -13,6 +13,8 @@
 //! | [`leiden`] | communities of a graph |
 //! | [`umap`], [`principal_axes`] | a picture of a graph |
 //! | [`silhouette`], [`ilisi`], [`adjusted_rand_index`] | scores of an embedding and of clusters |
+//! | [`GroupedPoints`] | sums over all pairs of points, which other scores are made of |
+//! | [`diffusion_map`] | coordinates in which distances are those of a random walk on a graph |
 //!
 //! Everything is deterministic: the same input and seed give the same bits on any number of threads.
 // Views go by value, as is ndarray's custom.
@@ -23,11 +25,13 @@ mod approx;
 mod blocks;
 mod community;
 mod curve;
+mod diffusion;
 mod error;
 mod fuzzy;
 mod graph;
 mod infuse;
 mod knn;
+mod pairwise;
 mod scores;
 mod screen;
 #[cfg(test)]
@@ -37,12 +41,14 @@ mod umap;
 
 pub use approx::{ApproxParams, EXACT_UP_TO, Knn, knn_approx, recall};
 pub use community::leiden;
+pub use diffusion::{DiffusionMap, diffusion_map};
 pub use error::{Error, Result};
 pub use fuzzy::connectivities;
 pub use graph::{distances, find_graph, insert_graph};
 pub use infuse::{InfuseOptions, Infused, Labelled, infuse};
 pub use knn::{Neighbors, knn, knn_query};
-pub use scores::{adjusted_rand_index, ilisi, lisi, silhouette, silhouette_samples};
+pub use pairwise::GroupedPoints;
+pub use scores::{adjusted_rand_index, ilisi, lisi, lisi_all, silhouette, silhouette_samples};
 pub use transfer::{LabelTransfer, Transferred, UNKNOWN, UNKNOWN_ABOVE, Votes};
 pub use umap::{UmapParams, principal_axes, umap};
 

