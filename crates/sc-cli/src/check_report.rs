@@ -70,34 +70,41 @@ impl Subject<'_> {
         }
         checked.add_to(&mut report)?;
         if let Some((key, places)) = &self.umap {
-            self.draw(report.section(format!("Cells in {key}")), places)?;
+            let keys: Vec<&str> = [self.batch_key.as_deref(), self.labels_key]
+                .into_iter()
+                .flatten()
+                .collect();
+            let section = report.section(format!("Cells in {key}"));
+            draw(section, (self.data, self.path), &keys, places)?;
         }
         Ok(report)
     }
+}
 
-    /// The cells by batch and by label.
-    fn draw(&self, section: &mut Section, places: &Array2<f32>) -> Result<()> {
-        let n = places.nrows();
-        let step = n.div_ceil(MOST_DRAWN).max(1);
-        let some: Vec<usize> = (0..n).step_by(step).collect();
-        let places = places.select(Axis(0), &some);
-        for key in [self.batch_key.as_deref(), self.labels_key]
-            .into_iter()
-            .flatten()
-        {
-            let column = labels(self.data, self.path, key)?.select(&some);
-            let figure = sc_plot::Figure::new("", key).panel("", &places);
-            let svg = figure
-                .svg_by_label(&column)
-                .map_err(|e| Error::Message(format!("cannot draw the cells by {key}: {e}")))?;
-            let figure = Figure::new(&svg, format!("Cells in the plane, coloured by {key}"))?;
-            section.figure(match step {
-                1 => figure,
-                _ => figure.caption(format!("{} of {n} cells are drawn.", some.len())),
-            });
-        }
-        Ok(())
+/// The cells in the colours of some columns of obs: batch and label.
+pub(crate) fn draw(
+    section: &mut Section,
+    (data, path): (&AnnData, &Path),
+    keys: &[&str],
+    places: &Array2<f32>,
+) -> Result<()> {
+    let n = places.nrows();
+    let step = n.div_ceil(MOST_DRAWN).max(1);
+    let some: Vec<usize> = (0..n).step_by(step).collect();
+    let places = places.select(Axis(0), &some);
+    for key in keys {
+        let column = labels(data, path, key)?.select(&some);
+        let figure = sc_plot::Figure::new("", *key).panel("", &places);
+        let svg = figure
+            .svg_by_label(&column)
+            .map_err(|e| Error::Message(format!("cannot draw the cells by {key}: {e}")))?;
+        let figure = Figure::new(&svg, format!("Cells in the plane, coloured by {key}"))?;
+        section.figure(match step {
+            1 => figure,
+            _ => figure.caption(format!("{} of {n} cells are drawn.", some.len())),
+        });
     }
+    Ok(())
 }
 
 /// The tables of a hub card, of the first model.
