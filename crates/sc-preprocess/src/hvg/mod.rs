@@ -7,6 +7,8 @@ mod pearson;
 mod v3;
 
 #[cfg(test)]
+mod reference_tests;
+#[cfg(test)]
 mod tests;
 
 use sc_data::{Categorical, RowSource};
