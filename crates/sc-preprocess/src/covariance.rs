@@ -79,7 +79,7 @@ impl Covariance<'_> {
 }
 
 /// `block w - 1 shift^T`, with `w` by rows; the result by rows too.
-fn project(block: &Csr, rows: &[f64], shift: &[f64], width: usize) -> Vec<f64> {
+pub(crate) fn project(block: &Csr, rows: &[f64], shift: &[f64], width: usize) -> Vec<f64> {
     let mut scores = vec![0.0; block.n_rows() * width];
     scores
         .par_chunks_mut(width)
@@ -106,7 +106,7 @@ fn add(out: &mut [f64], factor: f64, row: &[f64]) {
 }
 
 /// A matrix with columns of `len` entries, one after the other, as rows one after the other.
-fn transposed(columns: &[f64], len: usize) -> Vec<f64> {
+pub(crate) fn transposed(columns: &[f64], len: usize) -> Vec<f64> {
     let m = MatRef::from_column_major_slice(columns, len, columns.len() / len);
     let mut out = Vec::with_capacity(columns.len());
     for i in 0..m.nrows() {

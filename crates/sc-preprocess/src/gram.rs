@@ -1,5 +1,5 @@
-//! The covariance matrix itself, where there are few enough genes to hold it: one reading of the data, and the iteration
-//! that follows does not touch them again.
+//! The covariance matrix itself, where there are few enough genes (or cells) to hold it: one reading of the data, and the
+//! iteration that follows does not touch them again.
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatMut, MatRef, Par};
@@ -8,6 +8,9 @@ use sc_data::{Csr, RowSource};
 
 use crate::Result;
 use crate::columns::blocks;
+use crate::covariance::{project, transposed};
+use crate::lanczos::{self, Eigen};
+use crate::pca::Decomposition;
 use crate::values::Check;
 
 /// Share of stored entries above which a block is multiplied as a dense one.
@@ -17,11 +20,13 @@ const DENSE_ROWS: usize = 512;
 /// Columns that one thread takes at a time of a dense product. Fixed, because the order of sums depends on it.
 const STRIP: usize = 128;
 
+/// The smallest eigenvalue, as a share of the largest, whose vector of genes can be had from that of cells.
+const SMALLEST: f64 = 1e-10;
+
 /// A symmetric matrix of genes x genes and what else is known after reading.
 pub(crate) struct Gram {
     /// `(X - 1 mean^T)^T (X - 1 mean^T) / (n - 1)`, all entries.
-    matrix: Vec<f64>,
-    genes: usize,
+    matrix: Symmetric,
     /// The mean of each gene.
     pub(crate) mean: Vec<f64>,
     /// The variance of each gene.
@@ -52,18 +57,12 @@ impl Gram {
         let variance = (0..genes)
             .map(|g| ((upper[g * genes + g] - n * mean[g] * mean[g]) / (n - 1.0)).max(0.0))
             .collect();
-        let mut matrix = upper;
-        for i in 0..genes {
-            for j in i..genes {
-                let shift = if center { n * mean[i] * mean[j] } else { 0.0 };
-                let value = (matrix[i * genes + j] - shift) / (n - 1.0);
-                matrix[i * genes + j] = value;
-                matrix[j * genes + i] = value;
-            }
-        }
+        let matrix = Symmetric::from_upper(upper, genes, |i, j, v| {
+            let shift = if center { n * mean[i] * mean[j] } else { 0.0 };
+            (v - shift) / (n - 1.0)
+        });
         Ok(Self {
             matrix,
-            genes,
             mean,
             variance,
         })
@@ -71,20 +70,127 @@ impl Gram {
 
     /// The product with `w`, which has one column of genes after the other; the result likewise.
     pub(crate) fn apply(&self, w: &[f64]) -> Vec<f64> {
-        let genes = self.genes;
-        let width = w.len() / genes;
-        let w = MatRef::from_column_major_slice(w, genes, width);
+        self.matrix.apply(w)
+    }
+}
+
+/// The largest eigenpairs of a source of one block, its means and variances, by way of the matrix of cells x cells
+/// `(X - 1 mean^T) (X - 1 mean^T)^T / (n - 1)`, whose eigenvalues are the same. `None` if one of the pairs is too small to
+/// tell its direction: the data have fewer.
+pub(crate) fn by_cells(
+    source: &dyn RowSource,
+    k: usize,
+    seed: u64,
+    center: bool,
+) -> Result<Option<Decomposition>> {
+    let cells = source.n_rows();
+    let n = cells as f64;
+    let block = source.read_range(0..cells)?;
+    Check::Finite.block(&block, 0)?;
+    let by_gene = block.transpose();
+    let (mean, variance): (Vec<f64>, Vec<f64>) = (0..by_gene.n_rows())
+        .map(|g| {
+            let values = by_gene.row(g).1.iter().map(|&v| f64::from(v));
+            let (sum, squares) = values.fold((0.0, 0.0), |(s, q), v| (s + v, q + v * v));
+            let mean = sum / n;
+            (mean, ((squares - n * mean * mean) / (n - 1.0)).max(0.0))
+        })
+        .unzip();
+    let shift = if center {
+        mean.clone()
+    } else {
+        vec![0.0; mean.len()]
+    };
+    let mut upper = vec![0.0; cells * cells];
+    if by_gene.n_stored() as f64 > DENSE * (cells * by_gene.n_rows()) as f64 {
+        add_dense(&mut upper, &by_gene);
+    } else {
+        add_sparse(&mut upper, &by_gene);
+    }
+    // (x_i - m)(x_j - m) = x_i x_j - x_i m - x_j m + m m
+    let along: Vec<f64> = (0..cells)
+        .map(|i| {
+            let (genes, values) = block.row(i);
+            let each = genes.iter().zip(values);
+            each.map(|(&g, &v)| f64::from(v) * shift[g as usize]).sum()
+        })
+        .collect();
+    let square: f64 = shift.iter().map(|m| m * m).sum();
+    let matrix = Symmetric::from_upper(upper, cells, |i, j, v| {
+        (v - along[i] - along[j] + square) / (n - 1.0)
+    });
+    let found = lanczos::largest(cells, k, seed, |w| Ok(matrix.apply(w)))?;
+    let largest = found.values.first().copied().unwrap_or(0.0);
+    let least = found.values.last().copied().unwrap_or(0.0);
+    if least <= SMALLEST * largest {
+        return Ok(None);
+    }
+    // v = X^T u, of length 1.
+    let rows = transposed(&found.vectors, cells);
+    let mut totals = vec![0.0; k];
+    for row in rows.chunks_exact(k) {
+        totals.iter_mut().zip(row).for_each(|(t, v)| *t += v);
+    }
+    let mut vectors = project(&by_gene, &rows, &vec![0.0; k], k);
+    for (row, m) in vectors.chunks_exact_mut(k).zip(&shift) {
+        row.iter_mut().zip(&totals).for_each(|(v, t)| *v -= m * t);
+    }
+    let mut vectors = transposed(&vectors, k);
+    for vector in vectors.chunks_exact_mut(mean.len()) {
+        let length = vector.iter().map(|v| v * v).sum::<f64>().sqrt();
+        vector.iter_mut().for_each(|v| *v /= length);
+    }
+    let eigen = Eigen {
+        // What is left over of u is at most so much longer in terms of v.
+        residual: found.residual * (largest / least).sqrt(),
+        values: found.values,
+        vectors,
+    };
+    Ok(Some(Decomposition {
+        eigen,
+        mean: shift,
+        variance,
+    }))
+}
+
+/// A symmetric matrix, all entries.
+struct Symmetric {
+    entries: Vec<f64>,
+    size: usize,
+}
+
+impl Symmetric {
+    /// From the entries at and above the diagonal, each changed by `f(i, j, entry)`.
+    fn from_upper(
+        mut entries: Vec<f64>,
+        size: usize,
+        f: impl Fn(usize, usize, f64) -> f64,
+    ) -> Self {
+        for i in 0..size {
+            for j in i..size {
+                let value = f(i, j, entries[i * size + j]);
+                entries[i * size + j] = value;
+                entries[j * size + i] = value;
+            }
+        }
+        Self { entries, size }
+    }
+
+    fn apply(&self, w: &[f64]) -> Vec<f64> {
+        let size = self.size;
+        let width = w.len() / size;
+        let w = MatRef::from_column_major_slice(w, size, width);
         let strips: Vec<Mat<f64>> = self
-            .matrix
-            .par_chunks(STRIP * genes)
+            .entries
+            .par_chunks(STRIP * size)
             .map(|rows| {
-                let rows = MatRef::from_row_major_slice(rows, rows.len() / genes, genes);
+                let rows = MatRef::from_row_major_slice(rows, rows.len() / size, size);
                 let mut out = Mat::zeros(rows.nrows(), width);
                 matmul(out.as_mut(), Accum::Replace, rows, w, 1.0, Par::Seq);
                 out
             })
             .collect();
-        let mut product = Vec::with_capacity(genes * width);
+        let mut product = Vec::with_capacity(size * width);
         for j in 0..width {
             for strip in &strips {
                 product.extend((0..strip.nrows()).map(|i| strip[(i, j)]));

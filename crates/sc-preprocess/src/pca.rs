@@ -1,8 +1,9 @@
 use ndarray::Array2;
 use sc_data::{Columns, RowSource};
 
+use crate::columns::BLOCK;
 use crate::covariance::Covariance;
-use crate::gram::Gram;
+use crate::gram::{self, Gram};
 use crate::lanczos::{self, Eigen};
 use crate::moments::moments;
 use crate::values::Check;
@@ -15,7 +16,8 @@ const GENES_OF_GRAM: usize = 4000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum PcaSolver {
-    /// [`PcaSolver::Covariance`] up to 4000 genes, [`PcaSolver::Lanczos`] above.
+    /// [`PcaSolver::Covariance`] up to 4000 genes; with more genes but at most 4096 cells the same of cells x cells;
+    /// otherwise [`PcaSolver::Lanczos`].
     #[default]
     Auto,
     /// Makes the covariance matrix of the genes in one reading of the data, then iterates on that. Exact; the memory grows
@@ -166,7 +168,7 @@ pub(crate) struct Decomposition {
     /// What is subtracted from each gene: its mean, or 0.
     pub(crate) mean: Vec<f64>,
     /// The variance of each gene.
-    variance: Vec<f64>,
+    pub(crate) variance: Vec<f64>,
 }
 
 impl Decomposition {
@@ -202,6 +204,12 @@ pub(crate) fn decompose(source: &dyn RowSource, options: &PcaOptions) -> Result<
             mean: centre(gram.mean),
             variance: gram.variance,
         });
+    }
+    if options.solver == PcaSolver::Auto
+        && source.n_rows() <= BLOCK
+        && let Some(found) = gram::by_cells(source, k, options.seed, options.center)?
+    {
+        return Ok(found);
     }
     let found = moments(source, Check::Finite, f64::from)?;
     let mean = centre(found.mean);

@@ -250,3 +250,37 @@ fn dense_and_sparse_blocks_give_one_matrix() {
     let x = Array2::from_shape_fn((700, 150), |_| (rng.random::<f32>() - 0.5).max(0.0));
     check(&Csr::from_dense(&x), 6);
 }
+
+#[test]
+fn few_cells_of_many_genes_by_their_own_matrix() {
+    // More genes than the covariance matrix is made for.
+    let x = example(60, 4100);
+    let auto = pca(&x, 8, 0).unwrap();
+    let mut options = PcaOptions::new(8);
+    for center in [true, false] {
+        options.center = center;
+        options.solver = PcaSolver::Auto;
+        let auto = pca_with(&x, &options).unwrap();
+        options.solver = PcaSolver::Lanczos;
+        let lanczos = pca_with(&x, &options).unwrap();
+        assert!(
+            (&auto.scores - &lanczos.scores)
+                .iter()
+                .all(|d| d.abs() < 1e-3)
+        );
+        assert!(
+            (&auto.components - &lanczos.components)
+                .iter()
+                .all(|d| d.abs() < 1e-5)
+        );
+        let ratios = auto
+            .explained_variance_ratio
+            .iter()
+            .zip(&lanczos.explained_variance_ratio);
+        assert!(ratios.into_iter().all(|(a, b)| (a - b).abs() < 1e-9));
+    }
+    check_exact(&x, 8, &auto);
+    // All 60 components: the last has no variance left, and the matrix of cells can't tell its direction.
+    let all = pca(&x, 60, 0).unwrap();
+    assert!(all.components.iter().all(|v| v.is_finite()));
+}

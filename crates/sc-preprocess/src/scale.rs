@@ -54,7 +54,7 @@ impl Scaler {
                 needed: 2,
             });
         }
-        if let Some(v) = options.max_value.filter(|v| !(*v > 0.0)) {
+        if let Some(v) = options.max_value.filter(|v| v.is_nan() || *v <= 0.0) {
             return Err(Error::InvalidParameter {
                 name: "max_value",
                 found: v.to_string(),

@@ -91,8 +91,10 @@ fn several_variables_and_small_batches() {
         .map(|i| if i == 7 { "one" } else { ["x", "y"][i % 2] })
         .collect();
     let other = Categorical::from_labels(&other);
-    let mut options = HarmonyOptions::default();
-    options.tau = 5.0;
+    let mut options = HarmonyOptions {
+        tau: 5.0,
+        ..HarmonyOptions::default()
+    };
     let found = harmony(z.view(), &[&batch, &other], &options).unwrap();
     assert!(found.embedding.iter().all(|v| v.is_finite()));
     // Without a penalty nothing is inverted that can't be: the message says what to do.

@@ -7,6 +7,8 @@ mod pearson;
 mod v3;
 
 #[cfg(test)]
+mod reference_tests;
+#[cfg(test)]
 mod tests;
 
 use sc_data::{Categorical, RowSource};
@@ -146,11 +148,11 @@ impl HvgOptions {
         if !(self.span > 0.0 && self.span <= 1.0) {
             return wrong("span", self.span.to_string(), "more than 0, up to 1");
         }
-        if !(self.theta > 0.0) {
+        if self.theta.is_nan() || self.theta <= 0.0 {
             return wrong("theta", self.theta.to_string(), "more than 0, usually 100");
         }
         match self.clip {
-            Some(c) if !(c >= 0.0) => wrong("clip", c.to_string(), "0 or more"),
+            Some(c) if c.is_nan() || c < 0.0 => wrong("clip", c.to_string(), "0 or more"),
             _ => Ok(()),
         }
     }
