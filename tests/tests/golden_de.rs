@@ -14,19 +14,8 @@ use sc_data::AnnData;
 use sc_latent::de::{DeComparison, DeOptions, GeneStatistics, Groups, differential_expression};
 use sc_latent::minify::MinifyOptions;
 use sc_latent::{AnyModel, Cells, Scvi};
-use sc_tests::{Npz, shared, worst, worst_relative};
+use sc_tests::{Npz, golden, json, near, worst, worst_relative};
 use serde_json::Value;
-
-fn json(path: &Path) -> Value {
-    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
-}
-
-fn near(name: &str, what: &str, error: f64, tolerance: f64) {
-    assert!(
-        error <= tolerance,
-        "{name} {what}: off by {error:e}, allowed {tolerance:e}"
-    );
-}
 
 /// A table of scvi-tools, and how well two of its own seeds agree.
 struct Golden<'a> {
@@ -205,7 +194,7 @@ fn options(kwargs: &Value) -> DeOptions {
 }
 
 fn tables(root: &Path, name: &str, model: &Scvi, data: &AnnData, cells: &Cells<'_>) {
-    let at = root.join("golden/scvi/expected");
+    let at = root.join("expected");
     let arrays = Npz::read(&at.join(format!("{name}.de.npz")));
     let facts = json(&at.join(format!("{name}.de.json")));
     for (comparison, facts) in facts.as_object().unwrap() {
@@ -248,12 +237,11 @@ fn tables(root: &Path, name: &str, model: &Scvi, data: &AnnData, cells: &Cells<'
 }
 
 fn check(name: &str, data: &str) {
-    let Some(root) = shared() else { return };
-    let golden = root.join("golden/scvi");
+    let Some(golden) = golden() else { return };
     let data = sc_io::h5ad::read(golden.join(data)).unwrap();
     let model = AnyModel::load(golden.join("models").join(name), &Device::Cpu).unwrap();
     let cells = Cells::for_model(&data, model.scvi().registry()).unwrap();
-    tables(&root, name, model.scvi(), &data, &cells);
+    tables(&golden, name, model.scvi(), &data, &cells);
 }
 
 #[test]
@@ -288,20 +276,19 @@ fn tables_of_scanvi() {
 
 #[test]
 fn tables_of_minified_cells() {
-    let Some(root) = shared() else { return };
-    let dir = root.join("golden/scvi/hub/worm_ref_ln_hub");
+    let Some(golden) = golden() else { return };
+    let dir = golden.join("hub/worm_ref_ln_hub");
     let data = sc_io::h5ad::read(dir.join("adata.h5ad")).unwrap();
     let model = Scvi::from_scvi_tools(&dir, &Device::Cpu).unwrap();
     let cells = Cells::for_model(&data, model.registry()).unwrap();
     assert!(!cells.has_counts());
-    tables(&root, "worm_ref_ln_hub", &model, &data, &cells);
+    tables(&golden, "worm_ref_ln_hub", &model, &data, &cells);
 }
 
 /// Minified here, with the sums of counts by group: the same table as with counts.
 #[test]
 fn tables_of_cells_that_kept_their_sums() {
-    let Some(root) = shared() else { return };
-    let golden = root.join("golden/scvi");
+    let Some(golden) = golden() else { return };
     let data = sc_io::h5ad::read(golden.join("data/worm_ref.h5ad")).unwrap();
     let model = Scvi::from_scvi_tools(golden.join("models/worm_ref_ln"), &Device::Cpu).unwrap();
     let whole = Cells::for_model(&data, model.registry()).unwrap();
