@@ -1,15 +1,20 @@
 //! # sc-plot
 //!
-//! Scatter plots of embeddings ([`Figure`]) and curves of training ([`training()`]), as SVG. The files name a font family
-//! and leave the letters to whatever shows them, so that no font has to be installed here.
+//! Scatter plots of embeddings ([`Figure`]), curves of training ([`training()`]), volcano plots ([`Volcano`]) and beeswarms
+//! ([`Beeswarm`]), as SVG. The files name a font family and leave the letters to whatever shows them, so that no font has to
+//! be installed here.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod beeswarm;
 mod scatter;
 mod style;
 mod training;
+mod volcano;
 
+pub use beeswarm::{Beeswarm, Dot};
 pub use scatter::Figure;
 pub use training::training;
+pub use volcano::{Volcano, VolcanoGene, volcanoes};
 
 use plotters::coord::Shift;
 use plotters::prelude::{DrawingArea, DrawingAreaErrorKind, SVGBackend};
