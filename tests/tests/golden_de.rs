@@ -17,6 +17,15 @@ use sc_latent::{AnyModel, Cells, Scvi};
 use sc_tests::{Npz, golden, json, near, worst, worst_relative};
 use serde_json::Value;
 
+/// Where the two seeds of the reference say too little of how much seeds differ: how far others are from them.
+const NOISY: [(&str, &str, f64); 2] = [
+    // The largest difference of one pair of seeds is a rough measure: eight other seeds of scvi-tools are 5 to 13 % from this
+    // one, in a single gene.
+    ("kang_default/pair_change_batchcorr", "scale2", 0.14),
+    // Its own two seeds.
+    ("worm_ref_ln/pair_change", "pseudocounts", 0.39),
+];
+
 /// A table of scvi-tools, and how well two of its own seeds agree.
 struct Golden<'a> {
     name: String,
@@ -74,11 +83,8 @@ impl Golden<'_> {
             ("max_rel_diff", max),
         ] {
             if let Some(theirs) = self.between(column, measure) {
-                let allowed = 3.0 * theirs;
-                // The largest difference of one pair of seeds is a rough measure: of kang_default, batch-corrected, eight
-                // other seeds of scvi-tools are 5 to 13 % from this one in a single gene.
-                let least = if relative { 0.14 } else { 0.0 };
-                self.near(&format!("{measure} of {column}"), ours, allowed.max(least));
+                let allowed = self.allowed(column, 3.0 * theirs);
+                self.near(&format!("{measure} of {column}"), ours, allowed);
             }
         }
     }
@@ -121,15 +127,16 @@ impl Golden<'_> {
         }
     }
 
-    /// Within 15 %, or as far as two seeds of scvi-tools are apart.
+    /// What the manifest asks, or what was seen of scvi-tools itself where that is more.
+    fn allowed(&self, column: &str, usual: f64) -> f64 {
+        let mine = |(name, of, _): &&(&str, &str, f64)| *name == self.name && *of == column;
+        NOISY.iter().find(mine).map_or(usual, |(_, _, seen)| *seen)
+    }
+
     fn pseudocounts(&self, found: f64) {
         let expected = self.column("pseudocounts").unwrap()[0];
-        let theirs = self.facts["pseudocount_rel_diff"].as_f64().unwrap();
-        self.near(
-            "pseudocounts",
-            (found / expected - 1.0).abs(),
-            theirs.max(0.15),
-        );
+        let error = (found / expected - 1.0).abs();
+        self.near("pseudocounts", error, self.allowed("pseudocounts", 0.15));
     }
 
     fn calls(&self, c: &DeComparison) {

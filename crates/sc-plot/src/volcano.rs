@@ -173,13 +173,13 @@ mod tests {
         let genes = vec![
             gene("up", 2.0, true),
             gene("quiet", 0.0, false),
-            gene("none", f64::NAN, true),
+            gene("missing", f64::NAN, true),
             gene("endless", f64::INFINITY, true),
         ];
         let svg = volcanoes(&[plot(genes.clone()), plot(genes)]).unwrap();
         assert_eq!(svg.matches("<circle").count(), 4);
         assert_eq!(svg.matches("\nup\n").count(), 2);
-        assert!(!svg.contains("quiet") && !svg.contains("none"));
+        assert!(!svg.contains("quiet") && !svg.contains("missing"));
         assert!(svg.contains("one &lt; two"));
         assert!(svg.contains(r#"width="1040" height="420""#), "{svg}");
     }
