@@ -100,7 +100,7 @@ def agreement(pairs):
 
     def of(a, b):
         shared, either = (a[2] & b[2]).sum(), (a[2] | b[2]).sum()
-        return [spearmanr(a[0], b[0])[0], spearmanr(a[1], b[1])[0], shared / max(1, either)]
+        return [spearmanr(a[0], b[0])[0], spearmanr(a[1], b[1])[0], shared / either if either else 1.0]
 
     return np.mean([of(a, b) for a, b in pairs], 0).tolist()
 

@@ -74,8 +74,10 @@ fn data() -> AnnData {
 fn weights_are_those_of_scvi_tools() {
     for_each_model(|model, cells, expected| {
         let all: Vec<usize> = (0..CELLS).collect();
-        let mut options = Importance::default();
-        options.n_samples = 20_000;
+        let options = Importance {
+            n_samples: 20_000,
+            ..Importance::default()
+        };
         let mut anchors = model.anchors(cells, &all, &options, &Rng::new(0)).unwrap();
         let batch = cells.minibatch(&all, model.config.log_variational).unwrap();
         // scvi-tools takes the observed library size of anchors even where the model has another.
@@ -93,8 +95,10 @@ fn weights_are_those_of_scvi_tools() {
                 ((5 * i + 3 * j + 2 * s) % 7) as f32 / 3.0 - 1.0
             });
             let eps = Tensor::from_iter(eps, &Device::Cpu).unwrap();
-            let mut noise = Noise::default();
-            noise.z = Some(eps.reshape((CELLS, 3)).unwrap());
+            let noise = Noise {
+                z: Some(eps.reshape((CELLS, 3)).unwrap()),
+                ..Noise::default()
+            };
             let z = crate::elbo::draw(&encoded.qz, noise.z.as_ref()).unwrap();
             let decoded = model.decode_rows(&encoded, &noise, None).unwrap();
             let mut found = anchors.log_weights(&z, &decoded).unwrap();
