@@ -27,6 +27,11 @@ pub trait RowSource: Send + Sync {
     fn read_range(&self, rows: Range<usize>) -> Result<Csr> {
         self.read_rows(&rows.collect::<Vec<_>>())
     }
+
+    /// The whole matrix, if it lies in memory as it is: what goes over all rows need not copy them then.
+    fn in_memory(&self) -> Option<&Csr> {
+        None
+    }
 }
 
 impl RowSource for Csr {
@@ -38,6 +43,9 @@ impl RowSource for Csr {
     }
     fn read_rows(&self, rows: &[usize]) -> Result<Csr> {
         self.select_rows(rows)
+    }
+    fn in_memory(&self) -> Option<&Csr> {
+        Some(self)
     }
 }
 
@@ -73,6 +81,12 @@ impl RowSource for Matrix {
             dense => Ok(dense.select_rows(rows)?.to_csr()),
         }
     }
+    fn in_memory(&self) -> Option<&Csr> {
+        match self {
+            Self::Sparse(m) => Some(m),
+            _ => None,
+        }
+    }
 }
 
 impl<T: RowSource + ?Sized> RowSource for &T {
@@ -88,6 +102,9 @@ impl<T: RowSource + ?Sized> RowSource for &T {
     fn read_range(&self, rows: Range<usize>) -> Result<Csr> {
         (**self).read_range(rows)
     }
+    fn in_memory(&self) -> Option<&Csr> {
+        (**self).in_memory()
+    }
 }
 
 impl<T: RowSource + ?Sized> RowSource for Arc<T> {
@@ -102,6 +119,9 @@ impl<T: RowSource + ?Sized> RowSource for Arc<T> {
     }
     fn read_range(&self, rows: Range<usize>) -> Result<Csr> {
         (**self).read_range(rows)
+    }
+    fn in_memory(&self) -> Option<&Csr> {
+        (**self).in_memory()
     }
 }
 

@@ -55,3 +55,11 @@ pub(crate) fn fill_rows(out: &mut Array2<f32>, start: usize, t: &Tensor) -> Resu
     }
     Ok(())
 }
+
+/// Copies a matrix into as many numbers, row by row.
+pub(crate) fn fill(out: &mut [f32], t: &Tensor) -> Result<()> {
+    for (to, from) in out.iter_mut().zip(to_vec32(t)?) {
+        *to = from;
+    }
+    Ok(())
+}

@@ -80,6 +80,11 @@ pub struct Decoded {
 }
 
 impl Decoded {
+    /// Number of rows.
+    pub(crate) fn n_cells(&self) -> Result<usize> {
+        Ok(self.logits.dims()?.0)
+    }
+
     /// `log p(x | z)` summed over genes, `[N]`. `N` may be a multiple of the rows of `x`.
     ///
     /// # Errors

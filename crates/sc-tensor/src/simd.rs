@@ -19,7 +19,7 @@ pub(crate) struct GatherAxpy<'a, T, V, I> {
     pub(crate) rows: &'a [T],
 }
 
-impl<T: Real, V: Fn(usize) -> T, I: ExactSizeIterator<Item = usize>> WithSimd
+impl<T: Real, V: Fn(usize) -> T, I: ExactSizeIterator<Item = usize> + Clone> WithSimd
     for GatherAxpy<'_, T, V, I>
 {
     type Output = ();
@@ -29,12 +29,24 @@ impl<T: Real, V: Fn(usize) -> T, I: ExactSizeIterator<Item = usize>> WithSimd
         let Self {
             out,
             values,
-            mut ids,
+            ids,
             rows,
         } = self;
         let n = ids.len();
         let width = out.len();
-        let row = |i: usize| &rows[i * width..][..width];
+        // As much of `out` as eight registers hold stays there while all terms are added.
+        let done = if S::F32_LANES >= 16 {
+            gather_tiles::<T, 128, 64>(out, &values, &ids, rows)
+        } else {
+            gather_tiles::<T, 64, 32>(out, &values, &ids, rows)
+        };
+        let out = &mut out[done..];
+        if out.is_empty() {
+            return;
+        }
+        let rest = out.len();
+        let row = |i: usize| &rows[i * width + done..][..rest];
+        let mut ids = ids;
         let mut k = 0;
         // Four rows at a time: `out` is read and written once for the four. The additions keep their order.
         while k + 4 <= n {
@@ -45,19 +57,58 @@ impl<T: Real, V: Fn(usize) -> T, I: ExactSizeIterator<Item = usize>> WithSimd
             };
             let (a, b, c, d) = (row(a), row(b), row(c), row(d));
             let (va, vb, vc, vd) = (values(k), values(k + 1), values(k + 2), values(k + 3));
-            for j in 0..width {
+            for j in 0..rest {
                 out[j] = (((out[j] + va * a[j]) + vb * b[j]) + vc * c[j]) + vd * d[j];
             }
             k += 4;
         }
         for i in ids {
             let (a, v) = (row(i), values(k));
-            for j in 0..width {
+            for j in 0..rest {
                 out[j] += v * a[j];
             }
             k += 1;
         }
     }
+}
+
+/// The columns of a sparse product that fill tiles of `F32` (or `F64`) numbers, and how many these are.
+#[inline(always)]
+fn gather_tiles<T: Real, const F32: usize, const F64: usize>(
+    out: &mut [T],
+    values: &impl Fn(usize) -> T,
+    ids: &(impl Iterator<Item = usize> + Clone),
+    rows: &[T],
+) -> usize {
+    if size_of::<T>() == 4 {
+        gather_tile::<T, F32>(out, values, ids, rows)
+    } else {
+        gather_tile::<T, F64>(out, values, ids, rows)
+    }
+}
+
+#[inline(always)]
+fn gather_tile<T: Real, const W: usize>(
+    out: &mut [T],
+    values: &impl Fn(usize) -> T,
+    ids: &(impl Iterator<Item = usize> + Clone),
+    rows: &[T],
+) -> usize {
+    let width = out.len();
+    let (tiles, _) = out.as_chunks_mut::<W>();
+    let n_tiles = tiles.len();
+    for (t, tile) in tiles.iter_mut().enumerate() {
+        let mut sums = *tile;
+        for (k, i) in ids.clone().enumerate() {
+            let v = values(k);
+            let row = &rows[i * width + t * W..].as_chunks::<W>().0[0];
+            for j in 0..W {
+                sums[j] += v * row[j];
+            }
+        }
+        *tile = sums;
+    }
+    n_tiles * W
 }
 
 /// `sum_j a[j] * b[j]`.

@@ -4,6 +4,7 @@ use rayon::prelude::*;
 use sc_tensor::math;
 use sc_tensor::rng::Rng;
 
+use super::blocks::{Blocks, Order};
 use super::change_fn::{ChangeDomain, ChangeFn};
 use super::mixture::estimate_delta;
 use super::mode::{ChangeOptions, LEAST_PSEUDOCOUNT, Mode, TestMode};
@@ -72,7 +73,12 @@ pub fn bayes_factors(
         });
     }
     let pairs = Pairs::new(s1, s2, permutations, Rng::new(seed).stream("de/pairs"))?;
-    let work = Work { s1, s2, pairs };
+    let work = Work {
+        n_pairs: pairs.len(),
+        n_genes: s1.n_genes(),
+        s1: Side::new(s1, &pairs.first),
+        s2: Side::new(s2, &pairs.second),
+    };
     Ok(match mode {
         Mode::Vanilla => GeneStatistics::Vanilla(work.vanilla()),
         Mode::Change(options) => {
@@ -83,9 +89,46 @@ pub fn bayes_factors(
 }
 
 struct Work<'a> {
-    s1: &'a ScaleSamples,
-    s2: &'a ScaleSamples,
-    pairs: Pairs,
+    s1: Side<'a>,
+    s2: Side<'a>,
+    n_pairs: usize,
+    n_genes: usize,
+}
+
+/// Draws of a population and in which orders they are read.
+struct Side<'a> {
+    values: &'a Blocks,
+    /// One of each pair.
+    paired: Order,
+    /// All, where these are not the paired ones.
+    all: Option<Order>,
+}
+
+impl<'a> Side<'a> {
+    fn new(of: &'a ScaleSamples, paired: &[u32]) -> Self {
+        let values = of.values();
+        let other = of.draws() != paired;
+        Self {
+            values,
+            paired: values.order(paired),
+            all: other.then(|| values.order(of.draws())),
+        }
+    }
+
+    fn all(&self) -> &Order {
+        self.all.as_ref().unwrap_or(&self.paired)
+    }
+
+    /// The mean of a gene over all draws; `paired` holds the paired ones.
+    fn mean(&self, gene: usize, paired: &[f32], room: &mut Vec<f32>) -> f64 {
+        match &self.all {
+            Some(all) => {
+                self.values.gather(gene, all, room);
+                summary::mean(room)
+            }
+            None => summary::mean(paired),
+        }
+    }
 }
 
 /// The paired draws of a gene, and room to compute with them.
@@ -131,18 +174,6 @@ fn log_odds(p: f64, q: f64) -> f64 {
     (p + EPS).ln() - (q + EPS).ln()
 }
 
-/// `out[i] = from[columns[i]]`
-fn gather(from: &[f32], columns: &[u32], out: &mut Vec<f32>) {
-    out.clear();
-    out.extend(columns.iter().map(|&c| from[c as usize]));
-}
-
-/// The mean over all draws of each population.
-fn mean_draw(of: &ScaleSamples, g: usize, room: &mut Vec<f32>) -> f64 {
-    gather(of.gene(g), of.draws(), room);
-    summary::mean(room)
-}
-
 fn share(n: usize, of: usize) -> f64 {
     n as f64 / of.max(1) as f64
 }
@@ -150,11 +181,12 @@ fn share(n: usize, of: usize) -> f64 {
 impl Work<'_> {
     /// Calls `f` for each gene with its paired draws.
     fn each_gene<T: Send>(&self, f: impl Fn(usize, &mut Draws) -> T + Sync) -> Vec<T> {
-        (0..self.s1.n_genes())
+        (0..self.n_genes)
             .into_par_iter()
             .map_init(Draws::default, |draws, g| {
-                gather(self.s1.gene(g), &self.pairs.first, &mut draws.a);
-                gather(self.s2.gene(g), &self.pairs.second, &mut draws.b);
+                let Draws { a, b, .. } = draws;
+                self.s1.values.gather(g, &self.s1.paired, a);
+                self.s2.values.gather(g, &self.s2.paired, b);
                 f(g, draws)
             })
             .collect()
@@ -162,14 +194,14 @@ impl Work<'_> {
 
     /// Mean expression of a gene in both populations, over all draws.
     fn scales(&self, g: usize, d: &mut Draws) -> [f64; 2] {
-        let room = &mut d.lfc;
-        [mean_draw(self.s1, g, room), mean_draw(self.s2, g, room)]
+        let Draws { a, b, lfc: room } = d;
+        [self.s1.mean(g, a, room), self.s2.mean(g, b, room)]
     }
 
     fn vanilla(&self) -> Vanilla {
         let rows = self.each_gene(|g, d| {
             let larger = d.a.iter().zip(&d.b).filter(|(a, b)| a > b).count();
-            (share(larger, self.pairs.len()), self.scales(g, d))
+            (share(larger, self.n_pairs), self.scales(g, d))
         });
         let proba_m1: Vec<f64> = rows.iter().map(|r| r.0).collect();
         let proba_m2: Vec<f64> = proba_m1.iter().map(|p| 1.0 - p).collect();
@@ -262,7 +294,7 @@ impl Work<'_> {
                 }
             }
         }
-        let n = self.pairs.len();
+        let n = self.n_pairs;
         let (rises, falls) = (share(rises as usize, n), share(falls as usize, n));
         match options.test {
             TestMode::Three => rises.max(falls),
@@ -273,8 +305,8 @@ impl Work<'_> {
 
     /// From the genes that are not expressed; see [`bayes_factors`].
     fn pseudocounts(&self, raw_means: (&[f64], &[f64]), threshold: f64) -> Result<f64> {
-        let genes = self.s1.n_genes();
-        let upper = |samples: &ScaleSamples, means: &[f64]| -> Result<f64> {
+        let genes = self.n_genes;
+        let upper = |side: &Side<'_>, means: &[f64]| -> Result<f64> {
             if means.len() != genes {
                 return Err(sc_data::Error::LengthMismatch {
                     what: "the mean counts of the genes".into(),
@@ -287,13 +319,13 @@ impl Work<'_> {
                 .into_par_iter()
                 .filter(|&g| means[g] < threshold)
                 .map_init(Vec::new, |room, g| {
-                    gather(samples.gene(g), samples.draws(), room);
+                    side.values.gather(g, side.all(), room);
                     f64::from(summary::range(room).1)
                 })
                 .collect();
             Ok(summary::quantile(largest, 0.9).unwrap_or(LEAST_PSEUDOCOUNT))
         };
-        let q = upper(self.s1, raw_means.0)?.max(upper(self.s2, raw_means.1)?);
+        let q = upper(&self.s1, raw_means.0)?.max(upper(&self.s2, raw_means.1)?);
         Ok((q / genes.max(1) as f64).max(LEAST_PSEUDOCOUNT))
     }
 }

@@ -26,6 +26,7 @@
 //! # }
 //! ```
 
+mod blocks;
 mod change_fn;
 mod core;
 mod fdr;

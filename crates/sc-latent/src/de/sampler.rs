@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use ndarray::Array2;
-use rayon::prelude::*;
 use sc_tensor::rng::Rng;
 
+use super::blocks::{Blocks, block_size, transpose};
 use super::groups::{Population, others};
 use super::options::DeOptions;
 use super::samples::ScaleSamples;
+use crate::decoded::Decoded;
 use crate::expression::draws::{Plan, Row, shuffled_rows};
 use crate::expression::rows::Writer;
 use crate::{Cells, LibrarySize, Result, Scvi, Weights};
@@ -29,7 +29,7 @@ pub(super) struct Sampler<'a, 'c> {
     /// All cells, `0..n`.
     all: Vec<usize>,
     /// Decoded draws of all cells, of which each rest takes those outside of its group.
-    shared: Option<Decoded>,
+    shared: Option<Shared>,
     kept: Vec<(String, ScaleSamples)>,
 }
 
@@ -41,10 +41,10 @@ struct Part {
     rng: Rng,
 }
 
-/// Rows of several parts and their expression, `[genes, rows of all parts]`.
-struct Decoded {
+/// Sorted rows of several parts and their expression.
+struct Shared {
     rows: Vec<Vec<Row>>,
-    values: Arc<Array2<f32>>,
+    values: Arc<Blocks>,
 }
 
 impl<'a, 'c> Sampler<'a, 'c> {
@@ -161,7 +161,7 @@ impl<'a, 'c> Sampler<'a, 'c> {
             return Ok(());
         }
         let values = self.decode(codes.iter().copied().zip(rows.iter().zip(&rngs)))?;
-        self.shared = Some(Decoded { rows, values });
+        self.shared = Some(Shared { rows, values });
         Ok(())
     }
 
@@ -205,38 +205,39 @@ impl<'a, 'c> Sampler<'a, 'c> {
         codes.iter().enumerate().map(part).collect()
     }
 
-    /// Decodes draws, each of their rows once.
+    /// Decodes draws: in their order, or each row once where some are drawn again and again.
     fn samples(&self, parts: &[Part]) -> Result<ScaleSamples> {
-        let plans: Vec<Plan> = parts.iter().map(|p| Plan::new(&p.drawn)).collect();
-        let rows = plans
-            .iter()
-            .map(|p| &p.rows)
-            .zip(parts.iter().map(|p| &p.rng));
-        let values = self.decode(parts.iter().map(|p| p.code).zip(rows))?;
+        let mut rows = Vec::new();
         let mut draws = Vec::new();
         let mut start = 0;
-        for plan in &plans {
-            draws.extend(plan.picks.iter().map(|p| p + start));
-            start += plan.rows.len() as u32;
+        for part in parts {
+            let plan = Plan::new(&part.drawn);
+            let n = plan.rows.len() as u32;
+            if plan.rows.len() == part.drawn.len() {
+                draws.extend(start..start + n);
+                rows.push(part.drawn.clone());
+            } else {
+                draws.extend(plan.picks.iter().map(|p| p + start));
+                rows.push(plan.rows);
+            }
+            start += n;
         }
-        Ok(ScaleSamples::from_columns(
-            values,
-            draws,
-            self.batches(parts),
-        ))
+        let of_parts = rows.iter().zip(parts.iter().map(|p| &p.rng));
+        let values = self.decode(parts.iter().map(|p| p.code).zip(of_parts))?;
+        Ok(ScaleSamples::of_blocks(values, draws, self.batches(parts)))
     }
 
     /// Draws of which the rows were decoded already.
-    fn of_shared(&self, shared: &Decoded, parts: &[Part]) -> ScaleSamples {
+    fn of_shared(&self, shared: &Shared, parts: &[Part]) -> ScaleSamples {
         let mut draws = Vec::new();
         let mut start = 0;
         for (part, rows) in parts.iter().zip(&shared.rows) {
             // Every row is there: the shared ones are the union of those of all rests.
-            let column = |row: &Row| (start + rows.binary_search(row).unwrap_or_default()) as u32;
-            draws.extend(part.drawn.iter().map(column));
+            let place = |row: &Row| (start + rows.binary_search(row).unwrap_or_default()) as u32;
+            draws.extend(part.drawn.iter().map(place));
             start += rows.len();
         }
-        ScaleSamples::from_columns(shared.values.clone(), draws, self.batches(parts))
+        ScaleSamples::of_blocks(shared.values.clone(), draws, self.batches(parts))
     }
 
     /// The batch that each draw is decoded with, with batch correction.
@@ -247,72 +248,27 @@ impl<'a, 'c> Sampler<'a, 'c> {
             .then(|| parts.iter().flat_map(of_part).collect())
     }
 
-    /// `[genes, rows of all parts]`.
+    /// The expression of the rows of all parts, one part after the other.
     fn decode<'r>(
         &self,
-        parts: impl Iterator<Item = (Option<u32>, (&'r Vec<Row>, &'r Rng))> + Clone,
-    ) -> Result<Arc<Array2<f32>>> {
+        parts: impl Iterator<Item = (Option<u32>, (&'r Vec<Row>, &'r Rng))>,
+    ) -> Result<Arc<Blocks>> {
         let genes = self.model.registry().n_genes();
-        let columns: usize = parts.clone().map(|(_, (rows, _))| rows.len()).sum();
-        let mut values = Array2::<f32>::zeros((genes, columns));
-        let out = values.as_slice_mut().unwrap_or_default();
-        let mut writer = Writer::new(LibrarySize::Fixed(1.0), None, 1.0);
-        let mut block = Vec::new();
-        let mut offset = 0;
+        let at_once = block_size(genes);
+        let mut blocks = Blocks::new(genes);
         for (code, (rows, rng)) in parts {
+            let each = vec![(); rows.len().div_ceil(at_once)];
             let rng = rng.child("batch 0");
-            self.model
-                .decode_drawn(self.cells, rows, code, &rng, |decoded, start, n| {
-                    block.resize(n * genes, 0.0);
-                    writer.write(decoded, false, &mut block)?;
-                    transpose(&block, genes, out, columns, offset + start);
-                    Ok(())
-                })?;
-            offset += rows.len();
+            let decode = |room: &mut Vec<f32>, decoded: &Decoded, ()| {
+                room.resize(decoded.n_cells()? * genes, 0.0);
+                Writer::new(LibrarySize::Fixed(1.0), None, 1.0).write(decoded, false, room)?;
+                Ok(transpose(room, genes))
+            };
+            let decoded = self
+                .model
+                .decode_drawn(self.cells, rows, code, &rng, at_once, each, decode)?;
+            decoded.into_iter().for_each(|block| blocks.push(block));
         }
-        Ok(Arc::new(values))
-    }
-}
-
-/// Writes a block of rows of `genes` numbers into `[genes, columns]`, as columns from `at` on.
-fn transpose(block: &[f32], genes: usize, out: &mut [f32], columns: usize, at: usize) {
-    /// Genes of a task, and rows that are read together: both sides stay in the first-level cache.
-    const GENES: usize = 32;
-    const ROWS: usize = 64;
-    if genes == 0 || columns == 0 {
-        return;
-    }
-    out.par_chunks_mut(GENES * columns)
-        .enumerate()
-        .for_each(|(k, out)| {
-            for (part, rows) in block.chunks(ROWS * genes).enumerate() {
-                for (j, gene) in out.chunks_mut(columns).enumerate() {
-                    let column = rows.iter().skip(k * GENES + j).step_by(genes);
-                    let to = &mut gene[at + part * ROWS..];
-                    to.iter_mut().zip(column).for_each(|(t, &v)| *t = v);
-                }
-            }
-        });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn blocks_become_columns() {
-        let (rows, genes, columns) = (130, 70, 200);
-        let block: Vec<f32> = (0..rows * genes).map(|v| v as f32).collect();
-        let mut out = vec![-1.0; genes * columns];
-        transpose(&block, genes, &mut out, columns, 60);
-        for g in 0..genes {
-            for c in 0..columns {
-                let expected = match c.checked_sub(60).filter(|r| *r < rows) {
-                    Some(r) => block[r * genes + g],
-                    None => -1.0,
-                };
-                assert_eq!(out[g * columns + c], expected, "gene {g}, column {c}");
-            }
-        }
+        Ok(Arc::new(blocks))
     }
 }

@@ -1,11 +1,12 @@
 use std::sync::Arc;
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::ArrayView2;
 use sc_tensor::rng::Stream;
 
+use super::blocks::Blocks;
 use crate::{Error, Result};
 
-/// Draws of the expression of one population, kept gene by gene.
+/// Draws of the expression of one population.
 ///
 /// ```
 /// use sc_latent::de::ScaleSamples;
@@ -16,9 +17,9 @@ use crate::{Error, Result};
 /// ```
 #[derive(Debug, Clone)]
 pub struct ScaleSamples {
-    /// `[genes, columns]`; a column may be drawn more than once.
-    values: Arc<Array2<f32>>,
-    /// The column of each draw.
+    /// A draw of these may be taken more than once.
+    values: Arc<Blocks>,
+    /// The number of each draw in `values`.
     draws: Vec<u32>,
     /// The batch that each draw was decoded with, where draws are to be compared within batches.
     batch: Option<Vec<u32>>,
@@ -27,9 +28,11 @@ pub struct ScaleSamples {
 impl ScaleSamples {
     /// Of draws `[draws, genes]`.
     pub fn new(draws: ArrayView2<'_, f32>) -> Self {
+        let mut values = Blocks::new(draws.ncols());
+        values.push(draws.t().iter().copied().collect());
         Self {
             draws: (0..draws.nrows() as u32).collect(),
-            values: Arc::new(draws.t().as_standard_layout().into_owned()),
+            values: Arc::new(values),
             batch: None,
         }
     }
@@ -54,12 +57,8 @@ impl ScaleSamples {
         })
     }
 
-    /// Of columns that are there already; every draw must name one of them.
-    pub(super) fn from_columns(
-        values: Arc<Array2<f32>>,
-        draws: Vec<u32>,
-        batch: Option<Vec<u32>>,
-    ) -> Self {
+    /// Of what was decoded already; every draw must be the number of one of these.
+    pub(super) fn of_blocks(values: Arc<Blocks>, draws: Vec<u32>, batch: Option<Vec<u32>>) -> Self {
         Self {
             values,
             draws,
@@ -74,24 +73,21 @@ impl ScaleSamples {
 
     /// Number of genes.
     pub fn n_genes(&self) -> usize {
-        self.values.nrows()
+        self.values.n_genes()
     }
 
     /// Memory of the expression.
     pub(super) fn bytes(&self) -> usize {
-        self.values.len() * size_of::<f32>()
+        self.values.bytes()
     }
 
-    /// The column of each draw.
+    /// The number of each draw.
     pub(super) fn draws(&self) -> &[u32] {
         &self.draws
     }
 
-    /// All columns of a gene.
-    pub(super) fn gene(&self, g: usize) -> &[f32] {
-        let n = self.values.ncols();
-        let all = self.values.as_slice().unwrap_or_default();
-        &all[g * n..][..n]
+    pub(super) fn values(&self) -> &Blocks {
+        &self.values
     }
 
     /// The batches that occur, sorted.
@@ -102,14 +98,14 @@ impl ScaleSamples {
         Some(batches)
     }
 
-    /// The columns of the draws of a batch.
+    /// The numbers of the draws of a batch.
     fn of_batch(&self, batch: u32) -> Vec<u32> {
         let all = self.batch.iter().flatten().zip(&self.draws);
         all.filter(|(b, _)| **b == batch).map(|(_, &d)| d).collect()
     }
 }
 
-/// Which columns of two populations are compared with each other.
+/// Which draws of two populations are compared with each other.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Pairs {
     pub(super) first: Vec<u32>,
@@ -174,26 +170,26 @@ impl Pairs {
     }
 }
 
-/// Columns in a random order.
-fn shuffled(columns: &[u32], stream: &mut Stream) -> Vec<u32> {
-    let order = stream.permutation(columns.len()).into_iter();
-    order.map(|i| columns[i]).collect()
+/// Draws in a random order.
+fn shuffled(draws: &[u32], stream: &mut Stream) -> Vec<u32> {
+    let order = stream.permutation(draws.len()).into_iter();
+    order.map(|i| draws[i]).collect()
 }
 
-/// `n` of some columns with replacement.
-fn random(columns: &[u32], n: usize, stream: &mut Stream) -> Vec<u32> {
+/// `n` of some draws with replacement.
+fn random(draws: &[u32], n: usize, stream: &mut Stream) -> Vec<u32> {
     use rand_distr::{Distribution, Uniform};
-    // There is at least one column.
-    Uniform::new(0, columns.len()).map_or_else(
+    // There is at least one.
+    Uniform::new(0, draws.len()).map_or_else(
         |_| Vec::new(),
-        |u| (0..n).map(|_| columns[u.sample(stream)]).collect(),
+        |u| (0..n).map(|_| draws[u.sample(stream)]).collect(),
     )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::array;
+    use ndarray::{Array2, array};
     use sc_tensor::rng::Rng;
 
     fn stream() -> Stream {

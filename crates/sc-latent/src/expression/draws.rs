@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use ndarray::Array2;
 use rand_distr::{Distribution, Uniform};
+use rayon::prelude::*;
 use sc_tensor::DType;
 use sc_tensor::rng::{Rng, Stream};
 
@@ -197,14 +198,23 @@ impl Scvi {
         };
         let plan = Plan::new(&drawn);
         let mut distinct = Array2::<f32>::zeros((plan.rows.len(), width));
-        let mut writer = Writer::new(options.library_size, genes, 1.0 / codes.len() as f64);
+        let at_once = decoded_at_once(self.registry.n_genes());
         for (b, &code) in codes.iter().enumerate() {
             let rng = rng.child(&format!("batch {b}"));
             let out = distinct.as_slice_mut().unwrap_or_default();
-            self.decode_drawn(cells, &plan.rows, code, &rng, |decoded, start, n| {
-                let to = &mut out[start * width..][..n * width];
-                writer.write(decoded, b > 0, to)
-            })?;
+            let parts = out.chunks_mut((at_once * width).max(1)).collect();
+            self.decode_drawn(
+                cells,
+                &plan.rows,
+                code,
+                &rng,
+                at_once,
+                parts,
+                |_, decoded, to| {
+                    let weight = 1.0 / codes.len() as f64;
+                    Writer::new(options.library_size, genes, weight).write(decoded, b > 0, to)
+                },
+            )?;
         }
         let picks: Vec<usize> = plan.picks.iter().map(|&p| p as usize).collect();
         Ok(ExpressionDraws {
@@ -253,27 +263,31 @@ impl Scvi {
         }
     }
 
-    /// Encodes the cells of `rows` once each, decodes the rows some at a time and calls `f(decoded, first row, rows)`. The
-    /// noise of a row depends on its cell, its copy and `rng` alone.
-    pub(crate) fn decode_drawn(
+    /// Encodes the cells of `rows` once each, decodes the rows as if all were of batch `code`, `at_once` at a time and on all
+    /// threads, and calls `f` with room for numbers, each block and its part. The noise of a row depends on its cell, its copy and `rng` alone.
+    pub(crate) fn decode_drawn<P: Send, T: Send>(
         &self,
         cells: &Cells<'_>,
         rows: &[Row],
         code: Option<u32>,
         rng: &Rng,
-        mut f: impl FnMut(&Decoded, usize, usize) -> Result<()>,
-    ) -> Result<()> {
+        at_once: usize,
+        parts: Vec<P>,
+        f: impl Fn(&mut Vec<f32>, &Decoded, P) -> Result<T> + Sync,
+    ) -> Result<Vec<T>> {
         let (distinct, at) = distinct_cells(rows);
         let Some(encoded) = self.encode_cells(cells, &distinct)? else {
-            return Ok(());
+            return Ok(Vec::new());
         };
-        let size = decoded_at_once(self.registry.n_genes());
-        for (k, (rows, at)) in rows.chunks(size).zip(at.chunks(size)).enumerate() {
-            let noise = self.noise_of(rows, &encoded, rng)?;
-            let decoded = self.decode_rows(&encoded.select(at)?, &noise, code)?;
-            f(&decoded, k * size, rows.len())?;
-        }
-        Ok(())
+        rows.par_chunks(at_once)
+            .zip(at.par_chunks(at_once))
+            .zip(parts)
+            .map_init(Vec::new, |room, ((rows, at), part)| {
+                let noise = self.noise_of(rows, &encoded, rng)?;
+                let decoded = self.decode_rows(&encoded.select(at)?, &noise, code)?;
+                f(room, &decoded, part)
+            })
+            .collect()
     }
 
     /// The noise of posterior draws of cells.
@@ -303,18 +317,14 @@ impl Scvi {
     }
 }
 
-/// The cells of sorted rows, each once, and for each row which of them is its.
+/// The cells of rows, each once and sorted, and for each row which of them is its.
 pub(crate) fn distinct_cells(rows: &[Row]) -> (Vec<usize>, Vec<u32>) {
-    let mut cells: Vec<usize> = Vec::new();
-    let at = rows
-        .iter()
-        .map(|row| {
-            if cells.last() != Some(&row.cell) {
-                cells.push(row.cell);
-            }
-            cells.len() as u32 - 1
-        })
-        .collect();
+    let mut cells: Vec<usize> = rows.iter().map(|row| row.cell).collect();
+    cells.sort_unstable();
+    cells.dedup();
+    // Every cell is found: `cells` holds them all.
+    let place = |row: &Row| cells.binary_search(&row.cell).unwrap_or_default() as u32;
+    let at = rows.iter().map(place).collect();
     (cells, at)
 }
 

@@ -1,11 +1,12 @@
 //! Where cells lie in the latent space.
 
 use ndarray::{Array2, Array3, Axis};
+use rayon::prelude::*;
 use sc_model::Mode;
 use sc_tensor::ops;
 use sc_tensor::rng::Rng;
 
-use crate::arrays::{ENCODED_AT_ONCE, fill_rows, in_batches, to_array2, to_vec};
+use crate::arrays::{ENCODED_AT_ONCE, fill, in_batches, to_array2, to_vec};
 use crate::nets::Posterior;
 use crate::{Cells, LatentDistribution, Result, Scvi};
 
@@ -33,18 +34,24 @@ impl Scvi {
             mean: Array2::zeros(shape),
             variance: Array2::zeros(shape),
         };
-        let mut start = 0;
-        for rows in in_batches(cells.n_cells(), ENCODED_AT_ONCE) {
+        let each = ENCODED_AT_ONCE * shape.1.max(1);
+        let mean = out.mean.as_slice_mut().unwrap_or_default();
+        let variance = out.variance.as_slice_mut().unwrap_or_default();
+        let work = in_batches(shape.0, ENCODED_AT_ONCE)
+            .zip(mean.chunks_mut(each).zip(variance.chunks_mut(each)))
+            .par_bridge();
+        work.try_for_each(|(rows, (mean, variance))| -> Result<()> {
             let batch = cells.minibatch(&rows, self.config.log_variational)?;
             let (q, _) = self.encode(&batch, &Mode::eval())?;
-            let mean = match self.config.latent_distribution {
-                LatentDistribution::Normal => q.mean.clone(),
-                LatentDistribution::LogisticNormal => self.logistic_mean(&q, start)?,
-            };
-            fill_rows(&mut out.mean, start, &mean)?;
-            fill_rows(&mut out.variance, start, &q.var)?;
-            start += rows.len();
-        }
+            fill(variance, &q.var)?;
+            match self.config.latent_distribution {
+                LatentDistribution::Normal => fill(mean, &q.mean),
+                LatentDistribution::LogisticNormal => {
+                    let start = rows.first().copied().unwrap_or_default();
+                    fill(mean, &self.logistic_mean(&q, start)?)
+                }
+            }
+        })?;
         Ok(out)
     }
 

@@ -1,6 +1,7 @@
 //! Expected expression of each cell.
 
 use ndarray::{Array2, Array3};
+use rayon::prelude::*;
 use sc_tensor::rng::Rng;
 
 use super::rows::Writer;
@@ -58,8 +59,7 @@ impl Scvi {
     ) -> Result<Array2<f32>> {
         let n_genes = self.n_selected(options.genes.as_deref())?;
         let mut out = Array2::zeros((cells.n_cells(), n_genes));
-        let mean = Target::Mean(out.as_slice_mut().unwrap_or_default());
-        self.expression_into(cells, options, mean)?;
+        self.expression_into(cells, options, out.as_slice_mut().unwrap_or_default())?;
         Ok(out)
     }
 
@@ -75,49 +75,73 @@ impl Scvi {
     ) -> Result<Array3<f32>> {
         let n_genes = self.n_selected(options.genes.as_deref())?;
         let mut out = Array3::zeros((options.n_samples.max(1), cells.n_cells(), n_genes));
-        let samples = Target::Samples(out.as_slice_mut().unwrap_or_default());
-        self.expression_into(cells, options, samples)?;
+        self.expression_into(cells, options, out.as_slice_mut().unwrap_or_default())?;
         Ok(out)
     }
 
+    /// Writes the mean of all draws, `[cells, genes]`, or each of them, `[samples, cells, genes]`: `out` says by its length.
     fn expression_into(
         &self,
         cells: &Cells<'_>,
         options: &Expression,
-        mut out: Target<'_>,
+        out: &mut [f32],
     ) -> Result<()> {
         self.fits(cells)?;
-        let genes = options.genes.as_deref();
-        let (n, width) = (cells.n_cells(), self.n_selected(genes)?);
+        let n = cells.n_cells();
+        let width = self.n_selected(options.genes.as_deref())?;
         let codes = self.batch_codes(&options.transform_batch)?;
+        let at_once = decoded_at_once(self.registry.n_genes());
+        let mut blocks: Vec<Vec<&mut [f32]>> = Vec::new();
+        blocks.resize_with(n.div_ceil(at_once), Vec::new);
+        for sample in out.chunks_mut((n * width).max(1)) {
+            let parts = sample.chunks_mut((at_once * width).max(1));
+            for (block, part) in blocks.iter_mut().zip(parts) {
+                block.push(part);
+            }
+        }
+        let work = blocks.into_iter().zip(in_batches(n, at_once)).par_bridge();
+        work.try_for_each(|(mut out, rows)| {
+            self.expression_of_block(cells, &rows, options, &codes, &mut out)
+        })
+    }
+
+    /// Expression of some cells: each draw into an array of its own, or all into one.
+    fn expression_of_block(
+        &self,
+        cells: &Cells<'_>,
+        rows: &[usize],
+        options: &Expression,
+        codes: &[Option<u32>],
+        out: &mut [&mut [f32]],
+    ) -> Result<()> {
         let draws = options.n_samples.max(1);
-        let averaged = codes.len() * if out.is_mean() { draws } else { 1 };
+        let averaged = codes.len() * (draws / out.len().max(1));
+        let genes = options.genes.as_deref();
         let mut writer = Writer::new(options.library_size, genes, 1.0 / averaged as f64);
         let rng = Rng::new(options.seed);
-        let mut start = 0;
-        for rows in in_batches(n, decoded_at_once(self.registry.n_genes())) {
-            let batch = cells.minibatch(&rows, self.config.log_variational)?;
-            let encoded = self.encode_rows(&batch)?;
-            for (b, &code) in codes.iter().enumerate() {
-                for s in 0..draws {
-                    let noise = if options.n_samples == 0 {
-                        Noise::none()
-                    } else {
-                        let at = [start as u64, b as u64, s as u64];
-                        Noise::draw(self, rows.len(), |name| {
-                            rng.stream(&format!("expression/{name}")).at(&at)
-                        })?
-                    };
-                    let decoded = self.decode_rows(&encoded, &noise, code)?;
-                    let (to, first) = match &mut out {
-                        Target::Mean(out) => (&mut **out, s == 0),
-                        Target::Samples(out) => (&mut out[s * n * width..], true),
-                    };
-                    let to = &mut to[start * width..][..rows.len() * width];
+        let start = rows.first().copied().unwrap_or_default() as u64;
+        let batch = cells.minibatch(rows, self.config.log_variational)?;
+        let encoded = self.encode_rows(&batch)?;
+        for (b, &code) in codes.iter().enumerate() {
+            for s in 0..draws {
+                let noise = if options.n_samples == 0 {
+                    Noise::none()
+                } else {
+                    let at = [start, b as u64, s as u64];
+                    Noise::draw(self, rows.len(), |name| {
+                        rng.stream(&format!("expression/{name}")).at(&at)
+                    })?
+                };
+                let decoded = self.decode_rows(&encoded, &noise, code)?;
+                let (k, first) = if out.len() == 1 {
+                    (0, s == 0)
+                } else {
+                    (s, true)
+                };
+                if let Some(to) = out.get_mut(k) {
                     writer.write(&decoded, !(first && b == 0), to)?;
                 }
             }
-            start += rows.len();
         }
         Ok(())
     }
@@ -146,17 +170,5 @@ impl Scvi {
             .into()),
             None => Ok(genes.len()),
         }
-    }
-}
-
-/// Where expression goes: the mean of all draws, `[cells, genes]`, or each draw, `[samples, cells, genes]`.
-enum Target<'a> {
-    Mean(&'a mut [f32]),
-    Samples(&'a mut [f32]),
-}
-
-impl Target<'_> {
-    fn is_mean(&self) -> bool {
-        matches!(self, Self::Mean(_))
     }
 }

@@ -1,6 +1,7 @@
 //! Cells that are encoded once and decoded as often as need be.
 
 use candle_core::Tensor;
+use rayon::prelude::*;
 use sc_model::Mode;
 
 use crate::arrays::{ENCODED_AT_ONCE, to_vec32};
@@ -108,7 +109,7 @@ impl Scvi {
         rows: &[usize],
     ) -> Result<Option<Encoded>> {
         let parts = rows
-            .chunks(ENCODED_AT_ONCE)
+            .par_chunks(ENCODED_AT_ONCE)
             .map(|rows| self.encode_rows(&cells.minibatch(rows, self.config.log_variational)?))
             .collect::<Result<Vec<_>>>()?;
         Encoded::cat(parts)

@@ -1,6 +1,6 @@
 //! What the raw counts of a group of cells say, with or without the counts.
 
-use super::statistics::GeneSums;
+use super::statistics::{GeneAdder, GeneSums};
 use super::stored_statistics::{Grouping, StoredStatistics};
 use crate::{Cells, Result};
 
@@ -90,15 +90,19 @@ impl Cells<'_> {
             }
             .into());
         }
-        let mut sums = GeneSums::zeros(n_groups, self.registry().n_genes());
+        let mut sums = GeneAdder::new(n_groups, self.registry().n_genes());
+        if let Some(counts) = self.counts().in_memory() {
+            sums.add(counts, 0..self.n_cells(), |cell| groups[cell]);
+            return Ok(sums.finish());
+        }
         for start in (0..self.n_cells()).step_by(ROWS_AT_ONCE) {
             let end = (start + ROWS_AT_ONCE).min(self.n_cells());
             if groups[start..end].iter().any(Option::is_some) {
                 let counts = self.counts().read_range(start..end)?;
-                sums.add(&counts, groups[start..end].iter().copied());
+                sums.add(&counts, 0..end - start, |row| groups[start + row]);
             }
         }
-        Ok(sums)
+        Ok(sums.finish())
     }
 
     /// What the raw counts of some cells say about each gene: from the counts if they are there, else from the sums that
@@ -131,11 +135,12 @@ impl Cells<'_> {
         if !self.has_counts() {
             return Ok(self.stored_statistics().map(|s| s.of_rows(rows)));
         }
-        let mut sums = GeneSums::zeros(1, self.registry().n_genes());
+        let mut sums = GeneAdder::new(1, self.registry().n_genes());
         for rows in rows.chunks(ROWS_AT_ONCE) {
             let counts = self.counts().read_rows(rows)?;
-            sums.add(&counts, std::iter::repeat(Some(0)));
+            sums.add(&counts, 0..rows.len(), |_| Some(0));
         }
+        let sums = sums.finish();
         let parts = [(1.0, &sums, 0)];
         let origin = StatisticsOrigin::Counts;
         let n_genes = sums.n_genes();

@@ -5,6 +5,7 @@ use ndarray::{Array1, Array2};
 use sc_data::{AnnData, Annotation, Categorical, Matrix, Uns};
 
 use super::GeneSums;
+use super::statistics::GeneAdder;
 use super::statistics::SCALED_TO;
 use crate::{Error, Result};
 
@@ -112,8 +113,10 @@ impl StoredStatistics {
     /// Adds cells, the first of which is cell `start`.
     pub(super) fn add(&mut self, counts: &sc_data::Csr, start: usize) {
         for g in &mut self.groupings {
-            let codes = g.codes.iter().skip(start).map(|&c| Some(c));
-            g.sums.add(counts, codes);
+            let mut adder = GeneAdder::from_sums(&g.sums);
+            let codes = g.codes.get(start..).unwrap_or_default();
+            adder.add(counts, 0..counts.n_rows(), |row| codes.get(row).copied());
+            g.sums = adder.finish();
         }
     }
 

@@ -141,6 +141,14 @@ impl CsrLinear {
     }
 }
 
+/// How many genes' rows of the weight are worked on at a time: few enough to stay in a near cache while all cells of a
+/// share pass, and so many that a cell has some 24 counts among them, since its output is loaded and stored for each block.
+fn genes_at_a_time(x: &SparseInput) -> usize {
+    let cells_and_genes = x.n_rows().saturating_mul(x.n_cols());
+    let sparsity = cells_and_genes / x.csr().n_stored().max(1);
+    (24 * sparsity).clamp(64, BLOCK)
+}
+
 /// Rows in parallel; within a share of rows block by block of genes, so that a block of the weight is read from memory
 /// once for all of them.
 fn forward<T: Stored>(
@@ -155,7 +163,8 @@ fn forward<T: Stored>(
     if o == 0 {
         return y;
     }
-    let (indices, values) = (x.csr().indices(), T::stored(x));
+    let (indptr, indices, values) = (x.csr().indptr(), x.csr().indices(), T::stored(x));
+    let genes = genes_at_a_time(x);
     let arch = Arch::new();
     let share = |first: usize, y: &mut [T]| {
         if let Some(bias) = bias {
@@ -163,9 +172,17 @@ fn forward<T: Stored>(
                 row.copy_from_slice(bias);
             }
         }
-        for k in 0..x.n_blocks() {
-            for (i, out) in y.chunks_exact_mut(o).enumerate() {
-                let entries = x.block(first + i, k);
+        let mut at: Vec<usize> = (0..y.len() / o).map(|i| indptr[first + i]).collect();
+        for start in (0..g).step_by(genes) {
+            for ((i, out), at) in y.chunks_exact_mut(o).enumerate().zip(&mut at) {
+                // A gene is stored once, so the entries of a block are among the next `genes`.
+                let next = &indices[*at..indptr[first + i + 1].min(*at + genes)];
+                let n = next
+                    .iter()
+                    .filter(|&&c| (c as usize) < start + genes)
+                    .count();
+                let entries = *at..*at + n;
+                *at += n;
                 let values = &values[entries.clone()];
                 arch.dispatch(GatherAxpy {
                     out,
