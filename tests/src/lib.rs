@@ -1,4 +1,5 @@
-//! What the tests that cross crates share: where the big reference files are, and how to read NumPy's archives.
+//! What the tests that cross crates share: where the big reference files are, how to read NumPy's archives, and how far
+//! numbers are from those of a reference.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -7,11 +8,13 @@
     clippy::print_stderr
 )]
 
+mod compare;
 mod npz;
 
+pub use compare::{gradients, near, numbers, pick, values, worst, worst_relative};
 pub use npz::Npz;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The folder with reference numbers and real data, which is not part of the repository: `$SC_SHARED`. Tests that need it
 /// say so and pass without it.
@@ -23,28 +26,18 @@ pub fn shared() -> Option<PathBuf> {
     dir
 }
 
+/// The folder with the numbers that scvi-tools computed, below [`shared`].
+pub fn golden() -> Option<PathBuf> {
+    Some(shared()?.join("golden/scvi"))
+}
+
 /// The small real files of the repository.
 pub fn data() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data")
 }
 
-/// The largest difference, each divided by `scale(expected)`; both must have the same length and be finite alike.
-pub fn worst(found: &[f64], expected: &[f64], scale: impl Fn(f64) -> f64) -> f64 {
-    assert_eq!(found.len(), expected.len(), "lengths differ");
-    let mut worst = 0.0f64;
-    for (i, (&f, &e)) in found.iter().zip(expected).enumerate() {
-        assert!(
-            f.is_finite() == e.is_finite(),
-            "entry {i}: {f} instead of {e}"
-        );
-        if e.is_finite() {
-            worst = worst.max((f - e).abs() / scale(e));
-        }
-    }
-    worst
-}
-
-/// Relative to each number.
-pub fn worst_relative(found: &[f64], expected: &[f64]) -> f64 {
-    worst(found, expected, |e| e.abs().max(1e-30))
+/// A file of JSON.
+pub fn json(path: &Path) -> serde_json::Value {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }

@@ -14,19 +14,17 @@ use sc_data::AnnData;
 use sc_latent::de::{DeComparison, DeOptions, GeneStatistics, Groups, differential_expression};
 use sc_latent::minify::MinifyOptions;
 use sc_latent::{AnyModel, Cells, Scvi};
-use sc_tests::{Npz, shared, worst, worst_relative};
+use sc_tests::{Npz, golden, json, near, worst, worst_relative};
 use serde_json::Value;
 
-fn json(path: &Path) -> Value {
-    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
-}
-
-fn near(name: &str, what: &str, error: f64, tolerance: f64) {
-    assert!(
-        error <= tolerance,
-        "{name} {what}: off by {error:e}, allowed {tolerance:e}"
-    );
-}
+/// Where the two seeds of the reference say too little of how much seeds differ: how far others are from them.
+const NOISY: [(&str, &str, f64); 2] = [
+    // The largest difference of one pair of seeds is a rough measure: eight other seeds of scvi-tools are 5 to 13 % from this
+    // one, in a single gene.
+    ("kang_default/pair_change_batchcorr", "scale2", 0.14),
+    // Its own two seeds.
+    ("worm_ref_ln/pair_change", "pseudocounts", 0.39),
+];
 
 /// A table of scvi-tools, and how well two of its own seeds agree.
 struct Golden<'a> {
@@ -85,11 +83,8 @@ impl Golden<'_> {
             ("max_rel_diff", max),
         ] {
             if let Some(theirs) = self.between(column, measure) {
-                let allowed = 3.0 * theirs;
-                // The largest difference of one pair of seeds is a rough measure: of kang_default, batch-corrected, eight
-                // other seeds of scvi-tools are 5 to 13 % from this one in a single gene.
-                let least = if relative { 0.14 } else { 0.0 };
-                self.near(&format!("{measure} of {column}"), ours, allowed.max(least));
+                let allowed = self.allowed(column, 3.0 * theirs);
+                self.near(&format!("{measure} of {column}"), ours, allowed);
             }
         }
     }
@@ -132,15 +127,16 @@ impl Golden<'_> {
         }
     }
 
-    /// Within 15 %, or as far as two seeds of scvi-tools are apart.
+    /// What the manifest asks, or what was seen of scvi-tools itself where that is more.
+    fn allowed(&self, column: &str, usual: f64) -> f64 {
+        let mine = |(name, of, _): &&(&str, &str, f64)| *name == self.name && *of == column;
+        NOISY.iter().find(mine).map_or(usual, |(_, _, seen)| *seen)
+    }
+
     fn pseudocounts(&self, found: f64) {
         let expected = self.column("pseudocounts").unwrap()[0];
-        let theirs = self.facts["pseudocount_rel_diff"].as_f64().unwrap();
-        self.near(
-            "pseudocounts",
-            (found / expected - 1.0).abs(),
-            theirs.max(0.15),
-        );
+        let error = (found / expected - 1.0).abs();
+        self.near("pseudocounts", error, self.allowed("pseudocounts", 0.15));
     }
 
     fn calls(&self, c: &DeComparison) {
@@ -205,7 +201,7 @@ fn options(kwargs: &Value) -> DeOptions {
 }
 
 fn tables(root: &Path, name: &str, model: &Scvi, data: &AnnData, cells: &Cells<'_>) {
-    let at = root.join("golden/scvi/expected");
+    let at = root.join("expected");
     let arrays = Npz::read(&at.join(format!("{name}.de.npz")));
     let facts = json(&at.join(format!("{name}.de.json")));
     for (comparison, facts) in facts.as_object().unwrap() {
@@ -248,12 +244,11 @@ fn tables(root: &Path, name: &str, model: &Scvi, data: &AnnData, cells: &Cells<'
 }
 
 fn check(name: &str, data: &str) {
-    let Some(root) = shared() else { return };
-    let golden = root.join("golden/scvi");
+    let Some(golden) = golden() else { return };
     let data = sc_io::h5ad::read(golden.join(data)).unwrap();
     let model = AnyModel::load(golden.join("models").join(name), &Device::Cpu).unwrap();
     let cells = Cells::for_model(&data, model.scvi().registry()).unwrap();
-    tables(&root, name, model.scvi(), &data, &cells);
+    tables(&golden, name, model.scvi(), &data, &cells);
 }
 
 #[test]
@@ -288,20 +283,19 @@ fn tables_of_scanvi() {
 
 #[test]
 fn tables_of_minified_cells() {
-    let Some(root) = shared() else { return };
-    let dir = root.join("golden/scvi/hub/worm_ref_ln_hub");
+    let Some(golden) = golden() else { return };
+    let dir = golden.join("hub/worm_ref_ln_hub");
     let data = sc_io::h5ad::read(dir.join("adata.h5ad")).unwrap();
     let model = Scvi::from_scvi_tools(&dir, &Device::Cpu).unwrap();
     let cells = Cells::for_model(&data, model.registry()).unwrap();
     assert!(!cells.has_counts());
-    tables(&root, "worm_ref_ln_hub", &model, &data, &cells);
+    tables(&golden, "worm_ref_ln_hub", &model, &data, &cells);
 }
 
 /// Minified here, with the sums of counts by group: the same table as with counts.
 #[test]
 fn tables_of_cells_that_kept_their_sums() {
-    let Some(root) = shared() else { return };
-    let golden = root.join("golden/scvi");
+    let Some(golden) = golden() else { return };
     let data = sc_io::h5ad::read(golden.join("data/worm_ref.h5ad")).unwrap();
     let model = Scvi::from_scvi_tools(golden.join("models/worm_ref_ln"), &Device::Cpu).unwrap();
     let whole = Cells::for_model(&data, model.registry()).unwrap();

@@ -14,19 +14,8 @@ use sc_latent::de::{
     Change, ChangeOptions, GeneStatistics, Mode, ScaleSamples, TestMode, Vanilla, bayes_factors,
     estimate_delta, fdr_calls,
 };
-use sc_tests::{Npz, shared, worst, worst_relative};
+use sc_tests::{Npz, golden, json, near, worst, worst_relative};
 use serde_json::Value;
-
-fn json(path: &Path) -> Value {
-    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
-}
-
-fn near(name: &str, what: &str, error: f64, tolerance: f64) {
-    assert!(
-        error <= tolerance,
-        "{name} {what}: off by {error:e}, allowed {tolerance:e}"
-    );
-}
 
 /// Of the core: draws and mean counts that are given.
 struct Core {
@@ -35,8 +24,8 @@ struct Core {
 }
 
 impl Core {
-    fn load(root: &Path) -> Self {
-        let at = root.join("golden/scvi/core");
+    fn load(golden: &Path) -> Self {
+        let at = golden.join("core");
         Self {
             arrays: Npz::read(&at.join("de_core.npz")),
             runs: json(&at.join("de_core.json"))["runs"].clone(),
@@ -141,8 +130,8 @@ impl Core {
 
 #[test]
 fn core_on_given_draws() {
-    let Some(root) = shared() else { return };
-    let core = Core::load(&root);
+    let Some(golden) = golden() else { return };
+    let core = Core::load(&golden);
     let mut n = 0;
     for (name, run) in core.runs.as_object().unwrap() {
         if !run.is_object() {
@@ -171,8 +160,8 @@ fn core_on_given_draws() {
 
 #[test]
 fn core_on_a_hand_made_example() {
-    let Some(root) = shared() else { return };
-    let expected = json(&root.join("golden/scvi/scvi_golden.json"))["de"].clone();
+    let Some(golden) = golden() else { return };
+    let expected = json(&golden.join("scvi_golden.json"))["de"].clone();
     let list = |keys: &[&str]| -> Vec<f64> {
         let found = keys.iter().fold(&expected, |v, k| &v[k]);
         serde_json::from_value(found.clone()).unwrap()

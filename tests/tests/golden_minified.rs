@@ -18,7 +18,7 @@ use sc_latent::{
     AnyModel, Cells, Error, Expression, LibrarySize, Noise, NonInteger, PredictAt, Scvi,
 };
 use sc_model::train::TrainConfig;
-use sc_tests::{Npz, shared, worst, worst_relative};
+use sc_tests::{Npz, golden, json, near, numbers, pick, values, worst, worst_relative};
 
 struct Case {
     name: &'static str,
@@ -30,16 +30,14 @@ struct Case {
 }
 
 impl Case {
-    fn load(root: &Path, folder: &str, name: &'static str) -> Self {
-        let golden = root.join("golden/scvi");
+    fn load(golden: &Path, folder: &str, name: &'static str) -> Self {
         let dir = golden.join(folder).join(name);
-        let json = std::fs::read_to_string(golden.join(format!("expected/{name}.json"))).unwrap();
         let load = |dtype| Scvi::from_scvi_tools_with_dtype(&dir, &Device::Cpu, dtype).unwrap();
         Self {
             name,
             data: sc_io::h5ad::read(dir.join("adata.h5ad")).unwrap(),
             expected: Npz::read(&golden.join(format!("expected/{name}.npz"))),
-            json: serde_json::from_str(&json).unwrap(),
+            json: json(&golden.join(format!("expected/{name}.json"))),
             model: load(DType::F32),
             double: load(DType::F64),
         }
@@ -50,11 +48,7 @@ impl Case {
     }
 
     fn near(&self, what: &str, error: f64, tolerance: f64) {
-        assert!(
-            error <= tolerance,
-            "{} {what}: off by {error:e}, allowed {tolerance:e}",
-            self.name
-        );
+        near(self.name, what, error, tolerance);
     }
 
     /// Rows `cells` and columns `genes` of a matrix of all, relative to what was expected of them.
@@ -62,10 +56,7 @@ impl Case {
         let genes = self.expected.indices("genes");
         let n = self.expected.get(key).len() / genes.len();
         let rows = &self.expected.indices("cells")[..n];
-        let found: Vec<f64> = rows
-            .iter()
-            .flat_map(|&r| genes.iter().map(move |&g| f64::from(found[(r, g)])))
-            .collect();
+        let found = pick(found, rows, &genes);
         self.near(
             key,
             worst_relative(&found, self.expected.get(key)),
@@ -75,22 +66,13 @@ impl Case {
 }
 
 fn cases() -> Vec<Case> {
-    let Some(root) = shared() else {
+    let Some(golden) = golden() else {
         return Vec::new();
     };
     vec![
-        Case::load(&root, "models", "small_genebatch_cov_shallow_min"),
-        Case::load(&root, "hub", "worm_ref_ln_hub"),
+        Case::load(&golden, "models", "small_genebatch_cov_shallow_min"),
+        Case::load(&golden, "hub", "worm_ref_ln_hub"),
     ]
-}
-
-fn flat(m: &Array2<f32>) -> Vec<f64> {
-    m.iter().map(|&v| f64::from(v)).collect()
-}
-
-fn values(t: &Tensor) -> Vec<f64> {
-    let t = t.to_dtype(DType::F64).unwrap().flatten_all().unwrap();
-    t.to_vec1().unwrap()
 }
 
 #[test]
@@ -100,8 +82,8 @@ fn the_latent_space_is_the_one_that_was_stored() {
         assert_eq!(cells.minified(), Some(MinifyKind::Posterior));
         let latent = case.model.latent(&cells).unwrap();
         let (m, v) = (case.expected.get("qzm"), case.expected.get("qzv"));
-        assert_eq!(flat(&latent.mean), m, "{}", case.name);
-        assert_eq!(&flat(&latent.variance)[..v.len()], v, "{}", case.name);
+        assert_eq!(numbers(&latent.mean), m, "{}", case.name);
+        assert_eq!(&numbers(&latent.variance)[..v.len()], v, "{}", case.name);
     }
 }
 
@@ -251,8 +233,7 @@ fn matrix<'a>(data: &'a AnnData, key: &str) -> &'a Array2<f32> {
 /// SCANVI with counts: its queries skip the encoder, its bound does not. scvi-tools itself can't predict from these data.
 #[test]
 fn scanvi_with_counts() {
-    let Some(root) = shared() else { return };
-    let golden = root.join("golden/scvi");
+    let Some(golden) = golden() else { return };
     let dir = golden.join("models/small_scanvi_min_counts");
     let e = Npz::read(&golden.join("expected/small_scanvi_min_counts.npz"));
     let data = sc_io::h5ad::read(dir.join("adata.h5ad")).unwrap();
@@ -261,8 +242,8 @@ fn scanvi_with_counts() {
     let cells = Cells::for_model(&data, model.registry()).unwrap();
     assert_eq!(cells.minified(), Some(MinifyKind::PosteriorWithCounts));
     let latent = model.scvi().latent(&cells).unwrap();
-    assert_eq!(flat(&latent.mean), e.get("qzm"));
-    assert_eq!(flat(&latent.variance), e.get("qzv"));
+    assert_eq!(numbers(&latent.mean), e.get("qzm"));
+    assert_eq!(numbers(&latent.variance), e.get("qzv"));
 
     let elbo = scanvi.elbo(&cells, None).unwrap();
     let bound: Vec<f64> = elbo
@@ -294,7 +275,7 @@ fn scanvi_with_counts() {
     counted.uns.shift_remove("_scvi_adata_minify_type");
     let counted = Cells::for_model(&counted, model.registry()).unwrap();
     let predict =
-        |c: &Cells<'_>| flat(&scanvi.predict(c, PredictAt::PosteriorMean).unwrap().values);
+        |c: &Cells<'_>| numbers(&scanvi.predict(c, PredictAt::PosteriorMean).unwrap().values);
     assert!(worst(&predict(&cells), &predict(&counted), |_| 1.0) < 2e-5);
     let logits = e.get("f64/classifier_logits_of_qzm");
     let k = e.shape("f64/classifier_logits_of_qzm")[1];
@@ -311,7 +292,7 @@ fn scanvi_with_counts() {
     let small = model.minify(&data, &MinifyOptions::default()).unwrap();
     assert!(
         worst(
-            &flat(matrix(&small, "scanvi_latent_qzm")),
+            &numbers(matrix(&small, "scanvi_latent_qzm")),
             e.get("qzm"),
             |_| 1.0
         ) < 2e-5
@@ -321,7 +302,7 @@ fn scanvi_with_counts() {
     let again = AnyModel::load(folder.path(), &Device::Cpu).unwrap();
     let cells = Cells::for_model(&small, again.registry()).unwrap();
     let scanvi = again.scanvi().unwrap();
-    let labels = flat(
+    let labels = numbers(
         &scanvi
             .predict(&cells, PredictAt::PosteriorMean)
             .unwrap()
@@ -337,8 +318,7 @@ fn scanvi_with_counts() {
 /// The hub's data are worm_ref.h5ad, minified by scvi-tools with the same weights.
 #[test]
 fn minified_here_or_by_scvi_tools_is_the_same() {
-    let Some(root) = shared() else { return };
-    let golden = root.join("golden/scvi");
+    let Some(golden) = golden() else { return };
     let mut model = Scvi::from_scvi_tools(golden.join("models/worm_ref_ln"), &Device::Cpu).unwrap();
     let path = golden.join("data/worm_ref.h5ad");
     let data = sc_io::h5ad::read(&path).unwrap();
@@ -347,7 +327,7 @@ fn minified_here_or_by_scvi_tools_is_the_same() {
     let small = model.minify(&data, &options).unwrap();
     let theirs = sc_io::h5ad::read(golden.join("hub/worm_ref_ln_hub/adata.h5ad")).unwrap();
     for (key, tolerance) in [("scvi_latent_qzm", 2e-5), ("scvi_latent_qzv", 1e-4)] {
-        let (a, b) = (flat(matrix(&small, key)), flat(matrix(&theirs, key)));
+        let (a, b) = (numbers(matrix(&small, key)), numbers(matrix(&theirs, key)));
         assert!(worst(&a, &b, |x| x.abs().max(1.0)) <= tolerance, "{key}");
     }
     let sizes = |d: &AnnData| match d.obs.get("observed_lib_size") {
@@ -403,8 +383,8 @@ fn minified_here_or_by_scvi_tools_is_the_same() {
 /// The folder that scvi-tools' HubModel wrote, and the same model packed here.
 #[test]
 fn the_hub_folder_of_scvi_tools() {
-    let Some(root) = shared() else { return };
-    let dir = root.join("golden/scvi/hub/worm_ref_ln_hub");
+    let Some(golden) = golden() else { return };
+    let dir = golden.join("hub/worm_ref_ln_hub");
     let theirs = HubModel::open(&dir).unwrap();
     assert_eq!(theirs.metadata().anndata_version, "0.12.19");
     let card = theirs.card().unwrap();
@@ -453,8 +433,7 @@ fn the_hub_folder_of_scvi_tools() {
     assert_eq!(ours.card().unwrap().header, card.header);
     let text = |dir: &Path| std::fs::read_to_string(dir.join(hub::METADATA)).unwrap();
     assert_eq!(text(folder.path()), text(&dir));
-    let header =
-        std::fs::read_to_string(root.join("golden/scvi/expected/worm_ref_ln_hub.card.json"));
+    let header = std::fs::read_to_string(golden.join("expected/worm_ref_ln_hub.card.json"));
     let header: serde_json::Value = serde_json::from_str(&header.unwrap()).unwrap();
     let card = std::fs::read_to_string(folder.path().join(hub::CARD)).unwrap();
     assert!(card.starts_with(&format!(

@@ -21,7 +21,7 @@ use sc_latent::{
 use sc_model::train::TrainConfig;
 use sc_model::{Mode, Optimizer, OptimizerKind, Param, Params};
 use sc_tensor::rng::Rng;
-use sc_tests::{Npz, shared, worst, worst_relative};
+use sc_tests::{Npz, golden, json, near, numbers, values, worst, worst_relative};
 use serde_json::Value;
 
 const CASES: [&str; 8] = [
@@ -35,17 +35,8 @@ const CASES: [&str; 8] = [
     "scanvi_ln2",
 ];
 
-fn golden() -> Option<PathBuf> {
-    Some(shared()?.join("golden/scvi"))
-}
-
 fn h5ad(golden: &Path, name: &str) -> AnnData {
     sc_io::h5ad::read(golden.join(format!("data/{name}.h5ad"))).unwrap()
-}
-
-fn json(golden: &Path, name: &str) -> Value {
-    let text = std::fs::read_to_string(golden.join(format!("{name}.json"))).unwrap();
-    serde_json::from_str(&text).unwrap()
 }
 
 fn scvi(golden: &Path, folder: &str, dtype: DType) -> Scvi {
@@ -96,11 +87,6 @@ fn upstream() -> QueryOptions {
     options
 }
 
-fn values(t: &Tensor) -> Vec<f64> {
-    let t = t.to_dtype(DType::F64).unwrap();
-    t.flatten_all().unwrap().to_vec1().unwrap()
-}
-
 struct Case {
     name: &'static str,
     json: Value,
@@ -116,7 +102,7 @@ impl Case {
         };
         let case = |name: &'static str| Self {
             name,
-            json: json(&golden, &format!("expected_small/arches_{name}")),
+            json: json(&golden.join(format!("expected_small/arches_{name}.json"))),
             expected: Npz::read(&golden.join(format!("expected_small/arches_{name}.npz"))),
             query: h5ad(&golden, "small_query"),
             golden: golden.clone(),
@@ -135,11 +121,7 @@ impl Case {
     }
 
     fn near(&self, what: &str, error: f64, tolerance: f64) {
-        assert!(
-            error <= tolerance,
-            "{} {what}: off by {error:e}, allowed {tolerance:e}",
-            self.name
-        );
+        near(self.name, what, error, tolerance);
     }
 }
 
@@ -150,8 +132,7 @@ fn a_small_query_is_prepared_exactly() {
     let query = h5ad(&golden, "small_query_unprepared");
     let prepared = prepare_query(&query, reference.registry()).unwrap();
     let e = Npz::read(&golden.join("expected_small/prepare_query_small.npz"));
-    let dense =
-        |m: &sc_data::Matrix| -> Vec<f64> { m.to_dense().iter().map(|&v| f64::from(v)).collect() };
+    let dense = |m: &sc_data::Matrix| numbers(&m.to_dense());
     assert_eq!(dense(prepared.data.matrix(None).unwrap()), e.get("X"));
     let layer = prepared.data.matrix(Some("counts")).unwrap();
     assert_eq!(dense(layer), e.get("layer_counts"));
@@ -163,8 +144,7 @@ fn a_small_query_is_prepared_exactly() {
     let (cells, report) = Cells::for_query(&query, reference.registry()).unwrap();
     assert_eq!(report, prepared.report);
     let read = cells.counts().read_range(0..cells.n_cells()).unwrap();
-    let read: Vec<f64> = read.to_dense().iter().map(|&v| f64::from(v)).collect();
-    assert_eq!(read, e.get("X"));
+    assert_eq!(numbers(&read.to_dense()), e.get("X"));
 }
 
 #[test]
@@ -173,7 +153,7 @@ fn a_real_query_is_prepared_exactly() {
     let reference = scvi(&golden, "models/worm_ref_ln", DType::F32);
     let query = h5ad(&golden, "worm_query");
     let prepared = prepare_query(&query, reference.registry()).unwrap();
-    let e = json(&golden, "expected/prepare_query");
+    let e = json(&golden.join("expected/prepare_query.json"));
     let names = |key: &str| -> Vec<String> { serde_json::from_value(e[key].clone()).unwrap() };
     assert_eq!(prepared.data.var.index(), names("var_names"));
     let missing: BTreeSet<String> = prepared.report.genes.missing.iter().cloned().collect();
@@ -277,16 +257,14 @@ fn the_untrained_query_model_gives_the_same_numbers() {
         let model = case.loaded(DType::F32);
         let cells = Cells::for_model(&case.query, model.registry()).unwrap();
         let latent = model.scvi().latent(&cells).unwrap();
-        let flat =
-            |m: &ndarray::Array2<f32>| -> Vec<f64> { m.iter().map(|&v| f64::from(v)).collect() };
-        let (mean, var) = (flat(&latent.mean), flat(&latent.variance));
+        let (mean, var) = (numbers(&latent.mean), numbers(&latent.variance));
         let e = &case.expected;
         case.near("qzm", worst(&mean, e.get("loaded_qzm"), |_| 1.0), 2e-5);
         case.near("qzv", worst_relative(&var, e.get("loaded_qzv")), 1e-4);
         let mut options = Expression::default();
         options.library_size = LibrarySize::Fixed(1e4);
         options.n_samples = 0;
-        let found = flat(
+        let found = numbers(
             &model
                 .scvi()
                 .normalized_expression(&cells, &options)
@@ -702,9 +680,8 @@ fn the_trained_query_of_upstream_gives_the_same_numbers() {
     assert_eq!(cells.registry(), model.registry());
     let e = Npz::read(&golden.join("expected/worm_query_ln.npz"));
     let latent = model.latent(&cells).unwrap();
-    let flat = |m: &ndarray::Array2<f32>| -> Vec<f64> { m.iter().map(|&v| f64::from(v)).collect() };
-    assert!(worst(&flat(&latent.mean), e.get("qzm"), |_| 1.0) < 2e-5);
-    assert!(worst_relative(&flat(&latent.variance), e.get("qzv")) < 1e-4);
+    assert!(worst(&numbers(&latent.mean), e.get("qzm"), |_| 1.0) < 2e-5);
+    assert!(worst_relative(&numbers(&latent.variance), e.get("qzv")) < 1e-4);
     let elbo = model.elbo(&cells, None).unwrap();
     assert!(worst_relative(&elbo.reconstruction, e.get("rec_zmean_percell")) < 2e-5);
 }
@@ -721,11 +698,10 @@ fn the_trained_scanvi_query_of_upstream_gives_the_same_numbers() {
     assert_eq!(report.filled_labels, 220);
     assert_eq!(cells.registry(), model.registry());
     let e = Npz::read(&golden.join("expected/worm_scanvi_query.npz"));
-    let flat = |m: &ndarray::Array2<f32>| -> Vec<f64> { m.iter().map(|&v| f64::from(v)).collect() };
     let latent = model.scvi().latent(&cells).unwrap();
-    assert!(worst(&flat(&latent.mean), e.get("qzm"), |_| 1.0) < 2e-5);
+    assert!(worst(&numbers(&latent.mean), e.get("qzm"), |_| 1.0) < 2e-5);
     let soft = model.predict(&cells, PredictAt::PosteriorMean).unwrap();
-    assert!(worst(&flat(&soft.values), e.get("predict_soft"), |_| 1.0) < 2e-5);
+    assert!(worst(&numbers(&soft.values), e.get("predict_soft"), |_| 1.0) < 2e-5);
 }
 
 /// Bounds of all cells of the query under models of scvi-tools 1.4.2: mean and standard deviation, right after loading (of

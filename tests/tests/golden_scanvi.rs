@@ -20,7 +20,7 @@ use sc_latent::{
 use sc_model::train::TrainConfig;
 use sc_model::{Classify, Mode, Optimizer, OptimizerKind};
 use sc_tensor::rng::Rng;
-use sc_tests::{Npz, shared, worst, worst_relative};
+use sc_tests::{Npz, golden, gradients, json, near, numbers, pick, values, worst, worst_relative};
 
 /// Model folder, data, expected numbers.
 type Names = (String, &'static str, String);
@@ -59,9 +59,7 @@ struct Case {
 }
 
 impl Case {
-    fn load(root: &Path, (model, data, expected): &Names) -> Self {
-        let golden = root.join("golden/scvi");
-        let json = std::fs::read_to_string(golden.join(format!("{expected}.json"))).unwrap();
+    fn load(golden: &Path, (model, data, expected): &Names) -> Self {
         let dir = golden.join(model);
         let load = |dtype| {
             Scanvi::from_scvi_tools_with_dtype(&dir, &Device::Cpu, dtype)
@@ -73,7 +71,7 @@ impl Case {
             name: model.clone(),
             data: with_genes(data, &single.registry().genes),
             expected: Npz::read(&golden.join(format!("{expected}.npz"))),
-            json: serde_json::from_str(&json).unwrap(),
+            json: json(&golden.join(format!("{expected}.json"))),
             single,
             double: load(DType::F64),
         }
@@ -84,11 +82,7 @@ impl Case {
     }
 
     fn near(&self, what: &str, error: f64, tolerance: f64) {
-        assert!(
-            error <= tolerance,
-            "{} {what}: off by {error:e}, allowed {tolerance:e}",
-            self.name
-        );
+        near(&self.name, what, error, tolerance);
     }
 }
 
@@ -118,23 +112,10 @@ fn with_genes(data: AnnData, genes: &[String]) -> AnnData {
 }
 
 fn for_each_model(check: impl Fn(&Case)) {
-    let Some(root) = shared() else { return };
+    let Some(golden) = golden() else { return };
     for names in all_models() {
-        check(&Case::load(&root, &names));
+        check(&Case::load(&golden, &names));
     }
-}
-
-fn values(t: &Tensor) -> Vec<f64> {
-    t.to_dtype(DType::F64)
-        .unwrap()
-        .flatten_all()
-        .unwrap()
-        .to_vec1()
-        .unwrap()
-}
-
-fn numbers(m: &Array2<f32>, n: usize) -> Vec<f64> {
-    m.iter().take(n).map(|&v| f64::from(v)).collect()
 }
 
 /// Compares the rows and columns that the reference kept.
@@ -148,10 +129,7 @@ fn compare_matrix(case: &Case, key: &str, found: &Array2<f32>) {
     );
     let expected = case.expected.get(key);
     let rows = &rows[..expected.len() / genes.len()];
-    let found: Vec<f64> = rows
-        .iter()
-        .flat_map(|&r| genes.iter().map(move |&c| f64::from(found[(r, c)])))
-        .collect();
+    let found = pick(found, rows, &genes);
     case.near(key, worst_relative(&found, expected), 1e-4);
 }
 
@@ -169,7 +147,7 @@ fn labels() {
         }
         let found = case.single.classify(&case.cells()).unwrap();
         assert_eq!(Some(found.labels.clone()), text("predict_columns"));
-        let soft = numbers(&found.values, usize::MAX);
+        let soft = numbers(&found.values);
         case.near(
             "predict_soft",
             worst(&soft, case.expected.get("predict_soft"), |_| 1.0),
@@ -199,12 +177,12 @@ fn latent_space_and_expression() {
         let (m, v) = (case.expected.get("qzm"), case.expected.get("qzv"));
         case.near(
             "qzm",
-            worst(&numbers(&latent.mean, m.len()), m, |_| 1.0),
+            worst(&numbers(&latent.mean)[..m.len()], m, |_| 1.0),
             2e-5,
         );
         case.near(
             "qzv",
-            worst_relative(&numbers(&latent.variance, v.len()), v),
+            worst_relative(&numbers(&latent.variance)[..v.len()], v),
             1e-4,
         );
         let expression = |batch: Option<&str>| {
@@ -332,9 +310,9 @@ fn noise_of(e: &Npz, key: &str, sample: Option<usize>, dtype: DType) -> Option<T
 #[test]
 fn marginal_likelihood_with_given_noise() {
     let mut checked = 0;
-    let Some(root) = shared() else { return };
+    let Some(golden) = golden() else { return };
     for names in all_models() {
-        let case = Case::load(&root, &names);
+        let case = Case::load(&golden, &names);
         let e = &case.expected;
         if !e.has("mll_injected_f64") {
             continue;
@@ -439,7 +417,8 @@ fn train(case: &Case, model: &Scanvi, tolerance: (f64, f64)) {
             let off = worst(&kl, e.get("train/kl_local"), |x| x.abs().max(0.1));
             case.near("kl_local", off, tolerance.0);
             near("ce", &ce);
-            gradients(case, model, &grads, tolerance.1);
+            let seen = gradients(&case.name, "train", e, parameters, &grads, tolerance.1);
+            assert!(seen > 20, "{}: only {seen} gradients compared", case.name);
         }
         optimizer.step(parameters, &grads, 1e-3, None).unwrap();
     }
@@ -458,46 +437,12 @@ fn train(case: &Case, model: &Scanvi, tolerance: (f64, f64)) {
     assert!(seen >= 10, "{}: only {seen} buffers compared", case.name);
 }
 
-fn gradients(
-    case: &Case,
-    model: &Scanvi,
-    grads: &candle_core::backprop::GradStore,
-    tolerance: f64,
-) {
-    let max_abs = |v: &[f64]| v.iter().fold(0.0f64, |m, x| m.max(x.abs()));
-    let e = &case.expected;
-    let kept = e.names().filter(|n| n.starts_with("train/grad/"));
-    let largest = kept.map(|n| max_abs(e.get(n))).fold(0.0, f64::max);
-    let mut seen = 0;
-    for p in model.scvi().parameters().iter().filter(|p| !p.is_buffer()) {
-        let key = format!("train/grad/{}", p.name());
-        let grad = grads.get(p.var().as_tensor());
-        if !e.has(&key) {
-            let none = grad.is_none_or(|g| values(g).iter().all(|&v| v == 0.0));
-            assert!(none, "{} {key}: has a gradient", case.name);
-            continue;
-        }
-        let grad = grad.unwrap_or_else(|| panic!("{} {key}: no gradient", case.name));
-        // Weights that we keep input-major are output-major in the reference.
-        let grad = match values(&p.export().unwrap()) == values(p.value()) {
-            true => grad.clone(),
-            false => grad.t().unwrap(),
-        };
-        // The bias before a batch norm has a gradient of zero, of which rounding leaves something.
-        let expected = e.get(&key);
-        let scale = max_abs(expected).max(1e-3 * largest);
-        case.near(&key, worst(&values(&grad), expected, |_| scale), tolerance);
-        seen += 1;
-    }
-    assert!(seen > 20, "{}: only {seen} gradients compared", case.name);
-}
-
 #[test]
 fn losses_gradients_and_steps() {
     let mut checked = 0;
-    let Some(root) = shared() else { return };
+    let Some(golden) = golden() else { return };
     for names in all_models() {
-        let case = Case::load(&root, &names);
+        let case = Case::load(&golden, &names);
         if case.expected.has("train/idx") {
             train(&case, &case.double, (1e-9, 1e-5));
             train(&case, &case.single, (2e-5, 1e-3));
@@ -510,8 +455,7 @@ fn losses_gradients_and_steps() {
 /// Also those that the tests above have no numbers for: references and queries of scArches.
 #[test]
 fn every_scanvi_checkpoint_opens() {
-    let Some(root) = shared() else { return };
-    let golden = root.join("golden/scvi");
+    let Some(golden) = golden() else { return };
     let mut opened = 0;
     for folder in ["models", "small_models", "hub"] {
         for entry in std::fs::read_dir(golden.join(folder)).unwrap() {
@@ -534,8 +478,7 @@ fn every_scanvi_checkpoint_opens() {
 
 #[test]
 fn a_query_model_as_it_is_loaded() {
-    let Some(root) = shared() else { return };
-    let golden = root.join("golden/scvi");
+    let Some(golden) = golden() else { return };
     let data = sc_io::h5ad::read(golden.join("data/small_query.h5ad")).unwrap();
     for name in ["arches_scanvi_bn", "arches_scanvi_ln2"] {
         let e = Npz::read(&golden.join(format!("expected_small/{name}.npz")));
@@ -543,11 +486,7 @@ fn a_query_model_as_it_is_loaded() {
         let model = Scanvi::from_scvi_tools(&dir, &Device::Cpu).unwrap();
         let cells = Cells::for_model(&data, model.registry()).unwrap();
         let latent = model.scvi().latent(&cells).unwrap();
-        let off = worst(
-            &numbers(&latent.mean, usize::MAX),
-            e.get("loaded_qzm"),
-            |_| 1.0,
-        );
+        let off = worst(&numbers(&latent.mean), e.get("loaded_qzm"), |_| 1.0);
         assert!(off < 2e-5, "{name}: {off:e}");
     }
 }
@@ -597,10 +536,8 @@ fn the_order_of_parameters_is_torchs() {
 
 #[test]
 fn the_split_is_scvi_tools() {
-    let Some(root) = shared() else { return };
-    let golden = root.join("golden/scvi");
-    let text = std::fs::read_to_string(golden.join("core/splits.json")).unwrap();
-    let splits: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let Some(golden) = golden() else { return };
+    let splits = json(&golden.join("core/splits.json"));
     let data = sc_io::h5ad::read(golden.join("data/kang.h5ad")).unwrap();
     let labels = data.obs.get("cell_type_partial").unwrap();
     let labels = labels.to_categorical("cell_type_partial").unwrap();
@@ -628,10 +565,8 @@ fn the_split_is_scvi_tools() {
 /// The same course of training as scvi-tools' three runs, from the same scVI model on the same split.
 #[test]
 fn training_ends_where_it_ends_in_scvi_tools() {
-    let Some(root) = shared() else { return };
-    let golden = root.join("golden/scvi");
-    let text = std::fs::read_to_string(golden.join("expected/kang_scanvi.history.json")).unwrap();
-    let runs: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let Some(golden) = golden() else { return };
+    let runs = json(&golden.join("expected/kang_scanvi.history.json"));
     let data = sc_io::h5ad::read(golden.join("data/kang.h5ad")).unwrap();
     let scvi = Scvi::from_scvi_tools(golden.join("models/kang_nb_cov"), &Device::Cpu).unwrap();
     let labels = Labels {

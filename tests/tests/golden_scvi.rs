@@ -16,7 +16,7 @@ use sc_latent::{
 };
 use sc_model::{Mode, Optimizer, OptimizerKind};
 use sc_tensor::rng::Rng;
-use sc_tests::{Npz, shared, worst, worst_relative};
+use sc_tests::{Npz, golden, gradients, json, near, numbers, pick, values, worst, worst_relative};
 
 /// Names of the model folder, the data and the expected numbers.
 fn small(name: &str) -> (String, &'static str, String) {
@@ -71,9 +71,7 @@ struct Case {
 }
 
 impl Case {
-    fn load(root: &Path, (model, data, expected): &(String, &str, String)) -> Self {
-        let golden = root.join("golden/scvi");
-        let json = std::fs::read_to_string(golden.join(format!("{expected}.json"))).unwrap();
+    fn load(golden: &Path, (model, data, expected): &(String, &str, String)) -> Self {
         let dir = golden.join(model);
         let load = |dtype| {
             Scvi::from_scvi_tools_with_dtype(&dir, &Device::Cpu, dtype)
@@ -83,7 +81,7 @@ impl Case {
             name: model.clone(),
             data: sc_io::h5ad::read(golden.join(data)).unwrap(),
             expected: Npz::read(&golden.join(format!("{expected}.npz"))),
-            json: serde_json::from_str(&json).unwrap(),
+            json: json(&golden.join(format!("{expected}.json"))),
             single: load(DType::F32),
             double: load(DType::F64),
         }
@@ -94,35 +92,15 @@ impl Case {
     }
 
     fn near(&self, what: &str, error: f64, tolerance: f64) {
-        assert!(
-            error <= tolerance,
-            "{} {what}: off by {error:e}, allowed {tolerance:e}",
-            self.name
-        );
+        near(&self.name, what, error, tolerance);
     }
 }
 
 fn for_each_model(check: impl Fn(&Case)) {
-    let Some(root) = shared() else { return };
+    let Some(golden) = golden() else { return };
     for names in all_models() {
-        check(&Case::load(&root, &names));
+        check(&Case::load(&golden, &names));
     }
-}
-
-fn values(t: &Tensor) -> Vec<f64> {
-    t.to_dtype(DType::F64)
-        .unwrap()
-        .flatten_all()
-        .unwrap()
-        .to_vec1()
-        .unwrap()
-}
-
-/// Rows and columns of a matrix that the reference kept.
-fn pick(m: &ndarray::Array2<f32>, rows: &[usize], columns: &[usize]) -> Vec<f64> {
-    rows.iter()
-        .flat_map(|&r| columns.iter().map(move |&c| f64::from(m[(r, c)])))
-        .collect()
 }
 
 /// Compares with as many rows as the reference kept (gene-wise numbers may be kept once).
@@ -153,20 +131,9 @@ fn latent_space() {
         }
         let latent = case.single.latent(&case.cells()).unwrap();
         let (m, v) = (case.expected.get("qzm"), case.expected.get("qzv"));
-        let mean: Vec<f64> = latent
-            .mean
-            .iter()
-            .map(|&x| f64::from(x))
-            .take(m.len())
-            .collect();
-        let var: Vec<f64> = latent
-            .variance
-            .iter()
-            .map(|&x| f64::from(x))
-            .take(v.len())
-            .collect();
-        case.near("qzm", worst(&mean, m, |_| 1.0), 2e-5);
-        case.near("qzv", worst_relative(&var, v), 1e-4);
+        let (mean, var) = (numbers(&latent.mean), numbers(&latent.variance));
+        case.near("qzm", worst(&mean[..m.len()], m, |_| 1.0), 2e-5);
+        case.near("qzv", worst_relative(&var[..v.len()], v), 1e-4);
     });
 }
 
@@ -370,9 +337,9 @@ fn draws_of(case: &Case, key: &str) -> (Vec<usize>, Vec<usize>) {
 fn draws_of_expression_and_counts_have_the_moments_of_scvi_tools() {
     const DRAWS: usize = 400;
     let mut checked = 0;
-    let Some(root) = shared() else { return };
+    let Some(golden) = golden() else { return };
     for names in all_models() {
-        let case = Case::load(&root, &names);
+        let case = Case::load(&golden, &names);
         let e = &case.expected;
         if !e.has("ppc200_mean") || !e.has("normexpr_mc400_mean") {
             continue;
@@ -566,7 +533,10 @@ fn train(
         );
         let grads = loss.backward().unwrap();
         if k == 0 && e.names().any(|n| n.starts_with(&format!("{prefix}/grad/"))) {
-            gradients(case, prefix, model, &grads, gradient_tolerance);
+            let parameters = model.parameters();
+            let tolerance = gradient_tolerance;
+            let seen = gradients(&case.name, prefix, e, parameters, &grads, tolerance);
+            assert!(seen > 5, "{}: only {seen} gradients compared", case.name);
         }
         optimizer
             .step(model.parameters(), &grads, 1e-3, None)
@@ -595,62 +565,6 @@ fn train(
             }
         }
     }
-}
-
-fn gradients(
-    case: &Case,
-    prefix: &str,
-    model: &Scvi,
-    grads: &candle_core::backprop::GradStore,
-    tolerance: f64,
-) {
-    let mut seen = 0;
-    let kept = case
-        .expected
-        .names()
-        .filter(|n| n.starts_with(&format!("{prefix}/grad/")));
-    let largest = kept
-        .map(|n| max_abs(case.expected.get(n)))
-        .fold(0.0, f64::max);
-    for p in model.parameters().iter().filter(|p| !p.is_buffer()) {
-        let key = format!("{prefix}/grad/{}", p.name());
-        let grad = grads.get(p.var().as_tensor());
-        if !case.expected.has(&key) {
-            assert!(
-                grad.is_none_or(|g| values(g).iter().all(|&v| v == 0.0)),
-                "{} {key}: has a gradient",
-                case.name
-            );
-            continue;
-        }
-        let grad = grad.unwrap_or_else(|| panic!("{} {key}: no gradient", case.name));
-        // Weights that we keep input-major are output-major in the reference.
-        let same =
-            p.value().dims() == p.export_shape() && p.value().dims() == case.expected.shape(&key);
-        let transposed = p.value().rank() == 2
-            && p.export().unwrap().dims() == case.expected.shape(&key)
-            && !exports_as_is(p);
-        let grad = if same && !transposed {
-            grad.clone()
-        } else {
-            grad.t().unwrap()
-        };
-        // The bias before a batch norm has a gradient of zero, of which rounding leaves something.
-        let expected = case.expected.get(&key);
-        let scale = max_abs(expected).max(1e-3 * largest);
-        case.near(&key, worst(&values(&grad), expected, |_| scale), tolerance);
-        seen += 1;
-    }
-    assert!(seen > 5, "{}: only {seen} gradients compared", case.name);
-}
-
-fn max_abs(v: &[f64]) -> f64 {
-    v.iter().fold(0.0, |m, x| m.max(x.abs()))
-}
-
-/// Whether a parameter is kept in the reference's layout (a square matrix tells only by its values).
-fn exports_as_is(p: &sc_model::Param) -> bool {
-    values(&p.export().unwrap()) == values(p.value())
 }
 
 #[test]
@@ -705,8 +619,8 @@ fn twelve_steps() {
 
 #[test]
 fn all_ages_of_checkpoints_open() {
-    let Some(root) = shared() else { return };
-    let upstream = root.join("golden/scvi/upstream_models");
+    let Some(golden) = golden() else { return };
+    let upstream = golden.join("upstream_models");
     let new = Scvi::from_scvi_tools(upstream.join("0150_scvi_model.pt"), &Device::Cpu).unwrap();
     let old =
         Scvi::from_scvi_tools(upstream.join("testing_models/080_scvi"), &Device::Cpu).unwrap();
@@ -731,10 +645,10 @@ fn all_ages_of_checkpoints_open() {
 /// Also those that the tests above have no numbers for: reference and query models of scArches, minified ones, hubs.
 #[test]
 fn every_scvi_checkpoint_opens() {
-    let Some(root) = shared() else { return };
+    let Some(golden) = golden() else { return };
     let (mut opened, mut others) = (0, 0);
     for folder in ["models", "small_models", "hub"] {
-        for entry in std::fs::read_dir(root.join("golden/scvi").join(folder)).unwrap() {
+        for entry in std::fs::read_dir(golden.join(folder)).unwrap() {
             let dir = entry.unwrap().path();
             match Scvi::from_scvi_tools(&dir, &Device::Cpu) {
                 Ok(_) => opened += 1,

@@ -11,7 +11,7 @@
 use ndarray::Array2;
 use sc_data::Categorical;
 use sc_neighbors::{ApproxParams, LabelTransfer, knn, knn_approx, knn_query, recall};
-use sc_tests::{Npz, shared, worst, worst_relative};
+use sc_tests::{Npz, golden as scvi, json, shared, worst, worst_relative};
 use serde_json::Value;
 
 struct Golden {
@@ -20,11 +20,10 @@ struct Golden {
 }
 
 fn golden() -> Option<Golden> {
-    let dir = shared()?.join("golden/scvi/core");
-    let text = std::fs::read_to_string(dir.join("label_transfer.json")).unwrap();
+    let dir = scvi()?.join("core");
     Some(Golden {
         numbers: Npz::read(&dir.join("label_transfer.npz")),
-        about: serde_json::from_str(&text).unwrap(),
+        about: json(&dir.join("label_transfer.json")),
     })
 }
 

@@ -10,7 +10,7 @@
 use candle_core::Device;
 use sc_latent::{Cells, Scvi};
 use sc_model::train::{SplitConfig, TrainConfig};
-use sc_tests::shared;
+use sc_tests::golden;
 
 /// Twelve runs of scvi-tools 1.4.2 with training seeds 0 to 11, all with the split of seed 0 (the range over other
 /// splits is wider and says less): mean, standard deviation, smallest and largest bound.
@@ -99,8 +99,7 @@ impl Runs {
 
 #[test]
 fn the_bound_after_training_is_that_of_scvi_tools() {
-    let Some(root) = shared() else { return };
-    let golden = root.join("golden/scvi");
+    let Some(golden) = golden() else { return };
     for target in &TARGETS {
         let original =
             Scvi::from_scvi_tools(golden.join("models").join(target.model), &Device::Cpu).unwrap();

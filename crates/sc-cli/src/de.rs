@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use sc_data::Categorical;
 use sc_latent::de::{
-    ChangeOptions, DeComparison, DeOptions, DeTable, Groups, Mode, TestMode,
+    ChangeOptions, DeComparison, DeOptions, DeTable, Groups, LEAST_PSEUDOCOUNT, Mode, TestMode,
     differential_expression_observed,
 };
 use sc_latent::{Importance, Scvi, Weights};
@@ -12,6 +12,7 @@ use crate::common::{
     Query, cells_for, check_writable, load_model, note, print_json, read, read_annotations,
 };
 use crate::error::{Error, Result};
+use crate::options::{at_least_one, not_negative, probability};
 use crate::progress::Counter;
 use crate::volcano;
 
@@ -48,21 +49,24 @@ pub(crate) struct Args {
     /// change: does a gene change by --delta or more? vanilla: is it expressed more in the first group?
     #[arg(long, value_enum, default_value = "change")]
     mode: Asked,
-    /// The least log2 fold change that counts, or `auto` to estimate it from all genes
-    #[arg(long, value_name = "N|auto", default_value = "0.25", value_parser = delta)]
-    delta: Delta,
+    /// The least log2 fold change that counts, or `auto` to estimate it from all genes [default: 0.25]
+    #[arg(long, value_name = "N|auto", value_parser = delta)]
+    delta: Option<Delta>,
     /// Add the probabilities of a rise and of a fall instead of taking the larger
     #[arg(long)]
     two_sided: bool,
     /// Added to expression before the logarithm [default: estimated from genes without counts]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = pseudocounts)]
     pseudocounts: Option<f64>,
+    /// A gene whose mean count is below this is one without counts [default: 0.01]
+    #[arg(long, value_name = "N", value_parser = not_negative, conflicts_with = "pseudocounts")]
+    threshold_counts: Option<f64>,
     /// Report the shortest interval with this probability (may be repeated), e.g. 0.95
-    #[arg(long, value_name = "LEVEL")]
+    #[arg(long, value_name = "LEVEL", value_parser = probability)]
     interval: Vec<f64>,
-    /// The false discovery rate at which genes are called
-    #[arg(long, value_name = "RATE", default_value_t = 0.05)]
-    fdr: f64,
+    /// The false discovery rate at which genes are called [default: 0.05]
+    #[arg(long, value_name = "RATE", value_parser = probability)]
+    fdr: Option<f64>,
     /// Decode all cells as if they came from the same batches, and compare batch by batch
     #[arg(long)]
     batch_correction: bool,
@@ -76,10 +80,10 @@ pub(crate) struct Args {
     #[arg(long)]
     importance: bool,
     /// Draws from each group
-    #[arg(long, value_name = "N", default_value_t = 5000, value_parser = crate::options::at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = 5000, value_parser = at_least_one)]
     samples: usize,
     /// Compare so many random pairs of draws instead of pairing them as they come
-    #[arg(long, value_name = "N", value_parser = crate::options::at_least_one)]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     permutations: Option<usize>,
     /// Seed of the draws
     #[arg(long, default_value_t = 0)]
@@ -111,11 +115,19 @@ fn delta(text: &str) -> Result<Delta, String> {
     if text == "auto" {
         return Ok(Delta::Auto);
     }
-    crate::options::not_negative(text).map(Delta::Of)
+    not_negative(text).map(Delta::Of)
+}
+
+fn pseudocounts(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(v) if v.is_finite() && v >= LEAST_PSEUDOCOUNT => Ok(v),
+        _ => Err(format!("not a number from {LEAST_PSEUDOCOUNT:e}")),
+    }
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     check_outputs(args)?;
+    check_mode(args)?;
     let model = load_model(&args.query.model)?;
     let model = model.scvi();
     let options = options(args);
@@ -161,14 +173,40 @@ fn check_outputs(args: &Args) -> Result<()> {
     }
 }
 
+/// What is asked of changes says nothing about `--mode vanilla`.
+fn check_mode(args: &Args) -> Result<()> {
+    let of_change = [
+        ("--delta", args.delta.is_some()),
+        ("--two-sided", args.two_sided),
+        ("--pseudocounts", args.pseudocounts.is_some()),
+        ("--threshold-counts", args.threshold_counts.is_some()),
+        ("--interval", !args.interval.is_empty()),
+        ("--fdr", args.fdr.is_some()),
+    ];
+    let given = of_change.iter().filter(|(_, given)| *given);
+    let given: Vec<&str> = given.map(|(name, _)| *name).collect();
+    if args.mode == Asked::Change || given.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Message(format!(
+        "{} cannot be used with --mode vanilla, which asks no more than in which group a gene is expressed more; leave it \
+         out, or use --mode change",
+        given.join(", ")
+    )))
+}
+
 fn options(args: &Args) -> DeOptions {
     let mut options = DeOptions::default();
     if args.mode == Asked::Change {
         let mut change = ChangeOptions::default();
-        change.delta = match args.delta {
-            Delta::Auto => None,
-            Delta::Of(delta) => Some(delta),
-        };
+        match args.delta {
+            Some(Delta::Auto) => change.delta = None,
+            Some(Delta::Of(delta)) => change.delta = Some(delta),
+            None => {}
+        }
+        if let Some(threshold) = args.threshold_counts {
+            change.threshold_counts = threshold;
+        }
         if args.two_sided {
             change.test = TestMode::Two;
         }
@@ -182,7 +220,9 @@ fn options(args: &Args) -> DeOptions {
     options.batches2.clone_from(&args.batch);
     options.permutations = args.permutations;
     options.filter_outliers = args.filter_outliers;
-    options.fdr_target = args.fdr;
+    if let Some(fdr) = args.fdr {
+        options.fdr_target = fdr;
+    }
     options.seed = args.seed;
     if args.importance {
         options.weights = Weights::Importance(Importance::default());
@@ -248,13 +288,14 @@ fn report(args: &Args, key: &str, table: &DeTable) -> Result<()> {
             "groupby": key,
             "out": args.out,
             "rows": table.n_rows(),
-            "fdr": args.fdr,
+            "fdr": (args.mode == Asked::Change).then_some(table.fdr_target()),
             "comparisons": comparisons,
         }));
     }
     for c in &table.comparisons {
         let calls = called(c).map_or_else(String::new, |n| {
-            format!("{n} genes at a false discovery rate of {}; ", args.fdr)
+            let fdr = table.fdr_target();
+            format!("{n} genes at a false discovery rate of {fdr}; ")
         });
         note(&format!(
             "{}: {calls}{}",
@@ -280,5 +321,7 @@ mod tests {
         assert_eq!(delta("auto"), Ok(Delta::Auto));
         assert_eq!(delta("0.5"), Ok(Delta::Of(0.5)));
         assert!(delta("-1").is_err() && delta("automatic").is_err());
+        assert_eq!(pseudocounts("1e-5"), Ok(1e-5));
+        assert!(pseudocounts("0").is_err() && pseudocounts("inf").is_err());
     }
 }

@@ -20,6 +20,14 @@ pub(crate) fn share(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A probability that is neither impossible nor certain.
+pub(crate) fn probability(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(v) if v > 0.0 && v < 1.0 => Ok(v),
+        _ => Err("not a number between 0 and 1, without either".into()),
+    }
+}
+
 pub(crate) fn not_negative(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(v) if v.is_finite() && v >= 0.0 => Ok(v),
@@ -59,6 +67,10 @@ mod tests {
         assert!(at_least_one("0").is_err() && at_least_one("x").is_err());
         assert_eq!(share("1"), Ok(1.0));
         assert!(share("0").is_err() && share("1.1").is_err() && share("NaN").is_err());
+        assert_eq!(probability("0.05"), Ok(0.05));
+        for wrong in ["0", "1", "-0.1", "5", "NaN", "5%", ""] {
+            assert!(probability(wrong).is_err(), "{wrong}");
+        }
         assert!(not_negative("-1").is_err() && not_negative("inf").is_err());
         assert_eq!(library_size("latent"), Ok(LibrarySize::Latent));
         assert_eq!(library_size("1e4"), Ok(LibrarySize::Fixed(1e4)));

@@ -98,9 +98,34 @@ fn mistakes_are_named() {
         "--groupby cell.type --group1 {a} --batch-correction --batch elsewhere --out t.tsv"
     );
     says(&error(&batch), &["\"elsewhere\""]);
-    says(
-        &error("--groupby cell.type --fdr 2 --out t.tsv"),
-        &["fdr_target", "2"],
-    );
+    for wrong in [
+        "--fdr 2",
+        "--fdr 0",
+        "--interval 1",
+        "--interval 95",
+        "--delta -1",
+        "--pseudocounts 0",
+        "--threshold-counts x",
+        "--samples 0",
+        "--permutations 0",
+        "--pseudocounts 1e-5 --threshold-counts 0.1",
+    ] {
+        let output = place.sc(&format!(
+            "de model cells.h5ad --groupby cell.type --out t.tsv {wrong}"
+        ));
+        assert_eq!(output.status.code(), Some(2), "{wrong}");
+    }
+    for of_change in [
+        "--delta 0.25",
+        "--two-sided",
+        "--pseudocounts 1e-5",
+        "--threshold-counts 0.1",
+        "--interval 0.9",
+        "--fdr 0.05",
+    ] {
+        let vanilla = format!("--groupby cell.type --mode vanilla --out t.tsv {of_change}");
+        let name = of_change.split(' ').next().unwrap();
+        says(&error(&vanilla), &[name, "vanilla", "--mode change"]);
+    }
     assert!(!place.path("t.tsv").exists());
 }

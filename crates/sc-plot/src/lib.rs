@@ -1,23 +1,28 @@
 //! # sc-plot
 //!
-//! Scatter plots of embeddings ([`Figure`]) and curves of training ([`training()`]) as SVG files; bars ([`bars()`]), curves of
-//! calibration ([`calibration()`]) and scatter plots along a diagonal ([`identity()`]) as the text of SVG, for reports. Drawings
-//! name a font family and leave the letters to whatever shows them, so that no font has to be installed here.
+//! Scatter plots of embeddings ([`Figure`]), curves of training ([`training()`]), volcano plots ([`Volcano`]) and beeswarms
+//! ([`Beeswarm`]) as SVG files; bars ([`bars()`]), curves of calibration ([`calibration()`]) and scatter plots along a diagonal
+//! ([`identity()`]) as the text of SVG, for reports. Drawings name a font family and leave the letters to whatever shows them,
+//! so that no font has to be installed here.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod bars;
+mod beeswarm;
 mod calibration;
 mod canvas;
 mod identity;
 mod scatter;
 mod style;
 mod training;
+mod volcano;
 
 pub use bars::bars;
+pub use beeswarm::{Beeswarm, Dot};
 pub use calibration::{Coverage, calibration};
 pub use identity::{MOST_POINTS, Scale, identity};
 pub use scatter::Figure;
 pub use training::training;
+pub use volcano::{Volcano, VolcanoGene, volcanoes};
 
 use plotters::coord::Shift;
 use plotters::prelude::{DrawingArea, DrawingAreaErrorKind, SVGBackend};

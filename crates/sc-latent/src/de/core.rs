@@ -5,6 +5,7 @@ use sc_tensor::math;
 use sc_tensor::rng::Rng;
 
 use super::blocks::{Blocks, Order};
+use super::change_fn::{ChangeDomain, ChangeFn};
 use super::mixture::estimate_delta;
 use super::mode::{ChangeOptions, LEAST_PSEUDOCOUNT, Mode, TestMode};
 use super::samples::{Pairs, ScaleSamples};
@@ -19,8 +20,8 @@ const SUMMARY_SHARE: f64 = 1e-3;
 
 /// Compares draws of two populations gene by gene (Lopez et al., Nature Methods 2018; Boyeau et al. 2019).
 ///
-/// With draws `s1`, `s2` of expression, paired at random (within batches if both have the same batches, or
-/// `permutations` random pairs in all):
+/// With draws `s1`, `s2` of expression, paired at random (within batches if both have the same batches; with `permutations`
+/// so many random pairs in all; of unequally many draws the fewer come again):
 ///
 /// ```text
 /// vanilla   p1 = mean(s1 > s2), p2 = 1 - p1
@@ -32,6 +33,7 @@ const SUMMARY_SHARE: f64 = 1e-3;
 /// `raw_means`, the mean counts of each gene in both populations, are needed to estimate the pseudocount `c`: it is
 /// `max(1e-10, q / G)` with `G` genes and `q` the larger, over the two populations, of the 0.9 quantile of the largest draw
 /// of each gene whose mean count is below the threshold (1e-10 if there is none). The division by `G` is scvi-tools'.
+/// Other changes than log fold changes can be measured ([`ChangeFn`]), and other ones counted ([`ChangeDomain`]).
 ///
 /// The work is shared by threads gene by gene; the numbers don't depend on how many there are.
 ///
@@ -137,6 +139,26 @@ struct Draws {
     lfc: Vec<f32>,
 }
 
+impl Draws {
+    /// Writes the changes between paired draws into `lfc`, and gives what they are to be multiplied by: logarithms are
+    /// natural ones.
+    fn measure(&mut self, change: &ChangeFn, c: f64) -> f64 {
+        match change {
+            ChangeFn::LogFoldChange => {
+                log_ratios(&self.a, &self.b, c as f32, &mut self.lfc);
+                std::f64::consts::LOG2_E
+            }
+            ChangeFn::Custom(f) => {
+                let both = self.a.iter().zip(&self.b);
+                let change = both.map(|(&a, &b)| f(f64::from(a), f64::from(b), c) as f32);
+                self.lfc.clear();
+                self.lfc.extend(change);
+                1.0
+            }
+        }
+    }
+}
+
 /// What [`Work::change`] finds of a gene.
 struct Row {
     scales: [f64; 2],
@@ -212,8 +234,8 @@ impl Work<'_> {
         };
         let delta = options.delta.unwrap_or_else(|| {
             estimate_delta(&self.each_gene(|_, d| {
-                log_ratios(&d.a, &d.b, pseudocounts as f32, &mut d.lfc);
-                summary::mean(&d.lfc) * std::f64::consts::LOG2_E
+                let unit = d.measure(&options.change_fn, pseudocounts);
+                summary::mean(&d.lfc) * unit
             }))
         });
         let rows = self.each_gene(|g, d| self.row(g, d, options, pseudocounts, delta));
@@ -222,19 +244,8 @@ impl Work<'_> {
 
     fn row(&self, g: usize, d: &mut Draws, options: &ChangeOptions, c: f64, delta: f64) -> Row {
         let scales = self.scales(g, d);
-        // log2(s1 + c) - log2(s2 + c) >= delta without a logarithm.
-        let (up, down) = (delta.exp2() as f32, (-delta).exp2() as f32);
-        let c32 = c as f32;
-        let (mut rises, mut falls) = (0u32, 0u32);
-        for (&a, &b) in d.a.iter().zip(&d.b) {
-            let (a, b) = (a + c32, b + c32);
-            rises += u32::from(a >= up * b);
-            falls += u32::from(a < down * b);
-        }
-        let n = self.n_pairs;
-        let (rises, falls) = (share(rises as usize, n), share(falls as usize, n));
-        log_ratios(&d.a, &d.b, (c * SUMMARY_SHARE) as f32, &mut d.lfc);
-        let base = std::f64::consts::LOG2_E;
+        let proba = self.proba(d, options, c, delta);
+        let base = d.measure(&options.change_fn, c * SUMMARY_SHARE);
         let mean = summary::mean(&d.lfc);
         let std = summary::standard_deviation(&d.lfc, mean);
         let (low, high) = summary::range(&d.lfc);
@@ -251,15 +262,44 @@ impl Work<'_> {
         };
         Row {
             scales,
-            proba: match options.test {
-                TestMode::Three => rises.max(falls),
-                TestMode::Two => rises + falls,
-            },
+            proba,
             mean: mean * base,
             median: median * base,
             std: std * base,
             range: (f64::from(low) * base, f64::from(high) * base),
             intervals,
+        }
+    }
+
+    /// The probability that a gene changes.
+    fn proba(&self, d: &mut Draws, options: &ChangeOptions, c: f64, delta: f64) -> f64 {
+        let (mut rises, mut falls) = (0u32, 0u32);
+        match (&options.change_fn, &options.domain) {
+            (ChangeFn::LogFoldChange, ChangeDomain::Threshold) => {
+                // log2(s1 + c) - log2(s2 + c) >= delta without a logarithm.
+                let (up, down) = (delta.exp2() as f32, (-delta).exp2() as f32);
+                let c = c as f32;
+                for (&a, &b) in d.a.iter().zip(&d.b) {
+                    let (a, b) = (a + c, b + c);
+                    rises += u32::from(a >= up * b);
+                    falls += u32::from(a < down * b);
+                }
+            }
+            (change_fn, domain) => {
+                let unit = d.measure(change_fn, c);
+                for &change in &d.lfc {
+                    let (rise, fall) = domain.contains(f64::from(change) * unit, delta);
+                    rises += u32::from(rise);
+                    falls += u32::from(fall);
+                }
+            }
+        }
+        let n = self.n_pairs;
+        let (rises, falls) = (share(rises as usize, n), share(falls as usize, n));
+        match options.test {
+            TestMode::Three => rises.max(falls),
+            // A change that a function calls both a rise and a fall is still one change.
+            TestMode::Two => (rises + falls).min(1.0),
         }
     }
 

@@ -92,6 +92,47 @@ fn swapping_the_populations_turns_every_sign() {
 }
 
 #[test]
+fn other_changes_and_other_domains() {
+    let (a, b) = (samples(random(500, 9, 1)), samples(random(500, 9, 2)));
+    let usual = change(&a, &b, &options(Some(1e-6)), None);
+    // The usual ones, spelt out.
+    let mut o = options(Some(1e-6));
+    o.change_fn = ChangeFn::new(|s1, s2, c| ((s1 + c) / (s2 + c)).log2());
+    let spelt = change(&a, &b, &o, None);
+    o.change_fn = ChangeFn::LogFoldChange;
+    o.domain = ChangeDomain::new(|lfc| (lfc >= 0.25, lfc < -0.25));
+    let domain = change(&a, &b, &o, None);
+    for g in 0..9 {
+        for other in [&spelt, &domain] {
+            // A pair may fall on the other side of a tie.
+            assert!((usual.proba_de[g] - other.proba_de[g]).abs() < 0.003);
+            assert!((usual.lfc_mean[g] - other.lfc_mean[g]).abs() < 1e-6);
+            assert!((usual.lfc_median[g] - other.lfc_median[g]).abs() < 1e-5);
+        }
+    }
+    // Rises only, and never more than certain.
+    o.domain = ChangeDomain::new(|lfc| (lfc > 0.0, false));
+    let rises = change(&a, &b, &o, None);
+    let m1 = match bayes_factors(&a, &b, None, &Mode::Vanilla, None, 0).unwrap() {
+        GeneStatistics::Vanilla(v) => v.proba_m1,
+        GeneStatistics::Change(_) => unreachable!(),
+    };
+    for (found, expected) in rises.proba_de.iter().zip(&m1) {
+        assert!((found - expected).abs() < 0.003);
+    }
+    o.domain = ChangeDomain::new(|_| (true, true));
+    o.test = TestMode::Two;
+    assert_eq!(change(&a, &b, &o, None).proba_de, [1.0; 9]);
+    // A function that fails is not hidden.
+    o.change_fn = ChangeFn::new(|_, _, _| f64::NAN);
+    o.domain = ChangeDomain::Threshold;
+    let nan = change(&a, &b, &o, None);
+    assert!(nan.lfc_mean[0].is_nan() && nan.proba_de == [0.0; 9]);
+    assert_eq!(o.clone(), o);
+    assert_ne!(o.change_fn, ChangeFn::new(|_, _, _| f64::NAN));
+}
+
+#[test]
 fn the_same_on_one_thread_and_many() {
     let (a, b) = (samples(random(200, 50, 1)), samples(random(200, 50, 2)));
     let run = |threads| {

@@ -229,26 +229,6 @@ impl Groups {
         };
         (name(c.first), second)
     }
-
-    /// The cells of both sides.
-    pub(super) fn cells_of(&self, c: Comparison) -> (Vec<usize>, Vec<usize>) {
-        let first = &self.populations[c.first].cells;
-        let second = match c.second {
-            Against::Population(k) => self.populations[k].cells.clone(),
-            Against::Rest => others(first, self.n_cells),
-        };
-        (first.clone(), second)
-    }
-
-    /// How many cells are on each side.
-    pub(super) fn sizes_of(&self, c: Comparison) -> (usize, usize) {
-        let first = self.populations[c.first].cells.len();
-        let second = match c.second {
-            Against::Population(k) => self.populations[k].cells.len(),
-            Against::Rest => self.n_cells - first,
-        };
-        (first, second)
-    }
 }
 
 /// The cells that are not among some (sorted) ones.
@@ -301,8 +281,8 @@ mod tests {
             groups.names(),
             [("a", "Rest"), ("b", "Rest"), ("c", "Rest")]
         );
-        let (a, rest) = groups.cells_of(groups.comparisons[0]);
-        assert_eq!((a, rest), (vec![0, 2], vec![1, 3, 4]));
+        let a = &groups.populations[0].cells;
+        assert_eq!((a, others(a, 5)), (&vec![0, 2], vec![1, 3, 4]));
         let against = Groups::against(&labels(), &none, "b").unwrap();
         assert_eq!(against.names(), [("a", "b"), ("c", "b")]);
         let pairs = Groups::pairwise(&labels(), &["c", "a", "c"]).unwrap();
@@ -329,6 +309,7 @@ mod tests {
         assert!(Groups::sets(3, &[3], None).is_err());
         assert!(Groups::sets(3, &[], None).is_err());
         let sets = Groups::sets(5, &[4, 1, 4], Some(&[1])).unwrap();
-        assert_eq!(sets.cells_of(sets.comparisons[0]), (vec![1, 4], vec![1]));
+        let cells: Vec<&[usize]> = sets.populations.iter().map(|p| &p.cells[..]).collect();
+        assert_eq!(cells, [&[1, 4][..], &[1]]);
     }
 }

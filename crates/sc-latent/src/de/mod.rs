@@ -27,9 +27,11 @@
 //! ```
 
 mod blocks;
+mod change_fn;
 mod core;
 mod fdr;
 mod groups;
+mod members;
 mod mixture;
 mod mode;
 mod options;
@@ -41,12 +43,15 @@ mod samples;
 mod statistics;
 mod summary;
 mod table;
+#[cfg(test)]
+mod test_inputs;
 
+pub use change_fn::{ChangeDomain, ChangeFn};
 pub use core::bayes_factors;
 pub use fdr::fdr_calls;
 pub use groups::Groups;
 pub use mixture::estimate_delta;
-pub use mode::{ChangeOptions, Mode, TestMode};
+pub use mode::{ChangeOptions, LEAST_PSEUDOCOUNT, Mode, TestMode};
 pub use options::DeOptions;
 pub use run::{differential_expression, differential_expression_observed};
 pub use samples::ScaleSamples;

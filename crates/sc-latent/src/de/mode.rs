@@ -1,9 +1,10 @@
 //! What is asked.
 
+use super::change_fn::{ChangeDomain, ChangeFn};
 use crate::{Error, Result};
 
 /// The least pseudocount: log fold changes are summarised with a thousandth of it, which must still be a normal number.
-pub(super) const LEAST_PSEUDOCOUNT: f64 = 1e-10;
+pub const LEAST_PSEUDOCOUNT: f64 = 1e-10;
 
 /// What is asked of a gene.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,7 +30,12 @@ pub enum TestMode {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ChangeOptions {
-    /// The least log2 fold change that counts; `None` estimates it ([`estimate_delta`](super::estimate_delta)). 0.25 by default.
+    /// How the change between two paired draws is measured: the log2 fold change by default. The columns `lfc_*` summarise what
+    /// this function gives.
+    pub change_fn: ChangeFn,
+    /// Which changes count: those by `delta` or more by default.
+    pub domain: ChangeDomain,
+    /// The least change that counts, a log2 fold change by default; `None` estimates it ([`estimate_delta`](super::estimate_delta)). 0.25 by default.
     pub delta: Option<f64>,
     /// How the probabilities of a rise and of a fall are joined.
     pub test: TestMode,
@@ -44,6 +50,8 @@ pub struct ChangeOptions {
 impl Default for ChangeOptions {
     fn default() -> Self {
         Self {
+            change_fn: ChangeFn::default(),
+            domain: ChangeDomain::default(),
             delta: Some(0.25),
             test: TestMode::Three,
             pseudocounts: None,
@@ -78,12 +86,12 @@ impl ChangeOptions {
             } if !(t.is_finite() && *t >= 0.0) => {
                 wrong("threshold_counts", *t, "it must be a number from 0")
             }
-            _ => match self
-                .cred_intervals
-                .iter()
-                .find(|l| !(0.0..1.0).contains(*l))
-            {
-                Some(&l) => wrong("cred_intervals", l, "a level is from 0 to less than 1"),
+            _ => match self.cred_intervals.iter().find(|&&l| !(l > 0.0 && l < 1.0)) {
+                Some(&l) => wrong(
+                    "cred_intervals",
+                    l,
+                    "a level is between 0 and 1, without either",
+                ),
                 None => Ok(()),
             },
         }

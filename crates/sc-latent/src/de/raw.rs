@@ -6,6 +6,9 @@ use super::groups::others;
 use crate::minify::{GeneSums, GroupStatistics, StatisticsOrigin};
 use crate::{Cells, Result};
 
+/// Sums of counts are kept for as many parts of the cells as need no more memory than this.
+const MOST_BYTES: usize = 256 << 20;
+
 /// Of some cells, and where asked for of all others.
 pub(super) type Both = (GroupStatistics, Option<GroupStatistics>);
 
@@ -13,17 +16,34 @@ pub(super) type Both = (GroupStatistics, Option<GroupStatistics>);
 /// nor sums of them.
 ///
 /// With counts it takes one pass over them, a few thousand cells at a time. Populations may overlap: cells are sorted into
-/// parts that lie in the same populations, and each stored count is added once, to its part.
+/// parts that lie in the same populations, and each stored count is added once, to its part. Where so many parts come
+/// together that their sums would not fit [`MOST_BYTES`], it takes a second pass, and so on.
 pub(super) fn raw_statistics(
     cells: &Cells<'_>,
     populations: &[&[usize]],
     rests: bool,
+) -> Result<Option<Vec<Both>>> {
+    statistics_within(cells, populations, rests, MOST_BYTES)
+}
+
+fn statistics_within(
+    cells: &Cells<'_>,
+    populations: &[&[usize]],
+    rests: bool,
+    most_bytes: usize,
 ) -> Result<Option<Vec<Both>>> {
     let n_cells = cells.n_cells();
     if !cells.has_counts() {
         return kept_statistics(cells, populations, rests);
     }
     let parts = Parts::new(n_cells, populations, rests);
+    let bytes = parts.populations.len() * cells.registry().n_genes() * 3 * size_of::<f64>();
+    if bytes > most_bytes && populations.len() > 1 {
+        let (one, two) = populations.split_at(populations.len() / 2);
+        let within = |half| statistics_within(cells, half, rests, most_bytes);
+        let both = within(one)?.zip(within(two)?);
+        return Ok(both.map(|(one, two)| one.into_iter().chain(two).collect()));
+    }
     let codes: Vec<Option<u32>> = parts
         .of
         .iter()
@@ -120,8 +140,12 @@ impl Parts {
         let wanted = |part: &usize| self.populations[*part].contains(&k) == inside;
         let parts: Vec<usize> = (0..self.populations.len()).filter(wanted).collect();
         let mean = |of: &ndarray::Array2<f64>| -> Vec<f64> {
-            let total = |g: usize| parts.iter().map(|&part| of[(part, g)]).sum::<f64>();
-            (0..sums.n_genes()).map(|g| total(g) / n).collect()
+            let mut total = vec![0.0; sums.n_genes()];
+            for &part in &parts {
+                let sums = total.iter_mut().zip(of.row(part));
+                sums.for_each(|(t, v)| *t += v);
+            }
+            total.into_iter().map(|t| t / n).collect()
         };
         GroupStatistics {
             n_cells,
@@ -187,9 +211,14 @@ mod tests {
                 assert!((x - y).abs() < 1e-9 * y);
             }
         };
-        let together = raw_statistics(&cells, &[&a, &b, &rest, &a], true)
-            .unwrap()
-            .unwrap();
+        let four: [&[usize]; 4] = [&a, &b, &rest, &a];
+        let together = raw_statistics(&cells, &four, true).unwrap().unwrap();
+        // In as many passes as there are populations.
+        let split = statistics_within(&cells, &four, true, 0).unwrap().unwrap();
+        for (one, other) in together.iter().zip(&split) {
+            near(&one.0, &other.0);
+            near(one.1.as_ref().unwrap(), other.1.as_ref().unwrap());
+        }
         for (population, found) in [&a, &b, &rest, &a].into_iter().zip(&together) {
             let alone = raw_statistics(&cells, &[population], false)
                 .unwrap()

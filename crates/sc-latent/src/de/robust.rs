@@ -154,18 +154,17 @@ impl<'a> Points<'a> {
         (self.dims + 1..=order.len()).find_map(|n| self.ellipse(&order[..n]))
     }
 
-    /// The best few of `starts` random starts within some points.
+    /// The best few of `starts` random starts within some points, after `steps` steps from each.
     fn search(
         &self,
         of: &[usize],
         h: usize,
-        starts: usize,
-        rng: &Rng,
-        part: usize,
+        (starts, steps): (usize, usize),
+        (rng, part): (&Rng, usize),
     ) -> Vec<Ellipse> {
         let one = |k: usize| {
             let stream = rng.stream("mcd/start").at(&[part as u64, k as u64]);
-            self.converge(of, self.start(of, stream)?, h, FIRST_STEPS)
+            self.converge(of, self.start(of, stream)?, h, steps)
         };
         best((0..starts).into_par_iter().filter_map(one).collect())
     }
@@ -176,12 +175,25 @@ impl<'a> Points<'a> {
         best(from.into_par_iter().filter_map(one).collect())
     }
 
+    /// Centre and covariance of the points within the 97.5 % ellipse of a first one, whose spread is corrected so that it is
+    /// consistent for normal points.
+    fn reweighted(&self, raw: &Ellipse) -> Option<Ellipse> {
+        let all: Vec<usize> = (0..self.len()).collect();
+        let distances = self.distances(&all, raw);
+        let chi_squared = ChiSquared::new(self.dims as f64).ok()?;
+        let correction = quantile(distances.clone(), 0.5)? / chi_squared.inverse_cdf(0.5);
+        let cutoff = correction * chi_squared.inverse_cdf(0.975);
+        let within = |i: &usize| distances[*i] < cutoff;
+        self.ellipse(&all.iter().copied().filter(within).collect::<Vec<_>>())
+    }
+
     /// The ellipse with the least determinant that holds `h` points.
     fn minimum(&self, h: usize, rng: &Rng) -> Option<Ellipse> {
         let n = self.len();
         let all: Vec<usize> = (0..n).collect();
         let candidates = if n <= WHOLE {
-            self.search(&all, h, STARTS, rng, 0)
+            // So few points that every start can be followed to its end, which finds smaller determinants.
+            self.search(&all, h, (STARTS, MOST_STEPS), (rng, 0))
         } else {
             let parts = (n / PART).min(MOST_PARTS);
             let mut order = rng.stream("mcd/parts").permutation(n);
@@ -195,7 +207,10 @@ impl<'a> Points<'a> {
             let found = order
                 .chunks(size)
                 .enumerate()
-                .flat_map(|(k, part)| self.search(part, share(part.len()), STARTS / parts, rng, k))
+                .flat_map(|(k, part)| {
+                    let effort = (STARTS / parts, FIRST_STEPS);
+                    self.search(part, share(part.len()), effort, (rng, k))
+                })
                 .collect();
             self.refine(&order, share(order.len()), found, FIRST_STEPS)
         };
@@ -211,84 +226,29 @@ fn best(mut found: Vec<Ellipse>) -> Vec<Ellipse> {
     found
 }
 
+/// How many points the ellipse with the least determinant holds.
+fn support(n: usize, p: usize) -> usize {
+    (n + p + 1).div_ceil(2)
+}
+
 /// Which points belong: all but the share `contamination` with the largest robust distances.
 ///
-/// The minimum covariance determinant of `(n + p + 1) / 2` points gives a first ellipse; its spread is corrected so that it
+/// The minimum covariance determinant of half of `n + p + 1` points gives a first ellipse; its spread is corrected so that it
 /// is consistent for normal points, and centre and covariance are computed anew from the points within its 97.5 %
 /// ellipse. Distances are those of the result. `None` if there are too few points, or they lie in a plane.
 pub(super) fn inliers(points: &Points<'_>, contamination: f64, rng: &Rng) -> Option<Vec<bool>> {
     let (n, p) = (points.len(), points.dims);
-    let h = usize::midpoint(n, p + 1);
+    let h = support(n, p);
     if h <= p + 1 || h > n {
         return None;
     }
     let all: Vec<usize> = (0..n).collect();
     let raw = points.minimum(h, rng)?;
-    let distances = points.distances(&all, &raw);
-    let chi_squared = ChiSquared::new(p as f64).ok()?;
-    let correction = quantile(distances.clone(), 0.5)? / chi_squared.inverse_cdf(0.5);
-    let cutoff = correction * chi_squared.inverse_cdf(0.975);
-    let within: Vec<usize> = (0..n).filter(|&i| distances[i] < cutoff).collect();
-    let reweighted = points.ellipse(&within)?;
-    let distances = points.distances(&all, &reweighted);
+    let distances = points.distances(&all, &points.reweighted(&raw)?);
     let limit = quantile(distances.clone(), 1.0 - contamination)?;
     Some(distances.into_iter().map(|d| d <= limit).collect())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Normal points of which the first `far` were moved away.
-    fn points(n: usize, dims: usize, far: usize) -> Vec<f64> {
-        let mut x = vec![0.0; n * dims];
-        Rng::new(7).stream("x").fill_normal(&mut x);
-        for point in x.chunks_mut(dims).take(far) {
-            point.iter_mut().for_each(|v| *v = *v * 0.3 + 9.0);
-        }
-        // Some correlation and other units.
-        for point in x.chunks_mut(dims) {
-            point[1] = 100.0 * (point[1] + 0.5 * point[0]);
-        }
-        x
-    }
-
-    #[test]
-    fn points_that_were_moved_away_are_found() {
-        for (n, dims, far) in [(120, 3, 12), (2000, 10, 200), (700, 2, 70)] {
-            let x = points(n, dims, far);
-            let kept = inliers(&Points::new(&x, dims), 0.1, &Rng::new(0)).unwrap();
-            assert!(kept[..far].iter().all(|k| !k), "{n} x {dims}");
-            assert!(kept[far..].iter().filter(|k| !**k).count() <= 1);
-        }
-    }
-
-    #[test]
-    fn a_tight_cluster_does_not_mask_itself() {
-        // The plain covariance is drawn to the cluster; the robust one is not.
-        let (n, far) = (900, 200);
-        let x = points(n, 4, far);
-        let kept = inliers(&Points::new(&x, 4), 0.1, &Rng::new(0)).unwrap();
-        assert!(kept[far..].iter().all(|k| *k));
-        assert_eq!(kept.iter().filter(|k| !**k).count(), n / 10);
-    }
-
-    #[test]
-    fn the_same_points_whatever_the_threads() {
-        let x = points(1700, 5, 100);
-        let run = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-            let run = || inliers(&Points::new(&x, 5), 0.1, &Rng::new(0)).unwrap();
-            pool.build().unwrap().install(run)
-        };
-        assert_eq!(run(1), run(3));
-    }
-
-    #[test]
-    fn too_few_or_flat_points_have_no_ellipse() {
-        let x = points(4, 3, 0);
-        assert!(inliers(&Points::new(&x, 3), 0.1, &Rng::new(0)).is_none());
-        let flat: Vec<f64> = (0..200).flat_map(|i| [i as f64, 2.0 * i as f64]).collect();
-        assert!(inliers(&Points::new(&flat, 2), 0.1, &Rng::new(0)).is_none());
-    }
-}
+#[path = "robust_tests.rs"]
+mod tests;

@@ -1,19 +1,16 @@
 //! From a model and groups of cells to a table.
 
-use sc_tensor::rng::Rng;
-
 use super::core::bayes_factors;
 use super::fdr::fdr_calls;
 use super::groups::{Against, Comparison, Groups, Population};
+use super::members::Members;
 use super::mode::Mode;
-use super::options::{CONTAMINATION, DeOptions};
+use super::options::DeOptions;
 use super::raw::{raw_statistics, select};
-use super::robust::{Points, inliers};
 use super::sampler::Sampler;
 use super::samples::ScaleSamples;
 use super::statistics::GeneStatistics;
 use super::table::{DeComparison, DeTable};
-use crate::arrays::{ENCODED_AT_ONCE, in_batches, to_vec};
 use crate::minify::{GroupStatistics, StatisticsOrigin};
 use crate::{Cells, Result, Scvi, Weights};
 
@@ -60,9 +57,9 @@ pub fn differential_expression_observed(
         }
         .into());
     }
-    let mut run = Run::new(model, cells, groups, options)?;
     let n = groups.len();
     progress(0, n);
+    let mut run = Run::new(model, cells, groups, options)?;
     let mut comparisons = Vec::with_capacity(n);
     for k in 0..n {
         comparisons.push(run.compare(k)?);
@@ -79,12 +76,11 @@ pub fn differential_expression_observed(
 struct Run<'a, 'c> {
     cells: &'a Cells<'c>,
     groups: &'a Groups,
+    members: Members<'a>,
     options: &'a DeOptions,
     sampler: Sampler<'a, 'c>,
     codes: (Vec<Option<u32>>, Vec<Option<u32>>),
-    /// The latent means of all cells, where outliers are left out.
-    latent: Option<(Vec<f64>, usize)>,
-    /// The statistics of both sides of each comparison, where they are the same for all uses of a population.
+    /// The statistics of counts of both sides of each comparison.
     raw: Option<Vec<Sides>>,
 }
 
@@ -102,26 +98,26 @@ impl<'a, 'c> Run<'a, 'c> {
             sampler.codes(&options.batches1)?,
             sampler.codes(&options.batches2)?,
         );
-        let with_rest = groups
-            .comparisons
-            .iter()
-            .filter(|c| c.second == Against::Rest);
-        let firsts: Vec<&Population> = with_rest.map(|c| &groups.populations[c.first]).collect();
-        if firsts.len() > 1 && !options.filter_outliers && options.weights == Weights::Uniform {
-            sampler.share(&firsts, &codes.1)?;
+        let members = match options.filter_outliers {
+            true => Members::without_outliers(model, cells, groups, options.seed)?,
+            false => Members::all(groups),
+        };
+        let comparisons = groups.comparisons.iter();
+        let with_rest = comparisons.filter(|c| c.second == Against::Rest);
+        let lacking: Vec<&Population> = with_rest.map(|c| members.lacking(c.first)).collect();
+        if lacking.len() > 1 && options.weights == Weights::Uniform {
+            sampler.share(&lacking, &codes.1)?;
         }
         let mut run = Self {
             cells,
             groups,
+            members,
             options,
             sampler,
             codes,
-            latent: None,
             raw: None,
         };
-        if options.filter_outliers {
-            run.latent = Some((latent_means(model, cells)?, model.config().n_latent));
-        } else if run.needs_counts() {
+        if run.needs_counts() {
             run.raw = run.raw_of_all()?;
         }
         Ok(run)
@@ -138,23 +134,21 @@ impl<'a, 'c> Run<'a, 'c> {
 
     /// Statistics of all comparisons from one pass over the counts.
     fn raw_of_all(&self) -> Result<Option<Vec<Sides>>> {
-        let populations: Vec<&[usize]> = self.populations().collect();
+        let (lists, lacking) = self.members.lists();
         let comparisons = &self.groups.comparisons;
         let rests = comparisons.iter().any(|c| c.second == Against::Rest);
-        let Some(all) = raw_statistics(self.cells, &populations, rests)? else {
+        let Some(all) = raw_statistics(self.cells, &lists, rests)? else {
             warn_of_lost_counts();
             return Ok(None);
         };
         let sides = |c: &Comparison| {
+            let first = &all[c.first].0;
             let second = match c.second {
-                Against::Population(k) => all[k].0.clone(),
+                Against::Population(p) => &all[p].0,
                 // It was asked for above.
-                Against::Rest => all[c.first]
-                    .1
-                    .clone()
-                    .unwrap_or_else(|| all[c.first].0.clone()),
+                Against::Rest => all[lacking(c.first)].1.as_ref().unwrap_or(first),
             };
-            (all[c.first].0.clone(), second)
+            (first.clone(), second.clone())
         };
         let sides: Vec<Sides> = comparisons.iter().map(sides).collect();
         let rough = sides
@@ -166,44 +160,14 @@ impl<'a, 'c> Run<'a, 'c> {
         Ok(Some(sides))
     }
 
-    fn populations(&self) -> impl Iterator<Item = &[usize]> {
-        self.groups.populations.iter().map(|p| p.cells.as_slice())
-    }
-
     fn compare(&mut self, k: usize) -> Result<DeComparison> {
         let comparison = self.groups.comparisons[k];
         let (group1, group2) = self.groups.names_of(comparison);
-        let (group1, group2) = (group1.to_owned(), group2.to_owned());
-        let (samples, raw, sizes) = if self.latent.is_some() {
-            let (first, second) = self.without_outliers(comparison, (&group1, &group2));
-            let name = |side: &str, of: &str| format!("{side} of {group1} vs {group2}, {of}");
-            let one = self
-                .sampler
-                .cells(&name("first", &group1), &first, &self.codes.0)?;
-            let two = self
-                .sampler
-                .cells(&name("second", &group2), &second, &self.codes.1)?;
-            let raw = match self.needs_counts() {
-                true => self.raw_of_two(&first, &second)?,
-                false => None,
-            };
-            ((one, two), raw, (first.len(), second.len()))
-        } else {
-            let raw = self.raw.as_ref().map(|all| all[k].clone());
-            (self.draw(k)?, raw, self.groups.sizes_of(comparison))
-        };
-        self.assemble(&samples, raw, sizes, (group1, group2))
-    }
-
-    fn raw_of_two(&self, first: &[usize], second: &[usize]) -> Result<Option<Sides>> {
-        let both = raw_statistics(self.cells, &[first, second], false)?;
-        let Some(both) = both else {
-            warn_of_lost_counts();
-            return Ok(None);
-        };
-        let mut both = both.into_iter().map(|b| b.0);
-        // Two populations, two statistics.
-        Ok(both.next().zip(both.next()))
+        let names = (group1.to_owned(), group2.to_owned());
+        let raw = self.raw.as_ref().map(|all| all[k].clone());
+        let sizes = self.members.sizes(comparison);
+        let samples = self.draw(k)?;
+        self.assemble(&samples, raw, sizes, names)
     }
 
     /// Draws of both sides; those of a population that comes again are kept.
@@ -215,7 +179,7 @@ impl<'a, 'c> Run<'a, 'c> {
                 .iter()
                 .any(|c| c.first == p || c.second == Against::Population(p))
         };
-        let population = |p: usize| &self.groups.populations[p];
+        let population = |p: usize| self.members.population(p);
         let one = self
             .sampler
             .population(population(first), &self.codes.0, again(first))?;
@@ -224,7 +188,10 @@ impl<'a, 'c> Run<'a, 'c> {
                 self.sampler
                     .population(population(p), &self.codes.1, again(p))?
             }
-            Against::Rest => self.sampler.rest(population(first), &self.codes.1)?,
+            Against::Rest => {
+                let lacking = self.members.lacking(first);
+                self.sampler.rest(lacking, &self.codes.1)?
+            }
         };
         Ok((one, two))
     }
@@ -283,38 +250,6 @@ impl<'a, 'c> Run<'a, 'c> {
             genes,
         })
     }
-
-    /// The cells of both sides without those that lie apart.
-    fn without_outliers(&self, c: Comparison, names: (&str, &str)) -> (Vec<usize>, Vec<usize>) {
-        let (first, second) = self.groups.cells_of(c);
-        (self.inside(first, names.0), self.inside(second, names.1))
-    }
-
-    fn inside(&self, cells: Vec<usize>, name: &str) -> Vec<usize> {
-        let Some((latent, dims)) = &self.latent else {
-            return cells;
-        };
-        let points: Vec<f64> = cells
-            .iter()
-            .flat_map(|&c| &latent[c * dims..][..*dims])
-            .copied()
-            .collect();
-        let rng = Rng::new(self.options.seed).child("outliers").child(name);
-        match inliers(&Points::new(&points, *dims), CONTAMINATION, &rng) {
-            Some(kept) => {
-                let kept = cells.into_iter().zip(kept).filter(|(_, kept)| *kept);
-                kept.map(|(cell, _)| cell).collect()
-            }
-            None => {
-                tracing::warn!(
-                    group = name,
-                    cells = cells.len(),
-                    "too few or too similar cells to tell which lie apart; all are kept"
-                );
-                cells
-            }
-        }
-    }
 }
 
 fn warn_of_lost_counts() {
@@ -332,16 +267,6 @@ fn warn_of_rough_counts(a: StatisticsOrigin, b: StatisticsOrigin) {
         "these cells were minified: statistics of counts are exact for whole categories that were summed then; here some \
          cells stand for the average of their category (`sc minify --statistics-by COLUMN` sums the groups of a column)"
     );
-}
-
-/// The mean of `q(z | x)` of all cells, cell after cell.
-fn latent_means(model: &Scvi, cells: &Cells<'_>) -> Result<Vec<f64>> {
-    let mut out = Vec::with_capacity(cells.n_cells() * model.config().n_latent);
-    for rows in in_batches(cells.n_cells(), ENCODED_AT_ONCE) {
-        let batch = cells.minibatch(&rows, model.config().log_variational)?;
-        out.extend(to_vec(&model.encode_rows(&batch)?.qz.mean)?);
-    }
-    Ok(out)
 }
 
 #[cfg(test)]

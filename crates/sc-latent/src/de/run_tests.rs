@@ -2,7 +2,8 @@ use super::*;
 use crate::de::{ChangeOptions, DeTable};
 use crate::{DrawOptions, Expression, Importance, Setup};
 use ndarray::Array2;
-use sc_data::{AnnData, Categorical, Column, Csr, Table};
+use sc_data::{AnnData, Categorical, Column, Csr, RowSource, Table};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 const N: usize = 90;
 const GENES: usize = 11;
@@ -262,6 +263,78 @@ fn importance_and_outliers() {
             assert!((27..30).contains(&c.n_cells1), "{}", c.n_cells1);
             assert!((54..60).contains(&c.n_cells2), "{}", c.n_cells2);
         }
+    });
+}
+
+/// Counts that know how often they were read.
+struct Counted {
+    counts: Csr,
+    rows: AtomicUsize,
+    passes: AtomicUsize,
+}
+
+impl RowSource for Counted {
+    fn n_rows(&self) -> usize {
+        self.counts.n_rows()
+    }
+
+    fn n_cols(&self) -> usize {
+        self.counts.n_cols()
+    }
+
+    fn read_rows(&self, rows: &[usize]) -> sc_data::Result<Csr> {
+        self.rows.fetch_add(rows.len(), Ordering::Relaxed);
+        self.counts.select_rows(rows)
+    }
+
+    fn read_range(&self, rows: std::ops::Range<usize>) -> sc_data::Result<Csr> {
+        self.passes.fetch_add(1, Ordering::Relaxed);
+        self.counts.read_range(rows)
+    }
+}
+
+#[test]
+fn outliers_are_looked_for_once() {
+    with_model(|model, in_memory| {
+        let data = data();
+        let counted = Counted {
+            counts: in_memory.counts().read_range(0..N).unwrap(),
+            rows: AtomicUsize::new(0),
+            passes: AtomicUsize::new(0),
+        };
+        let cells = Cells::from_source_for_model(&counted, &data, model.registry()).unwrap();
+        let options = DeOptions {
+            filter_outliers: true,
+            ..few()
+        };
+        let read = |groups: &Groups| {
+            counted.rows.store(0, Ordering::Relaxed);
+            counted.passes.store(0, Ordering::Relaxed);
+            let table = run(model, &cells, groups, &options);
+            assert_eq!(table, run(model, in_memory, groups, &options));
+            let count = |n: &AtomicUsize| n.load(Ordering::Relaxed);
+            (count(&counted.rows), count(&counted.passes), table)
+        };
+        // To find outliers, to draw from the groups and to draw from the rests: each cell three times at most.
+        let (rows, passes, rests) = read(&all());
+        assert!(rows <= 3 * N, "{rows}");
+        assert_eq!(passes, 1);
+        let pairs = Groups::pairwise::<&str>(&labels(), &[]).unwrap();
+        let (rows, passes, pairs) = read(&pairs);
+        assert!(rows <= 2 * N, "{rows}");
+        assert_eq!(passes, 1);
+        // The same cells of a group whatever it is compared with, and statistics of those.
+        let (a_rest, a_b) = (&rests.comparisons[0], &pairs.comparisons[0]);
+        assert_eq!(a_rest.n_cells1, a_b.n_cells1);
+        let sorted = |c: &DeComparison| {
+            let by_gene = order(&c.genes);
+            let (one, _) = c.raw.as_ref().unwrap();
+            by_gene.iter().map(|&row| one.mean[row]).collect::<Vec<_>>()
+        };
+        assert_eq!(sorted(a_rest), sorted(a_b));
+        // Of the cells that were kept, not of all.
+        let unfiltered = run(model, &cells, &all(), &few());
+        assert_ne!(sorted(&unfiltered.comparisons[0]), sorted(a_rest));
     });
 }
 

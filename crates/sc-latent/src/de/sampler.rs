@@ -139,16 +139,6 @@ impl<'a, 'c> Sampler<'a, 'c> {
         }
     }
 
-    /// Draws from the cells of a population that are named, e.g. of a rest without its outliers.
-    pub(super) fn cells(
-        &self,
-        name: &str,
-        cells: &[usize],
-        codes: &[Option<u32>],
-    ) -> Result<ScaleSamples> {
-        self.samples(&self.draw(name, cells, codes)?)
-    }
-
     /// Decodes at once what the rests of several populations take of the draws of all cells.
     pub(super) fn share(&mut self, firsts: &[&Population], codes: &[Option<u32>]) -> Result<()> {
         let mut rows: Vec<Vec<Row>> = vec![Vec::new(); codes.len()];

@@ -114,7 +114,11 @@ pub(super) struct Pairs {
 
 impl Pairs {
     /// Draw `i` with draw `i` (both are in random order already), within each batch if both populations have the same
-    /// batches; or with `permutations` so many random pairs in all.
+    /// batches; or with `permutations` so many random pairs in all, shared among the batches.
+    ///
+    /// Where the populations have different batches, all draws of each are brought into one random order first: draws lie
+    /// batch by batch, and would meet those of one other batch only. Of unequally many draws all are used: the fewer come
+    /// again from their beginning.
     pub(super) fn new(
         a: &ScaleSamples,
         b: &ScaleSamples,
@@ -133,23 +137,28 @@ impl Pairs {
                 let both = of_a.iter().map(|&c| (a.of_batch(c), b.of_batch(c)));
                 both.collect()
             }
-            _ => vec![(a.draws.clone(), b.draws.clone())],
+            (None, None) => vec![(a.draws.clone(), b.draws.clone())],
+            _ => vec![(
+                shuffled(&a.draws, &mut stream),
+                shuffled(&b.draws, &mut stream),
+            )],
         };
-        let each = permutations.map(|m| m.div_ceil(strata.len()));
+        let n_strata = strata.len();
         let mut pairs = Self {
             first: Vec::new(),
             second: Vec::new(),
         };
-        for (a, b) in strata {
-            match each {
+        for (k, (a, b)) in strata.iter().enumerate() {
+            match permutations {
                 Some(m) => {
-                    pairs.first.extend(random(&a, m, &mut stream));
-                    pairs.second.extend(random(&b, m, &mut stream));
+                    let m = m / n_strata + usize::from(k < m % n_strata);
+                    pairs.first.extend(random(a, m, &mut stream));
+                    pairs.second.extend(random(b, m, &mut stream));
                 }
                 None => {
-                    let n = a.len().min(b.len());
-                    pairs.first.extend(&a[..n]);
-                    pairs.second.extend(&b[..n]);
+                    let n = a.len().max(b.len());
+                    pairs.first.extend(a.iter().cycle().take(n));
+                    pairs.second.extend(b.iter().cycle().take(n));
                 }
             }
         }
@@ -159,6 +168,12 @@ impl Pairs {
     pub(super) fn len(&self) -> usize {
         self.first.len()
     }
+}
+
+/// Draws in a random order.
+fn shuffled(draws: &[u32], stream: &mut Stream) -> Vec<u32> {
+    let order = stream.permutation(draws.len()).into_iter();
+    order.map(|i| draws[i]).collect()
 }
 
 /// `n` of some draws with replacement.
@@ -174,7 +189,7 @@ fn random(draws: &[u32], n: usize, stream: &mut Stream) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::array;
+    use ndarray::{Array2, array};
     use sc_tensor::rng::Rng;
 
     fn stream() -> Stream {
@@ -192,7 +207,7 @@ mod tests {
             (&[0, 2, 1, 3][..], &[2, 3, 0, 1][..])
         );
         let random = Pairs::new(&a, &b, Some(101), stream()).unwrap();
-        assert_eq!(random.len(), 102);
+        assert_eq!(random.len(), 101);
         let of = |batch: &ScaleSamples, d: u32| batch.batch.as_ref().unwrap()[d as usize];
         let both = random.first.iter().zip(&random.second);
         assert!(both.clone().all(|(&x, &y)| of(&a, x) == of(&b, y)));
@@ -201,14 +216,39 @@ mod tests {
 
     #[test]
     fn other_batches_are_pooled() {
-        let draws = array![[0.0f32], [1.0], [2.0]];
-        let a = ScaleSamples::with_batches(draws.view(), vec![0, 0, 1]).unwrap();
-        let b =
-            ScaleSamples::with_batches(draws.select(ndarray::Axis(0), &[0, 1]).view(), vec![2, 2])
-                .unwrap();
+        let draws = Array2::from_shape_fn((300, 1), |(i, _)| i as f32);
+        let of = |batches: u32| {
+            let batch = (0..300).map(|i| i * batches / 300 + 10 * batches).collect();
+            ScaleSamples::with_batches(draws.view(), batch).unwrap()
+        };
+        let (a, b) = (of(2), of(3));
         let pairs = Pairs::new(&a, &b, None, stream()).unwrap();
-        assert_eq!(pairs.first, [0, 1]);
-        assert_eq!(pairs.second, [0, 1]);
+        assert_eq!(pairs.len(), 300);
+        let sorted = |mut v: Vec<u32>| {
+            v.sort_unstable();
+            v
+        };
+        assert!(sorted(pairs.first.clone()).into_iter().eq(0..300));
+        assert!(sorted(pairs.second.clone()).into_iter().eq(0..300));
+        // A draw of the first of two batches meets all of three batches equally often: 50 times, standard deviation 5.
+        let both = pairs.first.iter().zip(&pairs.second);
+        let met = |batch: u32| {
+            let of_batch = |(x, y): &(&u32, &u32)| **x < 150 && **y / 100 == batch;
+            both.clone().filter(of_batch).count()
+        };
+        assert!([0, 1, 2].iter().all(|&k| met(k).abs_diff(50) < 20));
+    }
+
+    #[test]
+    fn no_draw_is_left_out() {
+        let draws = array![[0.0f32], [1.0], [2.0]];
+        let a = ScaleSamples::new(draws.view());
+        let b = ScaleSamples::new(draws.select(ndarray::Axis(0), &[0, 1]).view());
+        let pairs = Pairs::new(&a, &b, None, stream()).unwrap();
+        assert_eq!(pairs.first, [0, 1, 2]);
+        assert_eq!(pairs.second, [0, 1, 0]);
+        let back = Pairs::new(&b, &a, None, stream()).unwrap();
+        assert_eq!((back.first, back.second), (pairs.second, pairs.first));
         assert!(ScaleSamples::with_batches(draws.view(), vec![0]).is_err());
         let none = ScaleSamples::new(draws.select(ndarray::Axis(0), &[]).view());
         assert!(Pairs::new(&a, &none, None, stream()).is_err());

@@ -25,8 +25,9 @@ use crate::{Cells, Error, Result, Scvi};
 /// w(z) = p(z) / sum_a q(z | x_a) * sum_a p(x_a | z) / p(x_a)
 /// ```
 ///
-/// where `p(x_a)` is the marginal likelihood of the anchor and `p(x_a | z)` is taken at the anchor's library size. It
-/// costs one likelihood for each pair of draw and anchor: seconds to minutes, not milliseconds.
+/// where `p(x_a)` is the marginal likelihood of the anchor and `p(x_a | z)` is taken at the anchor's library size: the
+/// observed one, the mean of the learned one, or the size factor, as the model has it (scvi-tools takes the observed one of
+/// every model). It costs one likelihood for each pair of draw and anchor: seconds to minutes, not milliseconds.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Importance {
@@ -153,12 +154,19 @@ impl Scvi {
             let noise = self.noise_of(rows, &encoded, &rng)?;
             let z = crate::elbo::draw(&encoded.qz, noise.z.as_ref())?;
             let decoded = self.decode_rows(&encoded, &noise, code)?;
-            let own = log_prior_minus_posterior(&to_vec(&z)?, anchors, self.config.n_latent);
-            for (i, own) in own.into_iter().enumerate() {
-                out.push(own + explained(&decoded, i, anchors)?);
-            }
+            out.extend(anchors.log_weights(&z, &decoded)?);
         }
         Ok(out)
+    }
+}
+
+impl Anchors {
+    /// The logarithm of the weight of each row of `z`, `[N, n_latent]`, of which `decoded` was made.
+    fn log_weights(&self, z: &Tensor, decoded: &Decoded) -> Result<Vec<f64>> {
+        let own = log_prior_minus_posterior(&to_vec(z)?, self, z.dim(1)?);
+        let each = own.into_iter().enumerate();
+        each.map(|(i, own)| Ok(own + explained(decoded, i, self)?))
+            .collect()
     }
 }
 
@@ -232,7 +240,7 @@ impl Decoded {
                 let code = codes[i % codes.len()];
                 (
                     self.log_theta.clone(),
-                    DispersionRows::Index([code].as_slice().into()),
+                    DispersionRows::Index(vec![code; n].into()),
                 )
             }
             other => (self.log_theta.clone(), other.clone()),
@@ -291,30 +299,5 @@ fn log_sum_exp(x: &[f64]) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_are_drawn_by_weight() {
-        let rows: Vec<Row> = (0..3).map(|cell| Row { cell, copy: 0 }).collect();
-        let log_weights = [-1000.0, -1000.0 + 3f64.ln(), f64::NEG_INFINITY];
-        let drawn = resample(&rows, &log_weights, 40_000, Rng::new(0).stream("t")).unwrap();
-        let n = |cell| drawn.iter().filter(|r| r.cell == cell).count();
-        assert_eq!(n(2), 0);
-        // 10,000 expected, standard deviation 87.
-        assert!(n(0).abs_diff(10_000) < 450, "{}", n(0));
-        assert!(resample(&rows, &[f64::NAN; 3], 1, Rng::new(0).stream("t")).is_err());
-    }
-
-    #[test]
-    fn few_cells_are_all_candidates_and_of_many_as_many_as_draws() {
-        let stream = || Rng::new(0).stream("t");
-        let all = candidates(&[4, 2], 5, stream());
-        assert_eq!(all.len(), 6);
-        assert!(all.is_sorted());
-        let among: Vec<usize> = (0..100).collect();
-        let some = candidates(&among, 7, stream());
-        assert_eq!(some.len(), 7);
-        assert!(some.windows(2).all(|w| w[0].cell < w[1].cell));
-    }
-}
+#[path = "importance_tests.rs"]
+mod tests;
