@@ -5,7 +5,7 @@
 //! other way.
 
 use super::quasi::{self, Problem, RowTest, Tested};
-use super::ranks::quantile;
+use super::ranks::{ascending, quantile};
 use super::rle::rle_factors;
 use super::tmm::{centre, tmm_factors};
 
@@ -18,6 +18,8 @@ const NO_F: f64 = 1e-3;
 /// The centre is found when a step towards it is smaller.
 const TOLERANCE: f64 = 1e-12;
 const MAX_STEPS: usize = 1000;
+/// How often the weights of a median are found anew from it.
+const MIDDLES: usize = 10;
 
 /// How the sizes of samples are made comparable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,7 +31,8 @@ pub enum Normalisation {
     ///
     /// Neighbourhoods are tested once with trimmed means. Their log fold changes `b` with standard errors `s`, which are
     /// `|b| / sqrt(F)`, have a centre `d`: the peak of `sum (1 - ((b - d) / (3 s))^2)_+^3` (Tukey's biweight) that lies uphill
-    /// from their median, so that more than half of the neighbourhoods decide. The size of sample `i` is then multiplied by
+    /// from their median, so that the larger part of them decides; neighbourhoods of cells that one condition has many more
+    /// of are more for that reason alone, and weigh less in the median. The size of sample `i` is then multiplied by
     /// `2^(d x_i.c / c.c)`, `x_i` being its row of the design and `c` the contrast, which makes a change by `d` none. Regression coefficients in compositional data are centred at their mode by LinDA, too (Zhou et
     /// al., Genome Biol 2022).
     #[default]
@@ -106,16 +109,12 @@ fn centre_of_changes(rows: &[RowTest]) -> f64 {
     centre_within_reach(&changes)
 }
 
-/// The peak of `sum (1 - ((b - d) / r)^2)_+^3` uphill from the median, of pairs of a place `b` and a reach `r`; 0 of nothing.
+/// The peak of `sum (1 - ((b - d) / r)^2)_+^3` uphill from [`middle`], of pairs of a place `b` and a reach `r`; 0 of nothing.
 ///
-/// Not the highest peak: neighbourhoods are many where cells are, so that a large rise may make a peak that is higher
-/// because it is narrow.
+/// Not the highest peak: many neighbourhoods that change alike may make one that is higher because it is narrow.
 fn centre_within_reach(changes: &[(f64, f64)]) -> f64 {
-    if changes.is_empty() {
-        return 0.0;
-    }
     let places: Vec<f64> = changes.iter().map(|c| c.0).collect();
-    let mut at = quantile(&places, 0.5);
+    let mut at = middle(&places);
     for _ in 0..MAX_STEPS {
         // Where the slope is 0 the place is the mean of the others with these weights.
         let (mut sum, mut total) = (0.0, 0.0);
@@ -136,6 +135,28 @@ fn centre_within_reach(changes: &[(f64, f64)]) -> f64 {
     at
 }
 
+/// The median of changes (log2), each weighted by `2 / (1 + 2^|b - m|)`, `m` being the median itself, from 0, where trimmed
+/// means put it; 0 of nothing.
+///
+/// Neighbourhoods begin where cells are: a kind of cell that one condition has k times as many of has `(1 + k) / 2` times as
+/// many neighbourhoods as it would have if both had the fewer. The weights take that back.
+fn middle(changes: &[f64]) -> f64 {
+    let order = ascending(changes);
+    let mut at = 0.0;
+    for _ in 0..MIDDLES {
+        let weight = |i: usize| 2.0 / (1.0 + (changes[i] - at).abs().exp2());
+        let half = 0.5 * order.iter().map(|&i| weight(i)).sum::<f64>();
+        let mut so_far = 0.0;
+        let next = order.iter().find(|&&i| {
+            so_far += weight(i);
+            so_far >= half
+        });
+        let Some(&next) = next else { break };
+        at = changes[next];
+    }
+    at
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,34 +167,37 @@ mod tests {
         // 61 around 0.5, 39 far above: neither mean (1.7) nor median (0.7) is 0.5.
         let spread = |i: i32| f64::from(i * 37 % 61 - 30) / 100.0;
         let changes: Vec<(f64, f64)> = (0..100)
-            .map(|i| {
-                (
-                    if i < 61 {
-                        0.5 + spread(i)
-                    } else {
-                        3.5 + spread(i)
-                    },
-                    0.9,
-                )
-            })
+            .map(|i| (spread(i) + if i < 61 { 0.5 } else { 3.5 }, 0.9))
             .collect();
         assert!((centre_within_reach(&changes) - 0.5).abs() < 1e-3);
         // It moves with the changes.
-        let moved: Vec<(f64, f64)> = changes.iter().map(|(b, r)| (b - 7.25, *r)).collect();
+        let moved: Vec<(f64, f64)> = changes.iter().map(|(b, r)| (b - 0.75, *r)).collect();
         let by = centre_within_reach(&moved) - centre_within_reach(&changes);
-        assert!((by + 7.25).abs() < 1e-9, "{by}");
+        assert!((by + 0.75).abs() < 1e-9, "{by}");
         // If no change is out of the others' reach, it is the mean.
         let wide: Vec<(f64, f64)> = changes.iter().map(|(b, _)| (*b, 1e6)).collect();
+        let mean = changes.iter().map(|c| c.0).sum::<f64>() / 100.0;
+        assert!((centre_within_reach(&wide) - mean).abs() < 1e-6);
         // Those that change may differ less than those that do not.
         let narrow: Vec<(f64, f64)> = changes
             .iter()
             .map(|&(b, r)| (if b > 2.0 { 3.5 } else { b }, r))
             .collect();
         assert!((centre_within_reach(&narrow) - 0.5).abs() < 1e-3);
-        let mean = changes.iter().map(|c| c.0).sum::<f64>() / 100.0;
-        assert!((centre_within_reach(&wide) - mean).abs() < 1e-6);
         assert_eq!(centre_within_reach(&[]), 0.0);
         assert_eq!(centre_within_reach(&[(0.3, 1.0)]), 0.3);
+    }
+
+    #[test]
+    fn the_middle_is_that_of_places_not_of_neighbourhoods() {
+        // 40 places with a neighbourhood each do not change; 22 others have 8 times as many cells in one condition, and
+        // so 4.5 times as many neighbourhoods.
+        let mut changes: Vec<f64> = (0..40).map(|i| f64::from(i - 20) / 50.0).collect();
+        changes.extend((0..100).map(|i| 3.0 + f64::from(i - 50) / 200.0));
+        assert!(quantile(&changes, 0.5) > 2.0 && middle(&changes).abs() < 0.5);
+        let fallen: Vec<f64> = changes.iter().map(|b| -b).collect();
+        assert!((middle(&fallen) + middle(&changes)).abs() < 0.05);
+        assert_eq!((middle(&[]), middle(&[2.0])), (0.0, 2.0));
     }
 
     /// Eight samples; a third of the rows rises fourfold in the last four. `scale` multiplies the counts of one sample.
