@@ -74,14 +74,17 @@ fn simulate(cells: usize) -> Result<()> {
     run(&suite, &points, 1)
 }
 
+/// The seconds of a run, when its stages began, and what came out.
+type Timed = (f64, Vec<(&'static str, f64)>, Scores);
+
 /// Prints the seconds of each stage in the fastest of several runs, the memory at its highest, and the values.
 fn run(suite: &Suite<'_>, points: &Array2<f32>, repeats: usize) -> Result<()> {
     let before = kib("VmRSS:");
     let (mut totals, mut busy): (Vec<f64>, Vec<f64>) = (Vec::new(), Vec::new());
-    let mut best: Option<(f64, Vec<(&str, f64)>, Scores)> = None;
+    let mut best: Option<Timed> = None;
     for _ in 0..repeats {
         let (start, before) = (Instant::now(), processor_seconds());
-        let mut marks: Vec<(&str, f64)> = Vec::new();
+        let mut marks: Vec<(&'static str, f64)> = Vec::new();
         let scores = suite.score_with(points.view(), &mut |stage| {
             marks.push((stage, start.elapsed().as_secs_f64()));
         })?;

@@ -94,7 +94,7 @@ pub(crate) fn draw(
     let places = places.select(Axis(0), &some);
     for key in keys {
         let column = labels(data, path, key)?.select(&some);
-        let figure = sc_plot::Figure::new("", *key).panel("", &places);
+        let figure = sc_plot::Figure::new("", key).panel("", &places);
         let svg = figure
             .svg_by_label(&column)
             .map_err(|e| Error::Message(format!("cannot draw the cells by {key}: {e}")))?;

@@ -309,19 +309,11 @@ fn set(matrix: &mut Mat<f64>, column: usize, values: &[f64]) {
 /// Subtracts from a vector what lies in the span of a basis.
 fn orthogonalise(vector: &mut [f64], basis: MatRef<'_, f64>) {
     let mut along = Mat::zeros(basis.ncols(), 1);
-    for _ in 0..2 {
-        let v = MatRef::from_column_major_slice(vector, basis.nrows(), 1);
-        matmul(
-            along.as_mut(),
-            Accum::Replace,
-            basis.transpose(),
-            v,
-            1.0,
-            Par::Seq,
-        );
-        let v = faer::MatMut::from_column_major_slice_mut(vector, basis.nrows(), 1);
-        matmul(v, Accum::Add, basis, along.as_ref(), -1.0, Par::Seq);
-    }
+    let v = MatRef::from_column_major_slice(vector, basis.nrows(), 1);
+    let across = basis.transpose();
+    matmul(along.as_mut(), Accum::Replace, across, v, 1.0, Par::Seq);
+    let v = MatMut::from_column_major_slice_mut(vector, basis.nrows(), 1);
+    matmul(v, Accum::Add, basis, along.as_ref(), -1.0, Par::Seq);
 }
 
 /// Brings a vector to length 1 and returns the length that it had.

@@ -379,7 +379,7 @@ mod tests {
                 )
                 .unwrap();
             for (q, i) in rows.enumerate() {
-                let mut expected = vec![(0.0, 0.0); 5];
+                let mut expected = [(0.0, 0.0); 5];
                 let limit = square(x.row(i), x.row(q));
                 let mut count = 0;
                 for j in 0..n {

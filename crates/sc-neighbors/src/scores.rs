@@ -7,8 +7,8 @@ use rayon::prelude::*;
 
 use crate::{Error, GroupedPoints, Neighbors, Result};
 
-/// When the entropy of the weights is this close to its target the bandwidth is found; as scIB does it, whose indices
-/// depend on it in the fifth digit.
+/// When the entropy of the weights is this close to its target the bandwidth is found; as scIB does it, whose
+/// numbers are not those of the exact solution.
 const ENTROPY_TOLERANCE: f64 = 1e-5;
 /// Steps of that search.
 const ENTROPY_STEPS: usize = 50;
