@@ -79,11 +79,11 @@ impl<'a> Tables<'a> {
     /// # Errors
     /// [`Error::Length`] if they have different numbers of cells.
     pub fn new(samples: Vec<Box<dyn RowSource + 'a>>) -> Result<Self> {
-        let first = samples.first().map_or(0, |s| s.n_rows());
+        let first = samples.first().map_or(0, RowSource::n_rows);
         match samples.iter().position(|s| s.n_rows() != first) {
             Some(k) => Err(Error::Length {
                 what: format!("sample {k}"),
-                found: samples.get(k).map_or(0, |s| s.n_rows()),
+                found: samples.get(k).map_or(0, RowSource::n_rows),
                 like: "sample 0".into(),
                 expected: first,
             }),
@@ -98,7 +98,7 @@ impl Samples for Tables<'_> {
     }
 
     fn n_cells(&self) -> usize {
-        self.samples.first().map_or(0, |s| s.n_rows())
+        self.samples.first().map_or(0, RowSource::n_rows)
     }
 
     fn read(&self, cells: Range<usize>) -> Result<Vec<Csr>> {
