@@ -142,9 +142,11 @@ mod tests {
             }
         });
         let graph = sc_data::Csr::from_dense(&g);
-        let mut options = crate::milo::NeighbourhoodOptions::default();
-        options.proportion = 1.0;
-        options.refinement = crate::milo::Refinement::None;
+        let options = crate::milo::NeighbourhoodOptions {
+            proportion: 1.0,
+            refinement: crate::milo::Refinement::None,
+            ..Default::default()
+        };
         let distance = [0.0, 0.0, 0.0, 2.0, 1.0, 2.0];
         let n = Neighbourhoods::new(x.view(), &graph, &distance, &options).unwrap();
         let weights = |w: Weighting, at_zero| w.weights(&n, x.view(), at_zero).unwrap();
