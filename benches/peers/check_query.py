@@ -45,6 +45,9 @@ def main():
         ours = anndata.read_h5ad(os.path.join(mapped, "query.h5ad"))
         is_scanvi = "X_scANVI" in ours.obsm
         kind = scvi.model.SCANVI if is_scanvi else scvi.model.SCVI
+        setup = kind.load_registry(mapped)["setup_args"]
+        if is_scanvi and setup["labels_key"] not in query.obs:
+            query.obs[setup["labels_key"]] = setup["unlabeled_category"]
         kind.prepare_query_anndata(query, mapped)
         model = kind.load(mapped, query, accelerator="cpu")
         places = np.abs(model.get_latent_representation() - ours.obsm["X_scANVI" if is_scanvi else "X_scVI"]).max()

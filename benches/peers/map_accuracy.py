@@ -117,7 +117,7 @@ def map_theirs(args, reference, query, seed, folder):
 
     kind = scvi.model.SCANVI if args.scanvi else scvi.model.SCVI
     query = query.copy()
-    del query.obs["label"]
+    query.obs["label"] = "Unknown"
     model = kind.load(folder, reference.copy(), accelerator="cpu")
     scvi.settings.seed = seed
     start = time.perf_counter()
