@@ -8,7 +8,7 @@ check, by the clock and of processor time: of our whole program, and of the peer
     python benches/peers/ppc.py cells.h5ad:batch_key:labels_key ... --seeds 0 1 2
 
 The peer's figures are computed by `scvi.criticism` itself. Its calibration only knows a model called "model1", so that is its
-name here. Needs scvi-tools 1.4.2 with its extras `scvi-tools[criticism]` (sparse, xarray).
+name here. Needs scvi-tools 1.4.2 with sparse, xarray and leidenalg.
 """
 
 import argparse

@@ -188,7 +188,7 @@ fn what_is_wrong_is_said() {
         &["k is 300", "1 to 299"],
     );
     says(
-        &error("--sample donor --design ~condition --alpha 0"),
+        &place.misuse("milo cells.h5ad --sample donor --design ~condition --alpha 0"),
         &["--alpha", "nothing could be reported"],
     );
     says(

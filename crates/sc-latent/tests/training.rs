@@ -345,7 +345,7 @@ fn genes_are_matched_by_name() {
         .unwrap()
         .to_string();
     assert!(
-        message.contains("\"z\"") && message.contains("a, b"),
+        message.contains("know: z") && message.contains("a, b"),
         "{message}"
     );
     // A batch with missing values, and one that is not there.

@@ -105,9 +105,18 @@ impl Place {
 
     /// The error, which must come with exit code 1, without a panic and without anything on standard output.
     pub(crate) fn error(&self, arguments: &str) -> String {
+        self.refusal(arguments, 1)
+    }
+
+    /// The same of a command line that can't be understood: exit code 2.
+    pub(crate) fn misuse(&self, arguments: &str) -> String {
+        self.refusal(arguments, 2)
+    }
+
+    fn refusal(&self, arguments: &str, code: i32) -> String {
         let output = self.sc(arguments);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(1), "sc {arguments}: {text}");
+        assert_eq!(output.status.code(), Some(code), "sc {arguments}: {text}");
         assert!(
             text.contains("error: ") && !text.contains("panicked"),
             "sc {arguments}: {text}"

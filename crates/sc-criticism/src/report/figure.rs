@@ -89,7 +89,7 @@ mod tests {
             ("0 0 300 200", "300")
         );
         let evil = Figure::new(
-            "<svg viewBox=\"0 0 1 1'/><x\" width=\"5\" height=\"4\"><g/></svg>",
+            "<svg viewBox=\"0 0 1 1'/x\" width=\"5\" height=\"4\"><g/></svg>",
             "",
         )
         .unwrap();
