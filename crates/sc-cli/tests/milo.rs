@@ -192,7 +192,7 @@ fn what_is_wrong_is_said() {
         &["--alpha", "nothing could be reported"],
     );
     says(
-        &error("--sample donor --design ~condition --stored-graph --approx"),
+        &place.misuse("milo cells.h5ad --sample donor --design ~condition --stored-graph --approx"),
         &["--stored-graph", "--approx"],
     );
     says(
