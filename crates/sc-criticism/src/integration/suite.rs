@@ -27,7 +27,7 @@ const ALPHA: f64 = 0.05;
 const SHARE: f64 = 0.01;
 const REPEATS: usize = 4;
 
-/// All metrics of integration for embeddings of the same cells; see the [module](self).
+/// All metrics of integration for embeddings of the same cells.
 #[derive(Debug, Clone)]
 pub struct Suite<'a> {
     labels: Vec<u32>,
