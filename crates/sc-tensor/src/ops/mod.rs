@@ -6,6 +6,7 @@
 pub mod composed;
 
 mod activation;
+mod attention;
 mod batch_norm;
 mod csr_linear;
 mod embedding;
@@ -18,6 +19,7 @@ mod sparse_input;
 mod trigamma;
 
 pub use activation::{digamma, dropout, lgamma, log1p, relu, relu_dropout, sigmoid, softplus};
+pub use attention::{Keys, Segment, Segments, attention};
 pub use batch_norm::{batch_norm_eval, batch_norm_relu, batch_norm_train};
 pub use csr_linear::csr_linear;
 pub use embedding::{embedding, embedding_ids, one_hot};

@@ -3,7 +3,11 @@
 //! The fused operations fall back to these when a tensor is not on the CPU, and are tested against them. Shapes and
 //! meaning are those of the functions of the same name in [`ops`](super).
 
+mod attention;
+
 use candle_core::{D, DType, Tensor};
+
+pub use attention::attention;
 
 use crate::Result;
 
