@@ -11,12 +11,15 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use candle_core::{DType, Device, Tensor};
-use ndarray::Array2;
-use sc_data::Csr;
+use ndarray::{Array2, Array4, Axis};
+use sc_data::{Categorical, Csr, RowSource};
 use sc_model::Parity;
 use sc_tensor::numpy::RandomState;
 use sc_tensor::ops::Segments;
 use sc_tests::{json, shared};
+use sc_transformer::network::{AttentionRanks, EnrichmentOptions, GeneSets, enrich};
+use sc_transformer::perturb_metrics::{ChangedGenes, Correlations, GenesCompared, compare};
+use sc_transformer::tokens::preprocess::{PreprocessOptions, Target, check_logged, preprocess};
 use sc_transformer::tokens::{
     Binner, Binning, Draws, Edges, Generator, GenerativeOptions, GenerativeSplit, MaskOptions, Masker, Overflow,
     Ties, TokenBatch, Tokenizer, TokenizerOptions,
@@ -424,4 +427,166 @@ fn tokens_of_a_file() {
     let ids: Vec<f32> = batch.ids.iter().map(|&i| i as f32).collect();
     assert_eq!(padded(&batch, &ids, 60.0), of("token_ids"));
     assert_eq!(padded(&batch, &batch.values, -2.0), of("binned_values"));
+}
+
+#[test]
+fn steps_before_tokens() {
+    let Some(golden) = load("binning/preprocess.safetensors") else { return };
+    let about = json(&crate::golden().unwrap().join("binning/preprocess.json"));
+    let x = dense(&golden["X"]);
+    let kept = |key: &str| -> Vec<usize> {
+        let mask = numbers(&golden[key]);
+        (0..mask.len()).filter(|&i| mask[i] != 0.0).collect()
+    };
+    // Filters, totals and logarithms.
+    let mut options = PreprocessOptions {
+        min_gene_counts: Some(3.0),
+        min_cell_counts: Some(40.0),
+        target: Some(Target::Total(1e4)),
+        log1p: true,
+        ..PreprocessOptions::default()
+    };
+    let found = preprocess(&x, &options, None).unwrap();
+    assert_eq!((&found.cells, &found.genes), (&kept("keep_cells"), &kept("keep_genes")));
+    close(&found.source(&x).unwrap(), &golden["log1p"], 2e-5);
+    options.log1p = false;
+    let found = preprocess(&x, &options, None).unwrap();
+    close(&found.source(&x).unwrap(), &golden["normed_1e4"], 1e-1);
+    let median = PreprocessOptions { target: Some(Target::Median), ..PreprocessOptions::default() };
+    let found = preprocess(&x, &median, None).unwrap();
+    close(&found.source(&x).unwrap(), &golden["normed_median"], 2e-4);
+
+    // The whole recipe, with batches.
+    let batch: Vec<String> = numbers(&golden["batch"]).iter().map(|b| b.to_string()).collect();
+    let batch = Categorical::from_labels(&batch);
+    let recipe = PreprocessOptions::integration(32, true);
+    let found = preprocess(&x, &recipe, Some(&batch)).unwrap();
+    let all = texts(&about["gene_names"]);
+    let names: Vec<&String> = found.genes.iter().map(|&g| &all[g]).collect();
+    assert_eq!(names, texts(&about["pipeline"]["genes"]).iter().collect::<Vec<_>>());
+    let source = found.source(&x).unwrap();
+    let seed = about["pipeline"]["numpy_seed"].as_u64().unwrap() as u32;
+    let binner = Binner::new(Binning { n_bins: 51, ties: Ties::NumpyGlobal { seed } }).unwrap();
+    let expected = dense(&golden["pipeline.X_binned"]);
+    let logs = source.read_range(0..x.nrows()).unwrap().to_dense();
+    for (row, expected) in logs.rows().into_iter().zip(expected.rows()) {
+        assert_eq!(binner.bin(&[], &row.to_vec()), expected.to_vec());
+    }
+    // Variable genes of logarithms.
+    let ranger = &about["hvg"]["cell_ranger_log1p"];
+    let mut recipe = PreprocessOptions::integration(ranger["n_top_genes"].as_u64().unwrap() as usize, false);
+    recipe.log1p = true;
+    let found = preprocess(&x, &recipe, None).unwrap();
+    let names: Vec<&String> = found.genes.iter().map(|&g| &all[g]).collect();
+    assert_eq!(names, texts(&ranger["selected_in_gene_order"]).iter().collect::<Vec<_>>());
+
+    for case in about["check_logged"].as_array().unwrap() {
+        let found = check_logged(&matrix(&case["matrix"])).unwrap();
+        assert_eq!(found.logged, case["logged"].as_bool().unwrap(), "{found:?}");
+    }
+}
+
+/// The first rows of a source.
+fn close(source: &dyn RowSource, expected: &Tensor, tolerance: f32) {
+    let expected = dense(expected);
+    let found = source.read_range(0..expected.nrows()).unwrap().to_dense();
+    assert_eq!(found.dim(), expected.dim());
+    let off = (&found - &expected).mapv(f32::abs).fold(0.0f32, |m, v| m.max(*v));
+    let scale = expected.fold(1.0f32, |m, v| m.max(v.abs()));
+    assert!(off <= tolerance.max(1e-5 * scale), "{off}");
+}
+
+#[test]
+fn attention_ranks() {
+    let Some(golden) = load("attention/grn_ranks.safetensors") else { return };
+    let cells = |key: &str| -> Array4<f32> {
+        let values = numbers(&golden[key]).into_iter().map(|v| v as f32).collect();
+        Array4::from_shape_vec(golden[key].dims4().unwrap(), values).unwrap()
+    };
+    let (q, k) = (cells("q"), cells("k"));
+    let condition: Vec<usize> = numbers(&golden["condition"]).into_iter().map(|c| c as usize).collect();
+    let off = |found: &Array2<f32>, expected: &Tensor, scale: f32| {
+        let expected = dense(expected) / scale;
+        (found - &expected).fold(0.0f32, |m, v| m.max(v.abs()))
+    };
+    let run = |parity| {
+        let mut ranks = AttentionRanks::new(12, 3, 2, parity);
+        for (i, &c) in condition.iter().enumerate() {
+            ranks.add(c, q.index_axis(Axis(0), i), k.index_axis(Axis(0), i)).unwrap();
+        }
+        ranks
+    };
+    let (ours, upstream) = (run(Parity::Correct), run(Parity::Upstream));
+    for c in 0..2 {
+        let of = |key: &str| golden[key].get(c).unwrap();
+        assert!(off(&ours.mean(c).unwrap(), &of("condition_mean"), 1.0) < 2e-7);
+        let cells = upstream.n_cells(c) as f32;
+        assert!(off(&upstream.mean(c).unwrap(), &of("condition_sum_upstream"), cells) < 1e-6);
+    }
+    for i in 0..condition.len() {
+        let mut one = AttentionRanks::new(12, 3, 1, Parity::Correct);
+        one.add(0, q.index_axis(Axis(0), i), k.index_axis(Axis(0), i)).unwrap();
+        assert!(off(&one.mean(0).unwrap(), &golden["head_mean"].get(i).unwrap(), 1.0) < 2e-7);
+    }
+    for head in 0..3 {
+        let mut one = AttentionRanks::new(12, 1, 1, Parity::Correct);
+        let of = |x: &Array4<f32>| x.slice(ndarray::s![0, .., head..head + 1, ..]).to_owned();
+        one.add(0, of(&q).view(), of(&k).view()).unwrap();
+        let expected = golden["row_then_column_rank_stable_cell0"].get(head).unwrap();
+        assert!(off(&one.mean(0).unwrap(), &expected, 1.0) < 2e-7);
+    }
+}
+
+#[test]
+fn perturbation_metrics() {
+    let Some(golden) = load("perturbation/metrics_inputs.safetensors") else { return };
+    let about = json(&crate::golden().unwrap().join("perturbation/metrics.json"));
+    let [truth, pred, control] = ["truth", "pred", "control"].map(|key| dense(&golden[key]));
+    let conditions = texts(&about["pert_cat"]);
+    let names = texts(&about["gene_names"]);
+    let genes = |key: &str| {
+        let lists = about[key].as_object().unwrap();
+        ChangedGenes::new(lists.iter().map(|(name, list)| {
+            // "cell_A+ctrl_1+1"
+            let condition = name.split('_').nth(1).unwrap().to_owned();
+            let places = texts(list).iter().take(20).map(|g| names.iter().position(|n| n == g).unwrap()).collect();
+            (condition, places)
+        }))
+    };
+    let runs = [
+        ("non_zero_genes=False", GenesCompared::All, genes("de_genes_ranked")),
+        ("non_zero_genes=True", GenesCompared::NonZero, genes("top_non_dropout_de_20")),
+    ];
+    for (key, which, changed) in runs {
+        let found = compare(truth.view(), pred.view(), &conditions, control.view(), &changed, which).unwrap();
+        let listed: Vec<&String> = found.conditions.iter().map(|c| &c.0).collect();
+        assert_eq!(listed, texts(&about["conditions_sorted"]).iter().collect::<Vec<_>>());
+        let of: [(&str, fn(&Correlations) -> f64); 4] = [
+            ("pearson", |c| c.pearson),
+            ("pearson_de", |c| c.pearson_de),
+            ("pearson_delta", |c| c.pearson_delta),
+            ("pearson_de_delta", |c| c.pearson_de_delta),
+        ];
+        for (name, of) in of {
+            let expected = &about["expected"][key];
+            for (c, e) in found.conditions.iter().zip(f64s(&expected["raw"][name])) {
+                assert!((of(&c.1) - e).abs() < 1e-5, "{key} {name} {}", c.0);
+            }
+            assert!((of(&found.mean) - expected["mean"][name].as_f64().unwrap()).abs() < 1e-5, "{key} {name}");
+        }
+    }
+}
+
+/// Pathways of KEGG: a list made of one of them finds it.
+#[test]
+fn pathways() {
+    let Some(dir) = shared() else { return };
+    let sets = GeneSets::read_gmt(dir.join("data/vocab/c2.cp.kegg.v7.5.1.symbols.gmt")).unwrap();
+    assert_eq!(sets.len(), 186);
+    let vocab = GeneVocab::read(dir.join("data/vocab/default_gene_vocab.json")).unwrap();
+    let ribosome = sets.iter().find(|s| s.name == "KEGG_RIBOSOME").unwrap();
+    let list: Vec<String> = ribosome.genes.iter().take(20).cloned().collect();
+    let found = enrich(&list, vocab.tokens(), &sets, EnrichmentOptions::default()).unwrap();
+    assert_eq!(found[0].set, "KEGG_RIBOSOME");
+    assert!(found[0].bonferroni < 1e-30 && found[0].p > 0.0 && found[1].bonferroni > 0.05);
 }
