@@ -100,7 +100,11 @@ impl<'a> Reference<'a> {
             .for_each(|((mut shares, near), best)| {
                 let codes = near.iter().map(|&j| self.labels.codes().get(j as usize));
                 let codes: Vec<u32> = codes.flatten().copied().flatten().collect();
-                count(&codes, weights.as_deref(), shares.as_slice_mut().unwrap_or_default());
+                count(
+                    &codes,
+                    weights.as_deref(),
+                    shares.as_slice_mut().unwrap_or_default(),
+                );
                 // The nearest neighbour's label wins among equal ones.
                 for &code in &codes {
                     let share = shares.get(code as usize).copied().unwrap_or(0.0);
@@ -175,17 +179,27 @@ mod tests {
     #[test]
     fn rare_types_weigh_more() {
         let cells = array![[0.0f32], [0.1], [0.2], [0.3], [5.0], [6.0], [7.0]];
-        let types = Categorical::from_labels(&["rare", "common", "common", "rare", "common", "common", "common"]);
+        let types = Categorical::from_labels(&[
+            "rare", "common", "common", "rare", "common", "common", "common",
+        ]);
         let reference = Reference::new(cells.view(), &types).unwrap().k(4);
         let query = array![[0.0f32]];
         // Two votes each: the nearest decides.
         let found = reference.map(query.view(), &Vote::Majority).unwrap();
-        assert_eq!((found.labels.get(0), found.confidence[0]), (Some("rare"), 0.5));
-        let found = reference.map(query.view(), &Vote::ByPrevalence(None)).unwrap();
+        assert_eq!(
+            (found.labels.get(0), found.confidence[0]),
+            (Some("rare"), 0.5)
+        );
+        let found = reference
+            .map(query.view(), &Vote::ByPrevalence(None))
+            .unwrap();
         // (2 - 0.04) / (2/7) against (2 - 0.04) / (5/7).
         assert!((found.confidence[0] - 5.0 / 7.0).abs() < 1e-12);
         let given = Vote::ByPrevalence(Some(vec![0.1, 0.9]));
-        assert_eq!(reference.map(query.view(), &given).unwrap().labels.get(0), Some("common"));
+        assert_eq!(
+            reference.map(query.view(), &given).unwrap().labels.get(0),
+            Some("common")
+        );
     }
 
     #[test]
@@ -197,7 +211,10 @@ mod tests {
         assert_eq!((found.labels.get(0), found.confidence[0]), (None, 0.0));
         let bad = Vote::ByPrevalence(Some(vec![0.0]));
         assert!(near.map(array![[0.0f32]].view(), &bad).is_err());
-        assert!(near.map(array![[0.0f32]].view(), &Vote::ByPrevalence(Some(vec![]))).is_err());
+        assert!(
+            near.map(array![[0.0f32]].view(), &Vote::ByPrevalence(Some(vec![])))
+                .is_err()
+        );
         assert!(Reference::new(cells.view(), &Categorical::from_labels(&["a"])).is_err());
     }
 }

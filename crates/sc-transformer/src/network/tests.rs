@@ -20,9 +20,16 @@ fn strings(names: &[&str]) -> Vec<String> {
 fn lines_of_a_gmt_file() {
     let sets = GeneSets::parse_gmt("A\thttp://a\tg1\tg2\tg1\n\nB\t\tg3\t\r\n").unwrap();
     let all: Vec<_> = sets.iter().collect();
-    assert_eq!((sets.len(), all[0].genes.len(), all[1].name.as_str()), (2, 2, "B"));
+    assert_eq!(
+        (sets.len(), all[0].genes.len(), all[1].name.as_str()),
+        (2, 2, "B")
+    );
     assert_eq!(all[1].genes, ["g3"]);
-    for (text, has) in [("A\tx\tg\nB\tx", "line 2"), ("A\tx\tg\nA\tx\tg", "\"A\" is there twice"), ("\tx\tg", "line 1")] {
+    for (text, has) in [
+        ("A\tx\tg\nB\tx", "line 2"),
+        ("A\tx\tg\nA\tx\tg", "\"A\" is there twice"),
+        ("\tx\tg", "line 1"),
+    ] {
         assert!(GeneSets::parse_gmt(text).unwrap_err().contains(has));
     }
     assert!(GeneSets::parse_gmt("").unwrap().is_empty());
@@ -35,7 +42,10 @@ fn lines_of_a_gmt_file() {
 fn overlaps_that_chance_does_not_explain() {
     let background: Vec<String> = (0..20).map(|i| format!("g{i}")).collect();
     let list = strings(&["g0", "g1", "g2", "g3", "g7", "g7", "other"]);
-    let sets = GeneSets::parse_gmt("many\t\tg0\tg1\tg2\tg3\tg4\tother\nfew\t\tg7\tg11\tg12\nnone\t\tg15\nelsewhere\t\tx\n").unwrap();
+    let sets = GeneSets::parse_gmt(
+        "many\t\tg0\tg1\tg2\tg3\tg4\tother\nfew\t\tg7\tg11\tg12\nnone\t\tg15\nelsewhere\t\tx\n",
+    )
+    .unwrap();
     let found = enrich(&list, &background, &sets, EnrichmentOptions::default()).unwrap();
     let names: Vec<&str> = found.iter().map(|e| e.set.as_str()).collect();
     assert_eq!(names, ["many", "few", "none"]);
@@ -49,9 +59,14 @@ fn overlaps_that_chance_does_not_explain() {
     assert!((found[0].bonferroni - 3.0 * found[0].p).abs() < 1e-15 && found[1].bonferroni == 1.0);
     assert!((found[0].fdr - 3.0 * found[0].p).abs() < 1e-15);
     assert!((found[1].fdr - 1.5 * found[1].p).abs() < 1e-14);
-    let sized = EnrichmentOptions { min_size: 2, max_size: 4 };
+    let sized = EnrichmentOptions {
+        min_size: 2,
+        max_size: 4,
+    };
     assert_eq!(enrich(&list, &background, &sets, sized).unwrap().len(), 1);
-    let message = enrich(&strings(&["y"]), &background, &sets, sized).unwrap_err().to_string();
+    let message = enrich(&strings(&["y"]), &background, &sets, sized)
+        .unwrap_err()
+        .to_string();
     assert!(message.contains("20 genes of the background"), "{message}");
 }
 
@@ -59,7 +74,12 @@ fn overlaps_that_chance_does_not_explain() {
 fn false_discovery_rates() {
     let found = benjamini_hochberg(&[0.01, 0.04, 0.03, 0.5]);
     let expected = [0.04, 0.16 / 3.0, 0.16 / 3.0, 0.5];
-    assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-15));
+    assert!(
+        found
+            .iter()
+            .zip(expected)
+            .all(|(a, b)| (a - b).abs() < 1e-15)
+    );
     assert!(benjamini_hochberg(&[]).is_empty());
 }
 
@@ -78,18 +98,36 @@ fn pairs_that_point_the_same_way() {
         }
     }
     assert!(edges.len().abs_diff(expected) <= 1);
-    assert!(edges.iter().all(|e| (e.weight - cosine(e.a as usize, e.b as usize)).abs() < 1e-5));
-    assert!(edges.windows(2).all(|w| (w[0].a, w[0].b) < (w[1].a, w[1].b)));
+    assert!(
+        edges
+            .iter()
+            .all(|e| (e.weight - cosine(e.a as usize, e.b as usize)).abs() < 1e-5)
+    );
+    assert!(
+        edges
+            .windows(2)
+            .all(|w| (w[0].a, w[0].b) < (w[1].a, w[1].b))
+    );
     let near = neighbours_of(vectors.view(), 5, 3).unwrap();
     assert!(near.iter().all(|n| n.0 != 5) && near[0].1 >= near[2].1);
-    let best = (0..600).filter(|&g| g != 5).max_by(|&a, &b| cosine(5, a).total_cmp(&cosine(5, b))).unwrap();
+    let best = (0..600)
+        .filter(|&g| g != 5)
+        .max_by(|&a, &b| cosine(5, a).total_cmp(&cosine(5, b)))
+        .unwrap();
     assert_eq!(near[0].0, best);
     assert!(neighbours_of(vectors.view(), 600, 3).is_err());
     assert!(cosine_edges(array![[f32::NAN]].view(), EdgeOptions::default()).is_err());
     // A vector of zeros is like none.
     let some = array![[0.0f32, 0.0], [1.0, 0.0], [2.0, 0.0]];
     let edges = cosine_edges(some.view(), EdgeOptions::default()).unwrap();
-    assert_eq!(edges, [Edge { a: 1, b: 2, weight: 1.0 }]);
+    assert_eq!(
+        edges,
+        [Edge {
+            a: 1,
+            b: 2,
+            weight: 1.0
+        }]
+    );
 }
 
 #[test]
@@ -98,15 +136,34 @@ fn genes_that_lie_together() {
     for (g, mut row) in vectors.axis_iter_mut(Axis(0)).enumerate() {
         row[g % 3] += 30.0;
     }
-    let options = ProgramOptions { neighbors: 10, resolution: 0.5, ..ProgramOptions::default() };
+    let options = ProgramOptions {
+        neighbors: 10,
+        resolution: 0.5,
+        ..ProgramOptions::default()
+    };
     let found = gene_programs(vectors.view(), &options).unwrap();
     assert_eq!(found.len(), 3);
     for program in &found {
-        assert!(program.genes.iter().all(|g| g % 3 == program.genes[0] % 3) && program.genes.len() == 30);
+        assert!(
+            program.genes.iter().all(|g| g % 3 == program.genes[0] % 3)
+                && program.genes.len() == 30
+        );
     }
-    let few = ProgramOptions { min_genes: 31, ..options };
+    let few = ProgramOptions {
+        min_genes: 31,
+        ..options
+    };
     assert!(gene_programs(vectors.view(), &few).unwrap().is_empty());
-    assert!(gene_programs(vectors.view(), &ProgramOptions { neighbors: 1, ..options }).is_err());
+    assert!(
+        gene_programs(
+            vectors.view(),
+            &ProgramOptions {
+                neighbors: 1,
+                ..options
+            }
+        )
+        .is_err()
+    );
     assert!(gene_programs(vectors.slice(ndarray::s![..5, ..]), &options).is_err());
 }
 
@@ -120,10 +177,12 @@ fn programs_are_active_where_their_genes_are() {
         }
     }
     let programs = [vec![0, 1, 2, 3, 4], vec![50, 51, 52]];
-    let options = ScoreOptions::default();
+    let options = ScoreOptions {
+        n_bins: 5,
+        ..ScoreOptions::default()
+    };
     let scores = score_programs(&data, &programs, &options).unwrap();
     assert_eq!(scores, score_programs(&data, &programs, &options).unwrap());
-    // Alone in their group of expression, these genes are compared with the few others there.
     for i in 0..60 {
         let own: f64 = (0..5).map(|g| f64::from(data[(i, g)])).sum::<f64>() / 5.0;
         assert!((scores[(i, 0)] - (own - 3.0)).abs() < 0.3);
@@ -147,13 +206,20 @@ fn heads(genes: usize, heads: usize, seed: u64) -> Array3<f32> {
 
 #[test]
 fn what_a_gene_attends_to() {
-    let cells: Vec<_> = (0..4).map(|s| (heads(30, 2, 2 * s), heads(30, 2, 2 * s + 1))).collect();
+    let cells: Vec<_> = (0..4)
+        .map(|s| (heads(30, 2, 2 * s), heads(30, 2, 2 * s + 1)))
+        .collect();
     let run = |order: [usize; 4], threads| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
         pool.install(|| {
             let mut ranks = AttentionRanks::new(30, 2, 2, Parity::Correct);
             for i in order {
-                ranks.add(i % 2, cells[i].0.view(), cells[i].1.view()).unwrap();
+                ranks
+                    .add(i % 2, cells[i].0.view(), cells[i].1.view())
+                    .unwrap();
             }
             ranks
         })
@@ -169,7 +235,14 @@ fn what_a_gene_attends_to() {
     assert!(sums.iter().all(|s| (s - 14.5).abs() < 1e-4));
     let top = top_queries(change.view(), 7, 5).unwrap();
     assert!(top.len() == 5 && top.iter().all(|t| t.value == change[(t.gene, 7)]));
-    assert!(change.column(7).iter().filter(|v| **v > top[4].value).count() == 4);
+    assert!(
+        change
+            .column(7)
+            .iter()
+            .filter(|v| **v > top[4].value)
+            .count()
+            == 4
+    );
     assert_eq!(top_keys(change.view(), 3, 100).unwrap().len(), 30);
     assert!(top_keys(change.view(), 30, 1).is_err());
 }

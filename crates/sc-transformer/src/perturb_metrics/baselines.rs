@@ -139,7 +139,10 @@ impl<'a> Baselines<'a> {
         let mut n = 0usize;
         for condition in training.conditions() {
             let perturbation = Perturbation::parse(condition, control);
-            let Some(effect) = training.effect(condition).filter(|_| !perturbation.is_control()) else {
+            let Some(effect) = training
+                .effect(condition)
+                .filter(|_| !perturbation.is_control())
+            else {
                 continue;
             };
             mean_effect += &effect;
@@ -152,7 +155,8 @@ impl<'a> Baselines<'a> {
             return Err(Error::InvalidSetting {
                 name: "training",
                 value: "no perturbed condition".into(),
-                reason: "baselines average over perturbed conditions; at least one is needed".into(),
+                reason: "baselines average over perturbed conditions; at least one is needed"
+                    .into(),
             });
         }
         Ok(Self {
@@ -184,6 +188,9 @@ impl<'a> Baselines<'a> {
 
     /// Whether each gene of a perturbation was perturbed alone in training.
     pub fn knows(&self, perturbation: &Perturbation) -> bool {
-        perturbation.genes().iter().all(|g| self.of_genes.contains_key(g))
+        perturbation
+            .genes()
+            .iter()
+            .all(|g| self.of_genes.contains_key(g))
     }
 }

@@ -34,10 +34,14 @@ impl ChangedGenes {
     pub fn by_effect(effects: &Effects, n: usize) -> Self {
         let of = |condition: &String| {
             let effect = effects.effect(condition).unwrap_or_default();
-            let mut order: Vec<(usize, f64)> = effect.into_iter().map(f64::abs).enumerate().collect();
+            let mut order: Vec<(usize, f64)> =
+                effect.into_iter().map(f64::abs).enumerate().collect();
             order.sort_by(|a, b| b.1.total_cmp(&a.1));
             order.truncate(n);
-            (condition.clone(), order.into_iter().map(|(g, _)| g).collect())
+            (
+                condition.clone(),
+                order.into_iter().map(|(g, _)| g).collect(),
+            )
         };
         Self(effects.conditions().map(of).collect())
     }
@@ -137,10 +141,17 @@ pub fn compare_means(
             let (what, len) = ("gene", truth.n_genes());
             return Err(sc_data::Error::OutOfRange { what, index, len }.into());
         }
-        all.push((condition.clone(), correlations(t, p, truth.control(), de, genes)));
+        all.push((
+            condition.clone(),
+            correlations(t, p, truth.control(), de, genes),
+        ));
     }
     let over = |of: fn(&Correlations) -> f64| {
-        let defined: Vec<f64> = all.iter().map(|(_, c)| of(c)).filter(|v| !v.is_nan()).collect();
+        let defined: Vec<f64> = all
+            .iter()
+            .map(|(_, c)| of(c))
+            .filter(|v| !v.is_nan())
+            .collect();
         defined.iter().sum::<f64>() / defined.len() as f64
     };
     Ok(Comparison {

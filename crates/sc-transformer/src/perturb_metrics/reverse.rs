@@ -34,7 +34,9 @@ pub fn ranks_of_truth(
         let query = queries.row(i);
         let distance = |c: usize| -> f64 {
             let pairs = query.iter().zip(candidates.row(c));
-            pairs.map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum()
+            pairs
+                .map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2))
+                .sum()
         };
         let own = distance(truth);
         let nearer = |&c: &usize| {

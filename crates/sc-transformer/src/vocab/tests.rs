@@ -25,8 +25,14 @@ fn entries_come_in_any_order() {
 #[test]
 fn wrong_entries_are_named() {
     let wrong = [
-        (r#"{"a": 0, "b": 2}"#, ["no token with the number 1", "\"b\", 2"]),
-        (r#"{"a": 1, "b": 2}"#, ["no token with the number 0", "\"a\", 1"]),
+        (
+            r#"{"a": 0, "b": 2}"#,
+            ["no token with the number 1", "\"b\", 2"],
+        ),
+        (
+            r#"{"a": 1, "b": 2}"#,
+            ["no token with the number 0", "\"a\", 1"],
+        ),
         (r#"{"a": 0, "b": 0}"#, ["number 0", "\"a\" and \"b\""]),
         (r#"{"a": 0, "a": 1}"#, ["\"a\" twice", "keep one"]),
         (r#"{"a": -1}"#, ["\"a\"", "-1"]),
@@ -45,7 +51,10 @@ fn wrong_entries_are_named() {
 
 #[test]
 fn files_that_are_none() {
-    failure(GeneVocab::read("/no/such/vocab.json"), &["/no/such/vocab.json", "read"]);
+    failure(
+        GeneVocab::read("/no/such/vocab.json"),
+        &["/no/such/vocab.json", "read"],
+    );
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("vocab.json");
     std::fs::write(&path, "{\"a\": 7}").unwrap();
@@ -57,16 +66,25 @@ fn special_tokens_that_are_missing() {
     let vocab = GeneVocab::new(["a"]).unwrap();
     failure(vocab.pad(), &["<pad>", "1 tokens", "with_specials"]);
     failure(vocab.cls(), &["<cls>", "embedding of a cell"]);
-    failure(vocab.clone().with_default(Some("x")), &["\"x\"", "unknown genes"]);
+    failure(
+        vocab.clone().with_default(Some("x")),
+        &["\"x\"", "unknown genes"],
+    );
     let vocab = vocab.with_specials(&SPECIALS).unwrap();
     assert_eq!((vocab.pad().unwrap(), vocab.cls().unwrap()), (1, 2));
     assert_eq!(vocab.default_id(), None);
     let vocab = vocab.with_default(Some(PAD)).unwrap();
     assert_eq!(vocab.id_or_default("x"), Some(1));
     // Those that are there keep their place.
-    let vocab = GeneVocab::new(["<cls>", "a"]).unwrap().with_specials(&SPECIALS).unwrap();
+    let vocab = GeneVocab::new(["<cls>", "a"])
+        .unwrap()
+        .with_specials(&SPECIALS)
+        .unwrap();
     assert_eq!(vocab.tokens(), ["<cls>", "a", "<pad>", "<eoc>"]);
-    failure(GeneVocab::from_genes(&["<pad>"], &SPECIALS, SpecialsAt::First), &["\"<pad>\" twice"]);
+    failure(
+        GeneVocab::from_genes(&["<pad>"], &SPECIALS, SpecialsAt::First),
+        &["\"<pad>\" twice"],
+    );
 }
 
 #[test]
@@ -96,7 +114,10 @@ fn genes_of_a_data_set() {
 fn no_gene_in_common() {
     let vocab = GeneVocab::new(["CD3D", "LYZ"]).unwrap();
     let of = |genes: &[&str]| vocab.match_genes(genes, GeneCase::Exact);
-    failure(of(&["Cd3d"]), &["none of the 1 genes", "Cd3d", "GeneCase::Ignore"]);
+    failure(
+        of(&["Cd3d"]),
+        &["none of the 1 genes", "Cd3d", "GeneCase::Ignore"],
+    );
     failure(of(&["ENSG00000223972"]), &["Ensembl ids", "symbols"]);
     failure(of(&["x", "y"]), &["x, y", "CD3D, LYZ"]);
     failure(of(&[]), &["have no genes"]);
