@@ -12,17 +12,20 @@ use std::path::PathBuf;
 
 use candle_core::{DType, Device, Tensor};
 use ndarray::{Array2, Array4, Axis};
-use sc_data::{Categorical, Csr, RowSource};
+use sc_data::{Categorical, Csr, RowSource, Rows};
 use sc_model::Parity;
 use sc_tensor::numpy::RandomState;
 use sc_tensor::ops::Segments;
 use sc_tests::{json, shared};
 use sc_transformer::network::{AttentionRanks, EnrichmentOptions, GeneSets, enrich};
-use sc_transformer::perturb_metrics::{ChangedGenes, Correlations, GenesCompared, compare};
+use sc_transformer::perturb_metrics::{
+    Baselines, ChangedGenes, Correlations, Effects, GenesCompared, compare, compare_means,
+};
 use sc_transformer::tokens::preprocess::{PreprocessOptions, Target, check_logged, preprocess};
 use sc_transformer::tokens::{
     Binner, Binning, Draws, Edges, GenerativeOptions, GenerativeSplit, Generator, MaskOptions,
-    Masker, Overflow, Ties, TokenBatch, Tokenizer, TokenizerOptions,
+    Masker, Overflow, Perturbation, PerturbationOptions, PerturbationTokens, Ties, TokenBatch,
+    Tokenizer, TokenizerOptions,
 };
 use sc_transformer::vocab::{GeneCase, GeneVocab, SPECIALS, SpecialsAt};
 use serde_json::Value;
@@ -862,4 +865,99 @@ fn pathways() {
     let found = enrich(&list, vocab.tokens(), &sets, EnrichmentOptions::default()).unwrap();
     assert_eq!(found[0].set, "KEGG_RIBOSOME");
     assert!(found[0].bonferroni < 1e-30 && found[0].p > 0.0 && found[1].bonferroni > 0.05);
+}
+
+/// CRISPR activation in K562 cells: pairs of genes, predicted from single ones.
+#[test]
+fn baselines_on_real_cells() {
+    let Some(dir) = shared() else { return };
+    let cells =
+        sc_io::read(dir.join("data/perturb/perturb_norman19_mcfaline23_counts.h5ad")).unwrap();
+    let column = |name: &str| {
+        cells
+            .obs
+            .column("obs", name)
+            .unwrap()
+            .to_categorical(name)
+            .unwrap()
+    };
+    let (lines, conditions) = (column("cell_type"), column("condition"));
+    let rows: Vec<usize> = (0..cells.n_obs())
+        .filter(|&i| lines.get(i) == Some("k562"))
+        .collect();
+    let counts = cells.matrix(None).unwrap();
+    let of_line = Rows::new(counts, rows.clone()).unwrap();
+    let options = PreprocessOptions {
+        target: Some(Target::Total(1e4)),
+        log1p: true,
+        ..PreprocessOptions::default()
+    };
+    let prepared = preprocess(&of_line, &options, None).unwrap();
+    let logs = prepared.source(&of_line).unwrap();
+    let names: Vec<&str> = rows.iter().map(|&i| conditions.get(i).unwrap()).collect();
+    let done: Vec<Perturbation> = names
+        .iter()
+        .map(|n| Perturbation::parse(n, "control"))
+        .collect();
+
+    let of = |genes: usize| -> Vec<usize> {
+        (0..done.len())
+            .filter(|&i| done[i].genes().len() == genes)
+            .collect()
+    };
+    let read = |rows: &[usize]| logs.read_rows(rows).unwrap().to_dense();
+    let (control, single, double) = (read(&of(0)), read(&of(1)), read(&of(2)));
+    let named = |genes: usize| -> Vec<&str> { of(genes).iter().map(|&i| names[i]).collect() };
+    assert!(control.nrows() >= 100 && single.nrows() > 500 && double.nrows() > 500);
+    let training = Effects::new(single.view(), &named(1), control.view()).unwrap();
+    let truth = Effects::new(double.view(), &named(2), control.view()).unwrap();
+    let baselines = Baselines::new(&training, "control").unwrap();
+    let changed = ChangedGenes::by_effect(&truth, 20);
+    let score = |of: &dyn Fn(&Perturbation) -> ndarray::Array1<f64>| {
+        let means = truth
+            .conditions()
+            .map(|c| (c.clone(), of(&Perturbation::parse(c, "control"))));
+        let predicted = Effects::from_means(truth.control().to_owned(), means).unwrap();
+        compare_means(&truth, &predicted, &changed, GenesCompared::All)
+            .unwrap()
+            .mean
+    };
+    let none = score(&|_| baselines.no_change());
+    let mean = score(&|_| baselines.mean());
+    let additive = score(&|p| baselines.additive(p));
+    eprintln!("no change {none:?}\nmean {mean:?}\nadditive {additive:?}");
+    // Predicting no change at all looks good by the plain correlation, which is why it says little.
+    assert!(none.pearson > 0.95 && none.pearson_delta.is_nan());
+    assert!(mean.pearson_delta > 0.1 && additive.pearson_delta > 0.1);
+
+    // The same cells as tokens.
+    let vocab = GeneVocab::read(dir.join("data/vocab/default_census_vocab.json"))
+        .unwrap()
+        .with_specials(&SPECIALS)
+        .unwrap();
+    let genes = vocab
+        .match_genes(cells.var.index(), GeneCase::Exact)
+        .unwrap();
+    let options = PerturbationOptions {
+        max_genes: Some(100),
+        ..PerturbationOptions::default()
+    };
+    let tokens = PerturbationTokens::new(&logs, &genes, &vocab, &done, options).unwrap();
+    let some: Vec<usize> = tokens
+        .cells()
+        .iter()
+        .copied()
+        .filter(|&c| !done[c].is_control())
+        .take(64)
+        .collect();
+    let batch = tokens.batch(&some, 0).unwrap();
+    batch.check().unwrap();
+    let flags = batch.flags.as_ref().unwrap();
+    for (s, &cell) in batch.segments.iter().zip(&batch.cells) {
+        let perturbed: u32 = flags[s.start..s.start + s.rows].iter().sum();
+        assert_eq!(
+            (s.rows, perturbed as usize),
+            (100, done[cell].genes().len())
+        );
+    }
 }

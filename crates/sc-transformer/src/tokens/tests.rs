@@ -589,12 +589,9 @@ proptest! {
                 }
             }
         }
-        // Logarithms have the same bins: only the order counts.
-        let logs: Vec<f32> = values.iter().map(|v| v.ln_1p()).collect();
-        if n_bins > 2 && values.iter().filter(|v| **v > 0.0).count() < 50 {
-            prop_assert_eq!(of(Ties::Random { seed }).bin(&[1, 2], &values.iter().map(|v| v * 2.0).collect::<Vec<_>>()), random);
-        }
-        prop_assert_eq!(logs.len(), values.len());
+        // Twice the values have the same bins.
+        let twice: Vec<f32> = values.iter().map(|v| v * 2.0).collect();
+        prop_assert_eq!(of(Ties::Random { seed }).bin(&[1, 2], &twice), random);
     }
 
     #[test]
