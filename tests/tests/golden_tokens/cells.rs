@@ -3,9 +3,9 @@ use sc_data::Csr;
 use sc_model::Parity;
 use sc_tests::json;
 use sc_transformer::tokens::{
-    Generator, MaskOptions, Masker, Overflow, Tokenizer, TokenizerOptions,
+    BatchLimits, Generator, MaskOptions, Masker, Overflow, Tokenizer, TokenizerOptions,
 };
-use sc_transformer::vocab::{GeneCase, GeneVocab};
+use sc_transformer::vocab::{GeneCase, GeneVocab, SPECIALS};
 use serde_json::Value;
 
 use crate::common::*;
@@ -215,4 +215,49 @@ fn tokens_of_a_file() {
     let ids: Vec<f32> = batch.ids.iter().map(|&i| i as f32).collect();
     assert_eq!(padded(&batch, &ids, 60.0), of("token_ids"));
     assert_eq!(padded(&batch, &batch.values, -2.0), of("binned_values"));
+}
+
+/// Blood cells on disk and in memory, in minibatches and all at once, have the same tokens; and all fit the limits.
+#[test]
+fn cells_on_disk() {
+    let Some(dir) = sc_tests::shared() else {
+        return;
+    };
+    let path = dir.join("data/cells/pbmc3k_raw_celltypes.h5ad");
+    let cells = sc_io::read(&path).unwrap();
+    let in_memory = cells.x.unwrap().to_csr();
+    let on_disk = sc_io::h5ad::read_backed(&path, None).unwrap();
+    let vocab = GeneVocab::read(dir.join("data/vocab/default_census_vocab.json")).unwrap();
+    let vocab = vocab.with_specials(&SPECIALS).unwrap();
+    let genes = vocab
+        .match_genes(cells.var.index(), GeneCase::Exact)
+        .unwrap();
+    let report = genes.report();
+    assert_eq!((report.n_genes, report.matched), (13_714, 12_300));
+    assert_eq!(report.matched + report.missing.len(), report.n_genes);
+    let options = TokenizerOptions {
+        max_len: Some(900),
+        ..TokenizerOptions::default()
+    };
+    let tokenizer = Tokenizer::new(&vocab, &genes, options).unwrap();
+    let all: Vec<usize> = (0..in_memory.n_rows()).collect();
+    let expected = tokenizer.batch(&in_memory, &all, 0).unwrap();
+    let start: Vec<usize> = expected.segments.iter().map(|s| s.start).collect();
+    let limits = BatchLimits {
+        max_tokens: 20_000,
+        ..BatchLimits::default()
+    };
+    let mut cells = 0;
+    for batch in tokenizer.batches(&on_disk, limits, 0).unwrap() {
+        let batch = batch.unwrap();
+        assert!(batch.n_tokens() <= 20_000 && batch.longest() <= 900);
+        for (s, &cell) in batch.segments.iter().zip(&batch.cells) {
+            let same = start[cell]..start[cell] + s.rows;
+            let own = s.start..s.start + s.rows;
+            assert_eq!(batch.ids[own.clone()], expected.ids[same.clone()]);
+            assert_eq!(batch.values[own], expected.values[same]);
+        }
+        cells += batch.n_cells();
+    }
+    assert_eq!(cells, all.len());
 }
