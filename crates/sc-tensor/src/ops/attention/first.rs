@@ -203,19 +203,15 @@ impl Kernel for First {
             let (q, kv) = (views[0].slice::<T>()?, views[1].slice::<T>()?);
             let (out, g) = (views[2].slice::<T>()?, views[3].slice::<T>()?);
             let (mut dq, mut d_rows) = (vec![T::ZERO; q.len()], vec![T::ZERO; kv.len()]);
-            let (width, mut rest) = (op.width, &mut d_rows[..]);
-            let mut tasks = Vec::with_capacity(op.segments.len());
-            for (i, (s, dq)) in op
+            let width = op.width;
+            let parts = op
                 .segments
-                .iter()
-                .zip(dq.chunks_exact_mut(width))
-                .enumerate()
-            {
-                let (mine, others) = std::mem::take(&mut rest).split_at_mut(s.rows * 2 * width);
-                rest = others;
-                tasks.push((i * width, s, dq, mine));
-            }
-            tasks.into_par_iter().for_each(|(at, s, dq, d_rows)| {
+                .split(&mut d_rows, 2 * width)
+                .into_iter()
+                .zip(dq.chunks_exact_mut(width));
+            let tasks: Vec<_> = op.segments.iter().zip(parts).enumerate().collect();
+            tasks.into_par_iter().for_each(|(i, (s, (d_rows, dq)))| {
+                let at = i * width;
                 let sequence = op.sequence(s, &q[at..][..width], kv);
                 sequence.gradients(&out[at..][..width], &g[at..][..width], dq, d_rows);
             });
@@ -280,7 +276,9 @@ mod tests {
         let qkv = random("qkv", -1.0, 1.0, &[67, 3 * 16], DType::F64);
         let all = attention(&qkv, 2, &s, Keys::Only, None).unwrap();
         let first = |t: &Tensor| {
-            t.index_select(&Tensor::new(&[0u32, 7], &Device::Cpu).unwrap(), 0)
+            t.contiguous()
+                .unwrap()
+                .index_select(&Tensor::new(&[0u32, 7], &Device::Cpu).unwrap(), 0)
                 .unwrap()
         };
         let y = attention_first(

@@ -21,19 +21,18 @@ pub(super) fn forward<T: Lanes>(problem: &Problem, qkv: &[T]) -> (Vec<T>, Vec<T>
     let (width, heads) = (problem.width(), problem.heads);
     let rows = problem.segments.rows();
     let (mut out, mut sums) = (vec![T::ZERO; rows * width], vec![T::ZERO; rows * heads]);
-    let mut tasks = Vec::with_capacity(problem.segments.len());
-    let (mut out_rest, mut sums_rest) = (&mut out[..], &mut sums[..]);
-    for sequence in problem.sequences(qkv) {
-        let n = sequence.segment.rows;
-        let (o, o_rest) = std::mem::take(&mut out_rest).split_at_mut(n * width);
-        let (s, s_rest) = std::mem::take(&mut sums_rest).split_at_mut(n * heads);
-        (out_rest, sums_rest) = (o_rest, s_rest);
-        tasks.push((sequence, o, s));
-    }
+    let outs = problem.segments.split(&mut out, width);
+    let tasks: Vec<_> = problem
+        .sequences(qkv)
+        .zip(
+            outs.into_iter()
+                .zip(problem.segments.split(&mut sums, heads)),
+        )
+        .collect();
     tasks
         .into_par_iter()
-        .filter(|(s, ..)| s.segment.rows > 0)
-        .for_each(|(sequence, out, sums)| {
+        .filter(|(s, _)| s.segment.rows > 0)
+        .for_each(|(sequence, (out, sums))| {
             let packed = Packed::new(problem, &sequence);
             out.par_chunks_mut(ROWS * width)
                 .zip(sums.par_chunks_mut(ROWS * heads))

@@ -5,9 +5,7 @@ use rayon::prelude::*;
 
 use super::problem::{EPS, Features, ROWS, Sizes, Sums};
 use crate::ops::attention::Segment;
-use crate::tiles::{
-    GROUP, Lanes, Rows, WIDEST, groups_of_columns, pad_to, panel_of_rows, product,
-};
+use crate::tiles::{GROUP, Lanes, Rows, WIDEST, groups_of_columns, pad_to, panel_of_rows, product};
 
 /// What the rows of a tile of features are padded to: a multiple of [`GROUP`] and of
 /// [`BY_ROWS`](crate::tiles::BY_ROWS).
@@ -62,15 +60,9 @@ pub(super) fn by_rows<T: Send>(
         n => out.len() / n,
     };
     let mut tasks = Vec::new();
-    let mut rest = out;
-    for (s, segment) in sizes.segments.iter().enumerate() {
-        let (mine, others) = std::mem::take(&mut rest).split_at_mut(segment.rows * width);
-        rest = others;
-        tasks.extend(
-            mine.chunks_mut(ROWS * width)
-                .enumerate()
-                .map(|(k, rows)| (s, k * ROWS, rows)),
-        );
+    for (s, rows) in sizes.segments.split(out, width).into_iter().enumerate() {
+        let parts = rows.chunks_mut(ROWS * width).enumerate();
+        tasks.extend(parts.map(|(k, rows)| (s, k * ROWS, rows)));
     }
     tasks
         .into_par_iter()

@@ -30,13 +30,8 @@ pub(super) struct Known<'a, T> {
 pub(super) fn backward<T: Lanes>(problem: &Problem, known: &Known<'_, T>) -> Vec<T> {
     let width = 3 * problem.width();
     let mut grads = crate::pool::take(problem.segments.rows() * width);
-    let mut rest = &mut grads[..];
-    let mut tasks = Vec::with_capacity(problem.segments.len());
-    for sequence in problem.sequences(known.qkv) {
-        let (mine, others) = std::mem::take(&mut rest).split_at_mut(sequence.segment.rows * width);
-        rest = others;
-        tasks.push((sequence, mine));
-    }
+    let parts = problem.segments.split(&mut grads, width);
+    let tasks: Vec<_> = problem.sequences(known.qkv).zip(parts).collect();
     tasks.into_par_iter().for_each(|(sequence, grads)| {
         let heads: Vec<HeadGradients<T>> = (0..problem.heads)
             .into_par_iter()

@@ -29,12 +29,12 @@ pub(super) fn backward<T: Lanes>(
     let zeros = || vec![T::ZERO; sizes.segments.rows() * width];
     let (mut dk, mut dv) = (zeros(), zeros());
     let mut tasks = Vec::new();
-    let (mut dk_rest, mut dv_rest) = (&mut dk[..], &mut dv[..]);
-    for (s, segment) in sizes.segments.iter().enumerate() {
-        let (dk, others) = std::mem::take(&mut dk_rest).split_at_mut(segment.rows * width);
-        dk_rest = others;
-        let (dv, others) = std::mem::take(&mut dv_rest).split_at_mut(segment.rows * width);
-        dv_rest = others;
+    let split = sizes
+        .segments
+        .split(&mut dk, width)
+        .into_iter()
+        .zip(sizes.segments.split(&mut dv, width));
+    for (s, (segment, (dk, dv))) in sizes.segments.iter().zip(split).enumerate() {
         // Rows that are no keys keep their zeros.
         let (dk, dv) = (
             &mut dk[..segment.keys * width],

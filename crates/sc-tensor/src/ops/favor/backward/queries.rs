@@ -29,10 +29,8 @@ pub(super) fn backward<T: Lanes>(known: &Known<'_, T>) -> (Vec<T>, Vec<Vec<SumGr
         })
         .collect();
     let mut tasks = Vec::new();
-    let mut rest = &mut grads[..];
-    for (s, segment) in sizes.segments.iter().enumerate() {
-        let (mine, others) = std::mem::take(&mut rest).split_at_mut(segment.rows * width);
-        rest = others;
+    let parts = sizes.segments.split(&mut grads, width);
+    for (s, (segment, mine)) in sizes.segments.iter().zip(parts).enumerate() {
         // Without keys the output is zero whatever the queries are.
         if segment.keys > 0 {
             tasks.extend(
