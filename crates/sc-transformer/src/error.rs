@@ -10,6 +10,64 @@ pub enum Error {
     /// The data.
     #[error(transparent)]
     Data(#[from] sc_data::Error),
+    /// Filtering, normalising or choosing genes.
+    #[error(transparent)]
+    Preprocess(#[from] sc_preprocess::Error),
+    /// Neighbours and communities.
+    #[error(transparent)]
+    Neighbors(#[from] sc_neighbors::Error),
+    /// A vocabulary whose entries contradict each other.
+    #[error("the vocabulary {reason}")]
+    Vocabulary {
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+    /// A token that is needed is not in the vocabulary.
+    #[error("the vocabulary of {size} tokens has no \"{token}\", which is {purpose}; append it with `with_specials`, or use the vocab.json of the checkpoint")]
+    MissingToken {
+        /// The token.
+        token: String,
+        /// How many tokens the vocabulary has.
+        size: usize,
+        /// What it is needed for.
+        purpose: &'static str,
+    },
+    /// The data and the vocabulary share no gene.
+    #[error("none of the {found} genes of the data ({examples}) is in the vocabulary of {size} tokens ({known}): {hint}")]
+    NoSharedGenes {
+        /// Genes of the data.
+        found: usize,
+        /// Some of them.
+        examples: String,
+        /// How many tokens the vocabulary has.
+        size: usize,
+        /// Some of them.
+        known: String,
+        /// Why they may not match.
+        hint: String,
+    },
+    /// An expression value that cannot be.
+    #[error("cell {cell}, gene \"{gene}\": the value {value} is not possible; {expected}")]
+    InvalidValue {
+        /// The row of the cell.
+        cell: usize,
+        /// The gene's name.
+        gene: String,
+        /// The value.
+        value: f32,
+        /// What would be possible.
+        expected: &'static str,
+    },
+    /// Things that should have the same length do not.
+    #[error("{what} has length {found}, expected {expected}")]
+    Length {
+        /// What was given.
+        what: &'static str,
+        /// Its length.
+        found: usize,
+        /// The length needed.
+        expected: usize,
+    },
     /// A tensor operation.
     #[error(transparent)]
     Tensor(#[from] sc_tensor::Error),

@@ -4,6 +4,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod error;
+pub mod tokens;
+pub mod vocab;
 
 pub use error::{Error, Result};
 

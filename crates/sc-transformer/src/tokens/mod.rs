@@ -1,0 +1,22 @@
+//! From cells to tokens: binned values, tokens of a minibatch, hidden values.
+//!
+//! ```text
+//! rows of a RowSource -> Tokenizer (vocabulary, binning, length limit) -> TokenBatch -> hide values -> model
+//! ```
+//!
+//! What happens to a cell depends on the cell, the seed and the pass over the data alone: not on the other cells of its
+//! minibatch, their order, the file it is read from, or the number of threads. (Draws that repeat numpy's or PyTorch's, for
+//! comparisons with the original, are the exception: theirs depend on all draws before.)
+
+mod batch;
+pub mod binning;
+mod draws;
+mod modality;
+#[cfg(test)]
+mod tests;
+mod tokenizer;
+
+pub use batch::TokenBatch;
+pub use binning::{Binner, Binning, Edges, Ties};
+pub use draws::{Draws, Generator};
+pub use tokenizer::{CellTokens, Overflow, Tokenizer, TokenizerOptions};
