@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use sc_model::layers::Linear;
 use sc_model::{Mode, ParamBuilder};
-use sc_tensor::ops;
+use sc_tensor::{Stream, ops};
 
 use super::norm::LayerNorm;
 use super::rows::gather;
@@ -89,6 +89,20 @@ impl Predicted {
     pub fn nonzero_prob(&self) -> Result<Option<Tensor>> {
         let sigmoid = |t: &Tensor| Ok(ops::sigmoid(t)?);
         self.nonzero_logit.as_ref().map(sigmoid).transpose()
+    }
+
+    /// The values, each set to zero with the probability that it is zero, where the model has that (upstream's `do_sample`).
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    pub fn sampled(&self, stream: &mut Stream) -> Result<Tensor> {
+        let Some(p) = self.nonzero_prob()? else {
+            return Ok(self.value.clone());
+        };
+        let mut draws = vec![0f64; p.elem_count()];
+        stream.fill_uniform(0.0, 1.0, &mut draws);
+        let draws = Tensor::from_vec(draws, p.shape(), p.device())?.to_dtype(p.dtype())?;
+        Ok((draws.lt(&p)?.to_dtype(p.dtype())? * &self.value)?)
     }
 }
 

@@ -73,11 +73,11 @@ pub(super) struct Layer {
     pub(super) out_proj: Linear,
     linear1: Linear,
     linear2: Linear,
-    norm1: LayerNorm,
+    pub(super) norm1: LayerNorm,
     norm2: LayerNorm,
     pub(super) heads: usize,
     dropout: f64,
-    placement: NormPlacement,
+    pub(super) placement: NormPlacement,
 }
 
 impl Layer {

@@ -7,10 +7,11 @@ use sc_tensor::ops::{self, Segments};
 use super::config::{CellEmbedding, ScGptConfig};
 use super::decoders::{Condition, Predicted};
 use super::embed::Table;
-use super::input::CellTokens;
+use super::input::Input;
 use super::layer::{Attend, Unknown};
 use super::nets::Nets;
 use super::rows::{Distinct, gather, normalise_rows};
+use crate::vocab::GeneVocab;
 use crate::{Error, Result};
 
 /// scGPT (Cui et al. 2024): a transformer over the genes of a cell.
@@ -19,6 +20,7 @@ use crate::{Error, Result};
 /// transformer makes of the first token, `<cls>`, stands for the cell.
 #[derive(Debug, Clone)]
 pub struct ScGpt {
+    pub(super) vocab: GeneVocab,
     pub(super) config: ScGptConfig,
     pub(super) params: Params,
     pub(super) nets: Nets,
@@ -63,6 +65,11 @@ impl ScGpt {
         &self.config
     }
 
+    /// The vocabulary.
+    pub fn vocab(&self) -> &GeneVocab {
+        &self.vocab
+    }
+
     /// All weights and running statistics.
     pub fn parameters(&self) -> &Params {
         &self.params
@@ -77,8 +84,8 @@ impl ScGpt {
     ///
     /// # Errors
     /// [`Error::InvalidSetting`] if the tokens are not such that this model can read them.
-    pub fn encode(&self, cells: &CellTokens, mode: &Mode<'_>) -> Result<Encoded> {
-        self.read(cells, Reading::default(), mode)
+    pub fn encode<'a>(&self, cells: impl Into<Input<'a>>, mode: &Mode<'_>) -> Result<Encoded> {
+        self.read(cells.into(), Reading::default(), mode)
     }
 
     /// Reads cells whose genes behind the keys have no value yet: they attend to the known genes and to themselves, and
@@ -86,9 +93,9 @@ impl ScGpt {
     ///
     /// # Errors
     /// As [`ScGpt::encode`], and if the model was not made for this.
-    pub fn encode_generative(
+    pub fn encode_generative<'a>(
         &self,
-        cells: &CellTokens,
+        cells: impl Into<Input<'a>>,
         prompt: Option<&Tensor>,
         mode: &Mode<'_>,
     ) -> Result<Encoded> {
@@ -97,7 +104,7 @@ impl ScGpt {
             generative: true,
             ..Reading::default()
         };
-        self.read(cells, reading, mode)
+        self.read(cells.into(), reading, mode)
     }
 
     /// The values of genes in cells of which only the vector is known: `prompt`, `[cells, D]`, takes the place of the first
@@ -105,9 +112,9 @@ impl ScGpt {
     ///
     /// # Errors
     /// As [`ScGpt::encode`].
-    pub fn decode_prompt(
+    pub fn decode_prompt<'a>(
         &self,
-        cells: &CellTokens,
+        cells: impl Into<Input<'a>>,
         prompt: &Tensor,
         values: bool,
         mode: &Mode<'_>,
@@ -117,16 +124,16 @@ impl ScGpt {
             genes_only: !values,
             ..Reading::default()
         };
-        self.decode(&self.read(cells, reading, mode)?, mode)
+        self.decode(&self.read(cells.into(), reading, mode)?, mode)
     }
 
-    fn read(&self, cells: &CellTokens, how: Reading<'_>, mode: &Mode<'_>) -> Result<Encoded> {
+    fn read(&self, cells: Input<'_>, how: Reading<'_>, mode: &Mode<'_>) -> Result<Encoded> {
         cells.check(&self.config, self.needs_batches())?;
-        let genes = self.nets.genes.table(&cells.ids, mode)?;
+        let genes = self.nets.genes.table(&cells.tokens.ids, mode)?;
         let h = self.token_rows(cells, &genes, how, mode)?;
-        let unknown = how.generative.then(|| Unknown::new(&cells.segments));
+        let unknown = how.generative.then(|| Unknown::new(cells.segments()));
         let to = Attend {
-            segments: &cells.segments,
+            segments: cells.segments(),
             unknown: unknown.as_ref(),
         };
         let hidden = self.nets.stack.forward(h, &to, mode)?;
@@ -146,7 +153,7 @@ impl ScGpt {
     /// What goes into the transformer, `[tokens, D]`.
     pub(super) fn token_rows(
         &self,
-        cells: &CellTokens,
+        cells: Input<'_>,
         genes: &Table,
         how: Reading<'_>,
         mode: &Mode<'_>,
@@ -159,12 +166,12 @@ impl ScGpt {
             Reading {
                 generative: true, ..
             } => self.generative_rows(cells, &rows, mode)?,
-            _ => self.nets.values.join(&rows, &cells.values, mode)?,
+            _ => self.nets.values.join(&rows, &cells.tokens.values, mode)?,
         };
         let groups = cells.groups(self.nets.token_norm.needs_domains(), how.generative);
         let h = self.nets.token_norm.forward(h, groups, mode)?;
         match how.prompt {
-            Some(prompt) => replace_first(&h, prompt, &cells.segments),
+            Some(prompt) => replace_first(&h, prompt, cells.segments()),
             None => Ok(h),
         }
     }
@@ -172,7 +179,7 @@ impl ScGpt {
     /// Known genes get the vector of their value, unknown ones the flag.
     fn generative_rows(
         &self,
-        cells: &CellTokens,
+        cells: Input<'_>,
         genes: &Tensor,
         mode: &Mode<'_>,
     ) -> Result<Tensor> {
@@ -183,9 +190,9 @@ impl ScGpt {
                 reason: "the model has no vector that marks a gene as one to generate".into(),
             });
         };
-        let split = Unknown::new(&cells.segments);
+        let split = Unknown::new(cells.segments());
         let of = |rows: &[u32]| -> Vec<f32> {
-            let value = |&r: &u32| cells.values.get(r as usize).copied().unwrap_or(0.0);
+            let value = |&r: &u32| cells.tokens.values.get(r as usize).copied().unwrap_or(0.0);
             rows.iter().map(value).collect()
         };
         let values = &self.nets.values;
@@ -197,21 +204,21 @@ impl ScGpt {
         split.put_back(&known, &unknown)
     }
 
-    fn pool(&self, hidden: &Tensor, cells: &CellTokens) -> Result<Tensor> {
+    fn pool(&self, hidden: &Tensor, cells: Input<'_>) -> Result<Tensor> {
         let upstream = self.config.parity == Parity::Upstream;
         let style = self.config.cell_embedding;
         if style == CellEmbedding::Cls {
             return gather(hidden, &cells.starts());
         }
-        let mut pooled = Vec::with_capacity(cells.n_cells());
-        for s in cells.segments.iter() {
+        let mut pooled = Vec::with_capacity(cells.tokens.n_cells());
+        for s in cells.segments().iter() {
             let n = if upstream { s.rows } else { s.keys };
             let rows = hidden.narrow(0, s.start, n)?;
             pooled.push(match style {
                 CellEmbedding::WPool => {
                     // Padding, `<cls>` and masked genes hold negative values, which are no weights.
                     let weight = |&v: &f32| if upstream { v } else { v.max(0.0) };
-                    let values = cells.values.iter().skip(s.start).take(n);
+                    let values = cells.tokens.values.iter().skip(s.start).take(n);
                     let values: Vec<f32> = values.map(weight).collect();
                     let w = Tensor::from_vec(values, (n, 1), hidden.device())?;
                     ops::sum_rows(&rows.broadcast_mul(&w.to_dtype(hidden.dtype())?)?)?
@@ -230,7 +237,7 @@ impl ScGpt {
     /// that of its first token.
     pub(super) fn condition(
         &self,
-        cells: &CellTokens,
+        cells: Input<'_>,
         mode: &Mode<'_>,
     ) -> Result<Option<Condition>> {
         if !self.config.has_condition() {
@@ -239,11 +246,11 @@ impl ScGpt {
         let cell_of_row = cells.cell_of_row();
         let batch = |row: usize| -> u32 {
             let cell = cell_of_row.get(row).copied().unwrap_or(0) as usize;
-            let given = cells.batches.as_deref().unwrap_or(&[]);
+            let given = cells.batches.unwrap_or(&[]);
             given.get(cell).copied().unwrap_or(0)
         };
         let modality = |row: usize| -> u32 {
-            let given = cells.modalities.as_deref().unwrap_or(&[]);
+            let given = cells.tokens.modality.as_deref().unwrap_or(&[]);
             given.get(row).copied().unwrap_or(0)
         };
         let pairs: Vec<(u32, u32)> = (0..cell_of_row.len())

@@ -5,16 +5,18 @@ use sc_model::{Parity, build_params};
 use sc_tensor::rng::Rng;
 
 use super::config::{
-    CellEmbedding, InputNorm, MvcStyle, NormPlacement, ScGptConfig, ValueInput,
+    CellEmbedding, InputNorm, MvcStyle, NormPlacement, ScGptConfig, ValueInput, ensure,
 };
 use super::model::ScGpt;
 use super::nets::Nets;
 use crate::Result;
+use crate::vocab::GeneVocab;
 
 /// Settings of a model that is to be made. Start from [`ScGpt::params`].
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct ScGptParams {
+    vocab: GeneVocab,
     config: ScGptConfig,
 }
 
@@ -77,19 +79,22 @@ impl ScGptParams {
     /// # Errors
     /// [`Error::InvalidSetting`](crate::Error::InvalidSetting) names the first setting that can't be.
     pub fn check(self) -> Result<ScGptValidParams> {
+        let (n, found) = (self.config.n_tokens, self.vocab.len());
+        let reason = format_args!("the vocabulary has {found}");
+        ensure(n == found, "n_tokens", n, reason)?;
         self.config.check()?;
-        Ok(ScGptValidParams(self.config))
+        Ok(ScGptValidParams(self))
     }
 }
 
 /// Settings that passed [`ScGptParams::check`].
 #[derive(Debug, Clone)]
-pub struct ScGptValidParams(ScGptConfig);
+pub struct ScGptValidParams(ScGptParams);
 
 impl ScGptValidParams {
     /// The settings.
     pub fn config(&self) -> &ScGptConfig {
-        &self.0
+        &self.0.config
     }
 
     /// A model with random weights, distributed as PyTorch's.
@@ -105,12 +110,13 @@ impl ScGptValidParams {
     /// # Errors
     /// If the device refuses.
     pub fn init_with_dtype(&self, device: &Device, dtype: DType, seed: u64) -> Result<ScGpt> {
-        let config = self.0.clone();
+        let ScGptParams { vocab, config } = self.0.clone();
         let (nets, params) = build_params(device, dtype, &Rng::new(seed), |p| {
             Nets::new(p, &config)
         })?;
         nets.zero_pads()?;
         Ok(ScGpt {
+            vocab,
             config,
             params,
             nets,
@@ -119,17 +125,21 @@ impl ScGptValidParams {
 }
 
 impl ScGpt {
-    /// The settings of the released whole-human model, for a vocabulary of `n_tokens` in which `<pad>` has the id `pad_id`.
-    pub fn params(n_tokens: usize, pad_id: u32) -> ScGptParams {
-        Self::with_config(ScGptConfig {
-            n_tokens,
-            pad_id,
+    /// The settings of the released whole-human model, for another vocabulary.
+    ///
+    /// # Errors
+    /// [`Error::MissingToken`](crate::Error::MissingToken) if it has no `<pad>`.
+    pub fn params(vocab: &GeneVocab) -> Result<ScGptParams> {
+        let config = ScGptConfig {
+            n_tokens: vocab.len(),
+            pad_id: vocab.pad()?,
             ..ScGptConfig::default()
-        })
+        };
+        Ok(Self::with_config(vocab.clone(), config))
     }
 
     /// Settings that are there already.
-    pub fn with_config(config: ScGptConfig) -> ScGptParams {
-        ScGptParams { config }
+    pub fn with_config(vocab: GeneVocab, config: ScGptConfig) -> ScGptParams {
+        ScGptParams { vocab, config }
     }
 }
