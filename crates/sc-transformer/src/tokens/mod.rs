@@ -9,14 +9,23 @@
 //! comparisons with the original, are the exception: theirs depend on all draws before.)
 
 mod batch;
+mod batches;
 pub mod binning;
 mod draws;
+mod generative;
+mod mask;
 mod modality;
+mod perturb;
+pub mod preprocess;
 #[cfg(test)]
 mod tests;
 mod tokenizer;
 
 pub use batch::TokenBatch;
+pub use batches::{BatchLimits, Batches, scatter};
 pub use binning::{Binner, Binning, Edges, Ties};
 pub use draws::{Draws, Generator};
+pub use generative::{GenerativeOptions, GenerativeSplit};
+pub use mask::{Hide, MaskOptions, Masker};
+pub use perturb::{PERTURBED, Perturbation, PerturbationOptions, PerturbationTokens, UNPERTURBED, UnknownGenes};
 pub use tokenizer::{CellTokens, Overflow, Tokenizer, TokenizerOptions};

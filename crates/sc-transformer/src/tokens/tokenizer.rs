@@ -1,5 +1,7 @@
+use std::ops::Range;
+
 use rayon::prelude::*;
-use sc_data::RowSource;
+use sc_data::{Csr, RowSource};
 use sc_model::Parity;
 use sc_tensor::ops::Segments;
 use serde::{Deserialize, Serialize};
@@ -189,17 +191,39 @@ impl Tokenizer {
     pub fn batch(&self, source: &dyn RowSource, rows: &[usize], pass: u64) -> Result<TokenBatch> {
         self.check_columns(source.n_cols())?;
         let block = source.read_rows(rows)?;
+        let cells = self.block(&block, pass, |i| rows.get(i).copied().unwrap_or(i))?;
+        self.pack(rows.to_vec(), &cells)
+    }
+
+    /// The tokens of cells that follow each other in the source.
+    pub(super) fn range(
+        &self,
+        source: &dyn RowSource,
+        rows: Range<usize>,
+        pass: u64,
+    ) -> Result<Vec<CellTokens>> {
+        self.check_columns(source.n_cols())?;
+        let start = rows.start;
+        self.block(&source.read_range(rows)?, pass, |i| start + i)
+    }
+
+    /// The tokens of all rows of a block; `cell` tells their numbers.
+    fn block(
+        &self,
+        block: &Csr,
+        pass: u64,
+        cell: impl Fn(usize) -> usize + Sync,
+    ) -> Result<Vec<CellTokens>> {
         let one = |i: usize| {
             let (columns, values) = block.row(i);
-            let cell = rows.get(i).copied().unwrap_or(i);
-            self.cell(cell, columns, values, pass)
+            self.cell(cell(i), columns, values, pass)
         };
-        let cells: Vec<CellTokens> = if self.is_sequential() {
-            (0..block.n_rows()).map(one).collect::<Result<_>>()?
-        } else {
-            (0..block.n_rows()).into_par_iter().map(one).collect::<Result<_>>()?
-        };
-        self.pack(rows.to_vec(), &cells)
+        if self.is_sequential() {
+            return (0..block.n_rows()).map(one).collect();
+        }
+        // Errors in order, so that it is always the first bad cell that is named.
+        let cells: Vec<_> = (0..block.n_rows()).into_par_iter().map(one).collect();
+        cells.into_iter().collect()
     }
 
     /// How many tokens each cell will have. Reads the source once, some rows at a time.
