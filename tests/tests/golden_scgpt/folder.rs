@@ -217,3 +217,8 @@ pub fn mask(keep: &[bool], like: &Tensor) -> Tensor {
     let m: Vec<f32> = keep.iter().map(|&k| f32::from(u8::from(k))).collect();
     tensor(&m, like)
 }
+
+/// The only number of a tensor.
+pub fn number(t: &Tensor) -> f64 {
+    values(t)[0]
+}

@@ -4,7 +4,7 @@ use candle_core::{DType, Device};
 use sc_model::{Mode, Parity};
 use sc_transformer::scgpt::{Allow, CellEmbedding, NormPlacement, losses};
 
-use crate::folder::{Golden, Inputs, mask, tensor, unpack};
+use super::folder::{Golden, Inputs, mask, tensor, unpack};
 
 #[test]
 fn the_plain_model() {
@@ -89,7 +89,7 @@ fn more_of_the_plain_model() {
     all.segments = sc_tensor::ops::Segments::new([19; 5]).unwrap();
     let made = model.decode_prompt(&all, prompt, true, &mode).unwrap();
     expected.near("generate_no_mask", &made.value);
-    let single = crate::folder::batch(ids[..19].to_vec(), values[..19].to_vec(), vec![(19, 19)]);
+    let single = super::folder::batch(ids[..19].to_vec(), values[..19].to_vec(), vec![(19, 19)]);
     let e = model.encode(&single, &mode).unwrap();
     expected.near("single.transformer_output", e.hidden());
 }

@@ -7,7 +7,7 @@ use sc_transformer::Error;
 use sc_transformer::scgpt::{Allow, Checkpoint, Layout, ScGpt, ScGptConfig};
 use sc_transformer::vocab::GeneVocab;
 
-use crate::folder::{Golden, Inputs};
+use super::folder::{Golden, Inputs};
 
 fn bits(model: &ScGpt, inputs: &Inputs) -> Vec<u64> {
     let e = model.encode(&inputs.packed("values"), &Mode::eval()).unwrap();
@@ -49,7 +49,7 @@ fn a_prefixed_wrapper_is_read() {
     let model = alone(&golden, "ddp_flash2_wrapper.pt").load(&Device::Cpu).unwrap();
     assert_eq!(model.config().n_layers, 1);
     let e = model.encode(&inputs.packed("values"), &Mode::eval()).unwrap();
-    let rows = crate::folder::unpack(e.hidden(), &inputs.valid);
+    let rows = super::folder::unpack(e.hidden(), &inputs.valid);
     let expected = golden.file("scgpt/expected.safetensors");
     expected.near_values("layer0.output", &rows, Some(&inputs.valid));
 }

@@ -3,7 +3,7 @@
 use candle_core::{DType, Tensor, Var};
 use sc_transformer::scgpt::losses;
 
-use crate::folder::Golden;
+use super::folder::Golden;
 
 #[test]
 fn losses_and_their_gradients() {

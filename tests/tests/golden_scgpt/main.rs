@@ -9,10 +9,12 @@
 
 mod folder;
 
+mod embedding;
 mod forward;
 mod generative;
 mod gradients;
 mod layouts;
 mod losses;
+mod perturbation;
 mod training;
 mod variants;

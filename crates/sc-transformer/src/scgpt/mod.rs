@@ -1,4 +1,33 @@
-//! scGPT (Cui et al. 2024).
+//! scGPT (Cui et al. 2024): a transformer over the genes of a cell.
+//!
+//! | to | see |
+//! |---|---|
+//! | open a released or fine-tuned checkpoint, or write one | [`Checkpoint`], [`ScGpt::from_checkpoint`], [`ScGpt::export`] |
+//! | embed cells, or find their types | [`CellSource`], [`ScGpt::embed_cells`], [`Classify`](sc_model::Classify), [`labels_or_novel`] |
+//! | fine-tune: integration, annotation, several modalities | [`Recipe`], [`FineTune`], [`Allow::fine_tuning`] |
+//! | pre-train on genes to generate, and generate them | [`Pretraining`], [`ScGpt::generate`] |
+//! | predict perturbations | [`ScGptPerturb`], [`PerturbTask`] |
+//! | compute a single thing | [`ScGpt::encode`], [`ScGpt::decode`], [`losses`] |
+//!
+//! ```
+//! use ndarray::array;
+//! use sc_tensor::Device;
+//! use sc_transformer::scgpt::{CellSource, ScGpt};
+//! use sc_transformer::tokens::{Tokenizer, TokenizerOptions};
+//! use sc_transformer::vocab::{GeneCase, GeneVocab};
+//!
+//! let vocab = GeneVocab::new(["CD3D", "LYZ", "NKG7", "<pad>", "<cls>"])?;
+//! let small = ScGpt::params(&vocab)?.d_model(16).n_heads(2).d_hid(16).n_layers(2);
+//! let model = small.check()?.init(&Device::Cpu, 0)?;
+//! // Or a released one: ScGpt::from_checkpoint("scGPT_human", &Device::Cpu)?
+//!
+//! let counts = array![[5.0f32, 1.0, 2.0], [0.0, 3.0, 0.0]];
+//! let genes = vocab.match_genes(&["NKG7", "unknown", "LYZ"], GeneCase::Exact)?;
+//! let tokenizer = Tokenizer::new(&vocab, &genes, TokenizerOptions::default())?;
+//! let embedding = model.embed_cells(&CellSource::new(&counts, &tokenizer))?;
+//! assert_eq!(embedding.dim(), (2, 16));
+//! # Ok::<(), sc_transformer::Error>(())
+//! ```
 
 mod args;
 mod checkpoint;

@@ -183,13 +183,7 @@ impl ScGpt {
         genes: &Tensor,
         mode: &Mode<'_>,
     ) -> Result<Tensor> {
-        let Some(flag) = self.nets.unknown_flag(mode)? else {
-            return Err(Error::InvalidSetting {
-                name: "generative",
-                value: "off".into(),
-                reason: "the model has no vector that marks a gene as one to generate".into(),
-            });
-        };
+        let flag = self.unknown_flag(mode)?;
         let split = Unknown::new(cells.segments());
         let of = |rows: &[u32]| -> Vec<f32> {
             let value = |&r: &u32| cells.tokens.values.get(r as usize).copied().unwrap_or(0.0);
@@ -202,6 +196,23 @@ impl ScGpt {
         }
         let unknown = gather(genes, split.unknown())?.broadcast_add(&flag)?;
         split.put_back(&known, &unknown)
+    }
+
+    fn unknown_flag(&self, mode: &Mode<'_>) -> Result<Tensor> {
+        let flag = self.nets.unknown_flag(mode)?;
+        flag.ok_or_else(|| Error::InvalidSetting {
+            name: "generative",
+            value: "off".into(),
+            reason: "the model has no vector that marks a gene as one to generate".into(),
+        })
+    }
+
+    /// What goes into the transformer for genes that are all unknown, `[tokens, D]`.
+    pub(super) fn unknown_rows(&self, cells: Input<'_>, mode: &Mode<'_>) -> Result<Tensor> {
+        let genes = self.nets.genes.table(&cells.tokens.ids, mode)?.expand()?;
+        let h = genes.broadcast_add(&self.unknown_flag(mode)?)?;
+        let groups = cells.groups(self.nets.token_norm.needs_domains(), false);
+        self.nets.token_norm.forward(h, groups, mode)
     }
 
     fn pool(&self, hidden: &Tensor, cells: Input<'_>) -> Result<Tensor> {

@@ -18,8 +18,8 @@ pub(super) fn export(model: &ScGpt, dir: &Path, layout: Layout) -> Result<()> {
     pytorch::write(dir.join(WEIGHTS), &state)?;
     model.vocab().save(dir.join(VOCAB))?;
     let text = format!("{:#}\n", Args::of(model.config()).to_json());
-    let write = |f: &mut std::io::BufWriter<&mut std::fs::File>| f.write_all(text.as_bytes());
-    Ok(files::write_atomic(&dir.join(ARGS), write)?)
+    let path = dir.join(ARGS);
+    Ok(files::write_atomic(&path, |f| f.write_all(text.as_bytes()))?)
 }
 
 /// All parameters and buffers, under the names of a layout.

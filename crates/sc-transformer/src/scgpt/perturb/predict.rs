@@ -1,7 +1,7 @@
 //! Predictions for control cells.
 
 use candle_core::{DType, Tensor};
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, Axis};
 use sc_model::{Mode, Parity};
 use sc_tensor::ops::{self, Segments};
 use sc_tensor::rng::Rng;
@@ -73,7 +73,7 @@ impl ScGptPerturb {
         let mut all = Array2::zeros((n, genes));
         for start in (0..n).step_by(options.batch_size) {
             let end = (start + options.batch_size).min(n);
-            let cells = controls.slice(ndarray::s![start..end, ..]);
+            let cells = controls.slice_axis(Axis(0), (start..end).into());
             let columns = included(cells, perturbed, options);
             if columns.is_empty() {
                 continue;
