@@ -130,3 +130,26 @@ fn a_vocabulary_of_another_size_is_refused() {
     let e = file.load(&Device::Cpu).unwrap_err().to_string();
     assert!(e.contains("<pad>"), "{e}");
 }
+
+#[test]
+fn genes_of_another_vocabulary_are_taken_over() {
+    let Some(golden) = Golden::open() else { return };
+    let file = golden.checkpoint("scgpt");
+    let vocab = GeneVocab::new(["p_CD3", "LYZ", "<cls>", "<pad>", "GAPDH"]).unwrap();
+    let model = ScGpt::params(&vocab).unwrap().d_model(32).n_heads(4).n_layers(1).check();
+    let model = model.unwrap().init(&Device::Cpu, 0).unwrap();
+    let row = |m: &ScGpt, token: &str| {
+        let id = m.vocab().id(token).unwrap();
+        values(&m.gene_vectors(&[id], &Mode::eval()).unwrap())
+    };
+    let before = row(&model, "p_CD3");
+    assert_eq!(model.load_genes(&file).unwrap(), 4);
+    let whole = file.load(&Device::Cpu).unwrap();
+    for token in ["LYZ", "GAPDH", "<cls>"] {
+        assert_eq!(row(&model, token), row(&whole, token));
+    }
+    // The norm is the checkpoint's, too.
+    assert!(row(&model, "p_CD3") != before);
+    let other = ScGpt::params(&vocab).unwrap().d_model(16).n_heads(2).n_layers(1).check();
+    assert!(other.unwrap().init(&Device::Cpu, 0).unwrap().load_genes(&file).is_err());
+}

@@ -9,7 +9,7 @@ use crate::scgpt::config::{InputNorm, MvcStyle, NormPlacement, ScGptConfig, Valu
 use crate::vocab::{CLS, EOC, PAD};
 use crate::{Error, Result};
 
-const GENES: &str = "encoder.embedding.weight";
+pub(super) const GENES: &str = "encoder.embedding.weight";
 const LAYERS: &str = "transformer_encoder.layers.";
 
 pub(super) fn config(checkpoint: &Checkpoint) -> Result<ScGptConfig> {

@@ -1,5 +1,6 @@
 //! Checkpoints that the original wrote: a folder with `best_model.pt`, `args.json` and `vocab.json`.
 
+mod genes;
 mod infer;
 mod names;
 mod report;
