@@ -23,7 +23,9 @@ pub enum Error {
         reason: String,
     },
     /// A token that is needed is not in the vocabulary.
-    #[error("the vocabulary of {size} tokens has no \"{token}\", which is {purpose}; append it with `with_specials`, or use the vocab.json of the checkpoint")]
+    #[error(
+        "the vocabulary of {size} tokens has no \"{token}\", which is {purpose}; append it with `with_specials`, or use the vocab.json of the checkpoint"
+    )]
     MissingToken {
         /// The token.
         token: String,
@@ -33,7 +35,9 @@ pub enum Error {
         purpose: &'static str,
     },
     /// The data and the vocabulary share no gene.
-    #[error("none of the {found} genes of the data ({examples}) is in the vocabulary of {size} tokens ({known}): {hint}")]
+    #[error(
+        "none of the {found} genes of the data ({examples}) is in the vocabulary of {size} tokens ({known}): {hint}"
+    )]
     NoSharedGenes {
         /// Genes of the data.
         found: usize,

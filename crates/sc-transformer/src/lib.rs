@@ -4,6 +4,9 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod error;
+pub mod mapping;
+pub mod network;
+pub mod perturb_metrics;
 pub mod scgpt;
 pub mod tokens;
 pub mod vocab;

@@ -105,7 +105,11 @@ fn check<P: AsRef<[usize]>>(programs: &[P], n_genes: usize, options: &ScoreOptio
     }
     for (p, program) in programs.iter().map(AsRef::as_ref).enumerate() {
         if program.is_empty() {
-            return wrong("programs", format!("program {p} without genes"), "leave it out");
+            return wrong(
+                "programs",
+                format!("program {p} without genes"),
+                "leave it out",
+            );
         }
         if let Some(&index) = program.iter().find(|&&g| g >= n_genes) {
             let (what, len) = ("gene", n_genes);
@@ -132,7 +136,9 @@ fn means(source: &dyn RowSource) -> Result<Vec<f64>> {
 
 /// The group of each gene: its rank by mean expression (the lowest of equal ones) over the size of a group.
 fn expression_groups(means: &[f64], n_bins: usize) -> Vec<usize> {
-    let size = (means.len() as f64 / (n_bins - 1) as f64).round_ties_even().max(1.0) as usize;
+    let size = (means.len() as f64 / (n_bins - 1) as f64)
+        .round_ties_even()
+        .max(1.0) as usize;
     let mut sorted = means.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
     let rank = |m: &f64| sorted.partition_point(|s| s < m) + 1;
@@ -147,7 +153,10 @@ fn controls(
     rng: &Rng,
     program: u64,
 ) -> Result<BTreeSet<usize>> {
-    let groups: BTreeSet<usize> = genes.iter().filter_map(|&g| group.get(g).copied()).collect();
+    let groups: BTreeSet<usize> = genes
+        .iter()
+        .filter_map(|&g| group.get(g).copied())
+        .collect();
     let mut chosen = BTreeSet::new();
     for wanted in groups {
         let members = group.iter().enumerate();

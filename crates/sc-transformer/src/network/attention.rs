@@ -47,7 +47,8 @@ impl AttentionRanks {
         k: ArrayView3<'_, f32>,
     ) -> Result<()> {
         let len = self.sums.len();
-        let (Some(sum), Some(cells)) = (self.sums.get_mut(condition), self.cells.get_mut(condition))
+        let (Some(sum), Some(cells)) =
+            (self.sums.get_mut(condition), self.cells.get_mut(condition))
         else {
             let (what, index) = ("condition", condition);
             return Err(sc_data::Error::OutOfRange { what, index, len }.into());
@@ -56,7 +57,11 @@ impl AttentionRanks {
         for (what, found, expected) in [
             ("the queries (genes)", q.len_of(Axis(0)), genes),
             ("the keys (genes)", k.len_of(Axis(0)), genes),
-            ("the queries (heads)", q.len_of(Axis(1)), self.heads as usize),
+            (
+                "the queries (heads)",
+                q.len_of(Axis(1)),
+                self.heads as usize,
+            ),
             ("the keys (heads)", k.len_of(Axis(1)), self.heads as usize),
             ("a key", k.len_of(Axis(2)), q.len_of(Axis(2))),
         ] {
@@ -133,7 +138,12 @@ fn columns_of_rows(q: ArrayView2<'_, f32>, k: ArrayView2<'_, f32>) -> Array2<u32
             let mut scores: Vec<(f32, u32)> = k
                 .rows()
                 .into_iter()
-                .map(|k| q.iter().zip(k).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>() as f32)
+                .map(|k| {
+                    q.iter()
+                        .zip(k)
+                        .map(|(a, b)| f64::from(*a) * f64::from(*b))
+                        .sum::<f64>() as f32
+                })
                 .zip(0u32..)
                 .collect();
             scores.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));

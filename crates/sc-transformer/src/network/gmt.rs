@@ -53,7 +53,10 @@ impl GeneSets {
                 format!("line {number} is not a set of genes: a name, a description and genes, with tabs between them")
             })?;
             if !names.insert(set.name.clone()) {
-                return Err(format!("line {number}: the set \"{}\" is there twice", set.name));
+                return Err(format!(
+                    "line {number}: the set \"{}\" is there twice",
+                    set.name
+                ));
             }
             sets.push(set);
         }

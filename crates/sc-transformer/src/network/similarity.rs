@@ -88,7 +88,11 @@ pub fn neighbours_of(
     }
     let unit = unit_rows(vectors)?;
     let similar = unit.dot(&unit.row(gene));
-    let others = similar.iter().copied().enumerate().filter(|(g, _)| *g != gene);
+    let others = similar
+        .iter()
+        .copied()
+        .enumerate()
+        .filter(|(g, _)| *g != gene);
     let mut others: Vec<(usize, f32)> = others.collect();
     others.sort_by(|a, b| b.1.total_cmp(&a.1));
     others.truncate(n);

@@ -103,7 +103,10 @@ impl TokenBatch {
             ),
             ("the flags", self.flags.as_ref().map_or(n, Vec::len), n),
         ];
-        match lengths.into_iter().find(|(_, found, needed)| found != needed) {
+        match lengths
+            .into_iter()
+            .find(|(_, found, needed)| found != needed)
+        {
             Some((what, found, expected)) => Err(Error::Length {
                 what,
                 found,

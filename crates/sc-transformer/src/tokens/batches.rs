@@ -87,7 +87,8 @@ impl Batches<'_> {
         let cells = self.tokenizer.range(self.source, start..end, self.pass)?;
         self.window = (start..end).zip(cells).collect();
         // Longest first; the sort is stable.
-        self.window.sort_by_key(|(_, c)| std::cmp::Reverse(c.ids.len()));
+        self.window
+            .sort_by_key(|(_, c)| std::cmp::Reverse(c.ids.len()));
         let lengths: Vec<usize> = self.window.iter().map(|(_, c)| c.ids.len()).collect();
         self.ready = cut(&lengths, self.limits).into();
         Ok(())
@@ -95,8 +96,10 @@ impl Batches<'_> {
 
     fn batch(&mut self, range: Range<usize>) -> Result<TokenBatch> {
         let slots = self.window.get_mut(range).unwrap_or_default();
-        let (rows, cells): (Vec<usize>, Vec<CellTokens>) =
-            slots.iter_mut().map(|(r, c)| (*r, std::mem::take(c))).unzip();
+        let (rows, cells): (Vec<usize>, Vec<CellTokens>) = slots
+            .iter_mut()
+            .map(|(r, c)| (*r, std::mem::take(c)))
+            .unzip();
         self.tokenizer.pack(rows, &cells)
     }
 }

@@ -139,7 +139,12 @@ impl GenerativeSplit {
             let (known, unknown) = self.parts(&key, segment.rows.saturating_sub(cls), ratio(&key));
             lengths.push((cls + known.len() + unknown.len(), cls + known.len()));
             order.extend(segment.start..segment.start + cls);
-            order.extend(known.iter().chain(&unknown).map(|g| segment.start + cls + g));
+            order.extend(
+                known
+                    .iter()
+                    .chain(&unknown)
+                    .map(|g| segment.start + cls + g),
+            );
         }
         let mut out = reordered(batch, &order, Segments::with_keys(lengths)?);
         for segment in out.segments.clone().iter() {

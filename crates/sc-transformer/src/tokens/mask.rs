@@ -61,7 +61,8 @@ impl Masker {
             return Err(Error::InvalidSetting {
                 name: "mask ratio",
                 value: share.to_string(),
-                reason: "it is the share of values that are hidden, from 0 to 1; usually 0.4".into(),
+                reason: "it is the share of values that are hidden, from 0 to 1; usually 0.4"
+                    .into(),
             });
         }
         if !options.mask_value.is_finite() {

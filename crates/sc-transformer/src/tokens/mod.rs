@@ -27,5 +27,7 @@ pub use binning::{Binner, Binning, Edges, Ties};
 pub use draws::{Draws, Generator};
 pub use generative::{GenerativeOptions, GenerativeSplit};
 pub use mask::{Hide, MaskOptions, Masker};
-pub use perturb::{PERTURBED, Perturbation, PerturbationOptions, PerturbationTokens, UNPERTURBED, UnknownGenes};
+pub use perturb::{
+    PERTURBED, Perturbation, PerturbationOptions, PerturbationTokens, UNPERTURBED, UnknownGenes,
+};
 pub use tokenizer::{CellTokens, Overflow, Tokenizer, TokenizerOptions};

@@ -57,7 +57,10 @@ impl Modalities {
             let here: Vec<usize> = (0..columns.len())
                 .filter(|&i| columns.get(i).is_some_and(|&c| self.of(c) == modality))
                 .collect();
-            let own: Vec<f32> = here.iter().filter_map(|&i| values.get(i).copied()).collect();
+            let own: Vec<f32> = here
+                .iter()
+                .filter_map(|&i| values.get(i).copied())
+                .collect();
             let key = [key, &[u64::from(modality)]].concat();
             for (&i, bin) in here.iter().zip(binner.bin(&key, &own)) {
                 if let Some(slot) = out.get_mut(i) {

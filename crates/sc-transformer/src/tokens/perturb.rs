@@ -155,8 +155,9 @@ impl<'a> PerturbationTokens<'a> {
             UnknownGenes::AsPad => Some(vocab.pad()?),
         };
         let tokens = genes.ids().iter().enumerate();
-        let (columns, ids): (Vec<usize>, Vec<u32>) =
-            tokens.filter_map(|(c, id)| id.or(stand_in).map(|id| (c, id))).unzip();
+        let (columns, ids): (Vec<usize>, Vec<u32>) = tokens
+            .filter_map(|(c, id)| id.or(stand_in).map(|id| (c, id)))
+            .unzip();
         let (conditions, of_cells) = distinct(of_cells);
         let named = columns.iter().enumerate();
         let place: HashMap<&str, usize> = named
@@ -175,7 +176,11 @@ impl<'a> PerturbationTokens<'a> {
         };
         let is_control = |c: usize| conditions.get(c).is_some_and(Perturbation::is_control);
         let all = of_cells.iter().enumerate();
-        let controls: Vec<usize> = all.clone().filter(|(_, c)| is_control(**c)).map(|(i, _)| i).collect();
+        let controls: Vec<usize> = all
+            .clone()
+            .filter(|(_, c)| is_control(**c))
+            .map(|(i, _)| i)
+            .collect();
         let usable: Vec<usize> = all.filter(|(_, c)| whole(**c)).map(|(i, _)| i).collect();
         check(&controls, &usable, &unmeasured)?;
         let rng = Rng::new(options.seed);
@@ -302,7 +307,12 @@ impl<'a> PerturbationTokens<'a> {
                 if !(value.is_finite() && value >= 0.0) {
                     return Err(Error::InvalidValue {
                         cell,
-                        gene: self.genes.names().get(c as usize).cloned().unwrap_or_default(),
+                        gene: self
+                            .genes
+                            .names()
+                            .get(c as usize)
+                            .cloned()
+                            .unwrap_or_default(),
                         value,
                         expected: "normalised and log-transformed counts are finite and not negative",
                     });

@@ -131,8 +131,10 @@ pub fn preprocess(
         Some(variable) => {
             let batch = batch.map(|b| b.select(&cells));
             let found = chosen(&rows, &steps, variable, batch.as_ref())?;
-            let mut genes: Vec<usize> =
-                found.into_iter().filter_map(|g| counted.get(g).copied()).collect();
+            let mut genes: Vec<usize> = found
+                .into_iter()
+                .filter_map(|g| counted.get(g).copied())
+                .collect();
             genes.extend(&options.always);
             genes.sort_unstable();
             genes.dedup();
@@ -162,7 +164,10 @@ impl Prepared {
             rows: &self.cells,
         };
         // Totals are those of all counted genes: they come before the choice of variable ones.
-        let used = self.genes.iter().map(|g| self.counted.binary_search(g).ok());
+        let used = self
+            .genes
+            .iter()
+            .map(|g| self.counted.binary_search(g).ok());
         let used = used.collect();
         Ok(Columns::new(Streamed::new(kept, &self.steps), used)?)
     }

@@ -242,7 +242,11 @@ impl Tokenizer {
                 let (columns, values) = block.row(i);
                 let stored = columns.iter().zip(values);
                 let present = stored.filter(|(c, v)| **v != 0.0 && self.id(**c).is_some());
-                let genes = if self.include_zeros { known } else { present.count() };
+                let genes = if self.include_zeros {
+                    known
+                } else {
+                    present.count()
+                };
                 genes.min(self.room) + cls
             }));
         }
@@ -269,7 +273,8 @@ impl Tokenizer {
         if let Some((id, value)) = self.cls {
             out.ids.push(id);
             out.values.push(value);
-            out.modality.extend(self.modalities.as_ref().map(Modalities::cls));
+            out.modality
+                .extend(self.modalities.as_ref().map(Modalities::cls));
         }
         out.ids.extend(pick(&ids, &chosen));
         out.values.extend(pick(&binned, &chosen));
@@ -294,7 +299,10 @@ impl Tokenizer {
     pub(super) fn pack(&self, rows: Vec<usize>, cells: &[CellTokens]) -> Result<TokenBatch> {
         let segments = Segments::new(cells.iter().map(|c| c.ids.len()))?;
         let ids = cells.iter().flat_map(|c| c.ids.iter().copied()).collect();
-        let values = cells.iter().flat_map(|c| c.values.iter().copied()).collect();
+        let values = cells
+            .iter()
+            .flat_map(|c| c.values.iter().copied())
+            .collect();
         let mut batch = TokenBatch::plain(rows, ids, values, self.cls.is_some(), segments);
         if self.modalities.is_some() {
             let all = cells.iter().flat_map(|c| c.modality.iter().copied());

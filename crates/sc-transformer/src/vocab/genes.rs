@@ -153,7 +153,8 @@ impl GeneVocab {
         let hint = if genes.is_empty() {
             "the data have no genes".to_owned()
         } else if genes.iter().any(by_case) {
-            "some match without regard to case (GeneCase::Ignore); are they of another species?".into()
+            "some match without regard to case (GeneCase::Ignore); are they of another species?"
+                .into()
         } else if 2 * genes.iter().filter(ensembl).count() > genes.len() {
             "they are Ensembl ids, the vocabulary has symbols; use the column with symbols (feature_name, gene_symbols)".into()
         } else {
@@ -207,6 +208,10 @@ fn warn(report: &GeneReport) {
 /// The first few of some names.
 fn first(names: &[String]) -> String {
     let some: Vec<&str> = names.iter().take(5).map(String::as_str).collect();
-    let more = if names.len() > some.len() { ", ..." } else { "" };
+    let more = if names.len() > some.len() {
+        ", ..."
+    } else {
+        ""
+    };
     format!("{}{more}", some.join(", "))
 }
