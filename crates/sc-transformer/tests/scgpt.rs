@@ -12,11 +12,13 @@ use sc_model::train::{TrainConfig, fit};
 use sc_model::{Classify, Embed, Mode, Parity};
 use sc_tensor::rng::Rng;
 use sc_transformer::scgpt::{
-    CellSource, FineTune, InputNorm, KeepBest, LabelledCells, PerturbConfig, PerturbPairs,
-    PerturbTask, PretrainCells, Pretraining, Recipe, ScGpt, ScGptParams, ScGptPerturb,
+    CellSource, FineTune, InputNorm, KeepBest, LabelledCells, PerturbConfig, PerturbTask,
+    PretrainCells, Pretraining, Recipe, ScGpt, ScGptParams, ScGptPerturb,
     labels_or_novel,
 };
-use sc_transformer::tokens::{GenerativeOptions, Tokenizer, TokenizerOptions};
+use sc_transformer::tokens::{
+    GenerativeOptions, Perturbation, PerturbationOptions, PerturbationTokens, Tokenizer, TokenizerOptions,
+};
 use sc_transformer::vocab::{GeneCase, GeneVocab, SPECIALS, SpecialsAt};
 
 const GENES: usize = 24;
@@ -194,17 +196,21 @@ fn a_perturbation_is_learned_and_predicted() {
     });
     let vocab = vocab();
     let ids: Vec<u32> = genes().iter().map(|g| vocab.id(g).unwrap()).collect();
-    let perturbed: Vec<Vec<usize>> = (0..n).map(|c| if hit(c) { vec![3] } else { vec![] }).collect();
-    let pairs = PerturbPairs::new(values.view(), ids.clone(), perturbed, 0).unwrap();
-    assert!((0..n).all(|c| !hit(pairs.controls()[c]) && (hit(c) || pairs.controls()[c] == c)));
+    let of_cell = |c: usize| Perturbation::new(if hit(c) { vec!["G03"] } else { vec![] });
+    let of_cells: Vec<Perturbation> = (0..n).map(of_cell).collect();
+    let matched = vocab.match_genes(&genes(), GeneCase::Exact).unwrap();
+    let options = PerturbationOptions {
+        max_genes: Some(12),
+        ..PerturbationOptions::default()
+    };
+    let pairs = PerturbationTokens::new(&values, &matched, &vocab, &of_cells, options).unwrap();
     let mut config = PerturbConfig::default();
     config.base.n_tokens = vocab.len();
     config.base.pad_id = vocab.pad().unwrap();
     (config.base.d_model, config.base.n_heads) = (16, 2);
     (config.base.d_hid, config.base.n_layers) = (16, 2);
     let model = ScGptPerturb::init(vocab, config, &Device::Cpu, 0).unwrap();
-    let mut task = PerturbTask::new(&model);
-    task.max_genes = 12;
+    let task = PerturbTask::new(&model);
     let mut config = short(Recipe::perturbation(0), 60);
     config.lr_schedule = sc_model::LrSchedule::Constant;
     fit(&task, &pairs, &config, &mut ()).unwrap();

@@ -63,7 +63,7 @@ pub use memory::MemoryEstimate;
 pub use model::{Encoded, ScGpt};
 pub use params::{ScGptParams, ScGptValidParams};
 pub use perturb::{
-    Activation, Affine, GenesIncluded, PerturbConfig, PerturbPairs, PerturbTask, Perturbed,
+    Activation, Affine, GenesIncluded, PerturbConfig, PerturbTask, Perturbed,
     PredictOptions, ScGptPerturb,
 };
 pub use save::KIND;

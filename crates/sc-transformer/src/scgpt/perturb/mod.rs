@@ -1,17 +1,17 @@
 //! What a perturbation does to a cell's expression (upstream's `TransformerGenerator`).
 
-mod data;
 mod decoder;
 mod predict;
+mod task;
 
 use candle_core::{DType, Device, Tensor};
 use sc_model::{Init, Mode, ParamBuilder, Params, build_params};
 use sc_tensor::rng::Rng;
 use serde::{Deserialize, Serialize};
 
-pub use data::{PerturbPairs, PerturbTask};
 pub use decoder::{Activation, Affine};
 pub use predict::{GenesIncluded, PredictOptions};
+pub use task::PerturbTask;
 
 use super::checkpoint::{Allow, Checkpoint, LoadReport};
 use super::config::{ScGptConfig, ensure};
