@@ -216,7 +216,8 @@ fn a_perturbation_is_learned_and_predicted() {
     fit(&task, &pairs, &config, &mut ()).unwrap();
     let controls = values.select(ndarray::Axis(0), &[0, 2, 4, 6]);
     let after = |hit: &[usize]| {
-        let p = model.predict(controls.view(), &ids, hit, &Default::default()).unwrap();
+        let hit = vec![hit.to_vec(); 4];
+        let p = model.predict(controls.view(), &ids, &hit, &Default::default()).unwrap();
         p.column(7).mean().unwrap()
     };
     let (with, without) = (after(&[3]), after(&[]));

@@ -48,10 +48,11 @@ impl Default for PredictOptions {
 }
 
 impl ScGptPerturb {
-    /// The expression of control cells, `[cells, genes]`, after the perturbation of some genes.
+    /// The expression of control cells, `[cells, genes]`, after a perturbation of each.
     ///
     /// `ids` has the token of each gene; a gene that the vocabulary lacks is read as padding
-    /// ([`GeneVocab::id_or_default`](crate::vocab::GeneVocab::id_or_default)). `perturbed` has columns. Where the model predicts the
+    /// ([`GeneVocab::id_or_default`](crate::vocab::GeneVocab::id_or_default)). `perturbed` has the perturbed genes (columns) of
+    /// each cell. Where the model predicts the
     /// probability that a value is not zero, the value is multiplied by it (the original draws instead).
     ///
     /// # Errors
@@ -60,20 +61,23 @@ impl ScGptPerturb {
         &self,
         controls: ArrayView2<'_, f32>,
         ids: &[u32],
-        perturbed: &[usize],
+        perturbed: &[Vec<usize>],
         options: &PredictOptions,
     ) -> Result<Array2<f32>> {
         let (n, genes) = controls.dim();
         let reason = format_args!("the cells have {genes} genes");
         ensure(ids.len() == genes, "ids", ids.len(), reason)?;
-        if let Some(g) = perturbed.iter().find(|&&g| g >= genes) {
+        if let Some(g) = perturbed.iter().flatten().find(|&&g| g >= genes) {
             ensure(false, "perturbed gene", g, reason)?;
         }
+        let reason = format_args!("there are {n} cells");
+        ensure(perturbed.len() == n, "perturbed", perturbed.len(), reason)?;
         ensure(options.batch_size > 0, "batch_size", 0, "it must be at least 1")?;
         let mut all = Array2::zeros((n, genes));
         for start in (0..n).step_by(options.batch_size) {
             let end = (start + options.batch_size).min(n);
             let cells = controls.slice_axis(Axis(0), (start..end).into());
+            let perturbed = perturbed.get(start..end).unwrap_or(&[]);
             let columns = included(cells, perturbed, options);
             if columns.is_empty() {
                 continue;
@@ -109,40 +113,48 @@ fn zeros(logit: &Tensor, options: &PredictOptions, start: usize) -> Result<Tenso
 }
 
 /// The columns that are read.
-fn included(cells: ArrayView2<'_, f32>, perturbed: &[usize], o: &PredictOptions) -> Vec<usize> {
+fn included(
+    cells: ArrayView2<'_, f32>,
+    perturbed: &[Vec<usize>],
+    o: &PredictOptions,
+) -> Vec<usize> {
     let expressed = |g: usize| cells.column(g).iter().any(|v| *v != 0.0);
-    let kept = |g: usize| o.parity == Parity::Correct && perturbed.contains(&g);
+    let hit = |g: usize| perturbed.iter().any(|p| p.contains(&g));
+    let kept = |g: usize| o.parity == Parity::Correct && hit(g);
     (0..cells.ncols())
         .filter(|&g| o.genes == GenesIncluded::All || expressed(g) || kept(g))
         .collect()
 }
 
 /// Some columns of some cells as tokens, perturbed genes flagged.
-pub(super) fn tokens(
+fn tokens(
     cells: ArrayView2<'_, f32>,
     first: usize,
     ids: &[u32],
-    perturbed: &[usize],
+    perturbed: &[Vec<usize>],
     columns: &[usize],
 ) -> Result<TokenBatch> {
     let n = cells.nrows();
-    let of_genes = |f: &dyn Fn(usize) -> u32| -> Vec<u32> {
-        let one: Vec<u32> = columns.iter().map(|&g| f(g)).collect();
-        one.repeat(n)
-    };
+    let of_columns: Vec<u32> = columns
+        .iter()
+        .map(|&g| ids.get(g).copied().unwrap_or(0))
+        .collect();
     let values: Vec<f32> = cells
         .rows()
         .into_iter()
         .flat_map(|row| columns.iter().map(move |&g| row[g]))
         .collect();
+    let flags = perturbed
+        .iter()
+        .flat_map(|hit| columns.iter().map(|g| u32::from(hit.contains(g))));
     Ok(TokenBatch {
         cells: (first..first + n).collect(),
-        ids: of_genes(&|g| ids.get(g).copied().unwrap_or(0)),
+        ids: of_columns.repeat(n),
         targets: values.clone(),
         scored: vec![false; values.len()],
         values,
         modality: None,
-        flags: Some(of_genes(&|g| u32::from(perturbed.contains(&g)))),
+        flags: Some(flags.collect()),
         has_cls: false,
         segments: Segments::new(std::iter::repeat_n(columns.len(), n))?,
     })
