@@ -1,10 +1,5 @@
 //! Training and using small models of scGPT.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic
-)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use candle_core::Device;
 use ndarray::Array2;
@@ -13,11 +8,11 @@ use sc_model::{Classify, Embed, Mode, Parity};
 use sc_tensor::rng::Rng;
 use sc_transformer::scgpt::{
     CellSource, FineTune, InputNorm, KeepBest, LabelledCells, PerturbConfig, PerturbTask,
-    PretrainCells, Pretraining, Recipe, ScGpt, ScGptParams, ScGptPerturb,
-    labels_or_novel,
+    PretrainCells, Pretraining, Recipe, ScGpt, ScGptParams, ScGptPerturb, labels_or_novel,
 };
 use sc_transformer::tokens::{
-    GenerativeOptions, Perturbation, PerturbationOptions, PerturbationTokens, Tokenizer, TokenizerOptions,
+    GenerativeOptions, Perturbation, PerturbationOptions, PerturbationTokens, Tokenizer,
+    TokenizerOptions,
 };
 use sc_transformer::vocab::{GeneCase, GeneVocab, SPECIALS, SpecialsAt};
 
@@ -26,7 +21,9 @@ const GENES: usize = 24;
 /// Two types of cells that express different genes, in two batches of different depth; type and batch of each.
 fn cells(n: usize) -> (Array2<f32>, Vec<u32>, Vec<u32>) {
     let mut draws = vec![0f64; n * GENES];
-    Rng::new(5).stream("cells").fill_uniform(0.0, 1.0, &mut draws);
+    Rng::new(5)
+        .stream("cells")
+        .fill_uniform(0.0, 1.0, &mut draws);
     let labels: Vec<u32> = (0..n as u32).map(|i| i % 2).collect();
     let batches: Vec<u32> = (0..n as u32).map(|i| (i / 2) % 2).collect();
     let counts = Array2::from_shape_fn((n, GENES), |(c, g)| {
@@ -102,11 +99,20 @@ fn an_annotator_learns_and_knows_what_it_does_not_know() {
     let source = CellSource::new(&counts, &tokens);
     let p = model.classify(&source).unwrap();
     let found = p.hard();
-    let right = found.iter().zip(&labels).filter(|(f, l)| **f == format!("name {l}")).count();
+    let right = found
+        .iter()
+        .zip(&labels)
+        .filter(|(f, l)| **f == format!("name {l}"))
+        .count();
     assert!(right > 110, "{right} of 120");
     let all = labels_or_novel(&p, 0.0).unwrap();
     assert!(all.iter().all(Option::is_some));
-    assert!(labels_or_novel(&p, 1.0).unwrap().iter().any(Option::is_none));
+    assert!(
+        labels_or_novel(&p, 1.0)
+            .unwrap()
+            .iter()
+            .any(Option::is_none)
+    );
     assert!(labels_or_novel(&p, 1.5).is_err());
     let dir = tempfile::tempdir().unwrap();
     model.save(dir.path()).unwrap();
@@ -145,13 +151,27 @@ fn integration_trains_each_batch_with_its_own_norm() {
     let fitted = fit(&task, &data, &short(recipe.train.clone(), 8), &mut ()).unwrap();
     let losses = fitted.history.values("train_loss_epoch");
     assert!(losses.last().unwrap() < &(0.9 * losses[0]), "{losses:?}");
-    for term in ["gep", "gep_nonzero", "gepc", "gepc_nonzero", "ecs", "dab", "cce"] {
+    for term in [
+        "gep",
+        "gep_nonzero",
+        "gepc",
+        "gepc_nonzero",
+        "ecs",
+        "dab",
+        "cce",
+    ] {
         let all = fitted.history.values(&format!("{term}_train"));
-        assert!(all.len() == 8 && all.iter().all(|v| v.is_finite()), "{term}");
+        assert!(
+            all.len() == 8 && all.iter().all(|v| v.is_finite()),
+            "{term}"
+        );
     }
     // Each batch has statistics of its own.
     let mean = |i: usize| {
-        let p = model.parameters().get(&format!("dsbn.bns.{i}.running_mean")).unwrap();
+        let p = model
+            .parameters()
+            .get(&format!("dsbn.bns.{i}.running_mean"))
+            .unwrap();
         p.value().to_vec1::<f32>().unwrap()
     };
     assert!(mean(0) != mean(1) && mean(0).iter().any(|&v| v != 0.0));
@@ -167,11 +187,17 @@ fn integration_trains_each_batch_with_its_own_norm() {
 fn pretraining_learns_to_generate() {
     let (counts, _, _) = cells(64);
     let vocab = vocab();
-    let mut options = TokenizerOptions::default();
-    options.include_zeros = true;
-    options.max_len = None;
+    let options = TokenizerOptions {
+        include_zeros: true,
+        max_len: None,
+        ..TokenizerOptions::default()
+    };
     let tokens = tokenizer(&vocab, options);
-    let model = small(&vocab).check().unwrap().init(&Device::Cpu, 4).unwrap();
+    let model = small(&vocab)
+        .check()
+        .unwrap()
+        .init(&Device::Cpu, 4)
+        .unwrap();
     let source = CellSource::new(&counts, &tokens);
     let data = PretrainCells::new(source, GenerativeOptions::default()).unwrap();
     let mut task = Pretraining::new(&model);
@@ -188,7 +214,9 @@ fn a_perturbation_is_learned_and_predicted() {
     // Gene 3, perturbed, silences gene 7.
     let n = 48;
     let mut draws = vec![0f64; n * GENES];
-    Rng::new(6).stream("pairs").fill_uniform(0.5, 1.5, &mut draws);
+    Rng::new(6)
+        .stream("pairs")
+        .fill_uniform(0.5, 1.5, &mut draws);
     let hit = |c: usize| c % 2 == 1;
     let values = Array2::from_shape_fn((n, GENES), |(c, g)| match (hit(c), g) {
         (true, 7) => 0.0,
@@ -217,7 +245,9 @@ fn a_perturbation_is_learned_and_predicted() {
     let controls = values.select(ndarray::Axis(0), &[0, 2, 4, 6]);
     let after = |hit: &[usize]| {
         let hit = vec![hit.to_vec(); 4];
-        let p = model.predict(controls.view(), &ids, &hit, &Default::default()).unwrap();
+        let p = model
+            .predict(controls.view(), &ids, &hit, &Default::default())
+            .unwrap();
         p.column(7).mean().unwrap()
     };
     let (with, without) = (after(&[3]), after(&[]));
@@ -236,7 +266,13 @@ fn frozen_encoders_stay() {
     let before = model.parameters().snapshot().unwrap();
     let data = LabelledCells::new(CellSource::new(&counts, &tokens), Some(&labels), &recipe);
     let task = FineTune::new(&model, recipe.objectives).unwrap();
-    fit(&task, &data.unwrap(), &short(recipe.train.clone(), 1), &mut ()).unwrap();
+    fit(
+        &task,
+        &data.unwrap(),
+        &short(recipe.train.clone(), 1),
+        &mut (),
+    )
+    .unwrap();
     for (p, old) in model.parameters().iter().zip(&before) {
         let bits = |t: &candle_core::Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let same = bits(p.value()) == bits(old);
@@ -261,10 +297,18 @@ fn what_cannot_be_is_said() {
     };
     assert!(text(small(&vocab).n_heads(3).check().map(drop)).contains("n_heads"));
     assert!(text(small(&vocab).adversary(true).check().map(drop)).contains("batches"));
-    let model = small(&vocab).check().unwrap().init(&Device::Cpu, 0).unwrap();
+    let model = small(&vocab)
+        .check()
+        .unwrap()
+        .init(&Device::Cpu, 0)
+        .unwrap();
     let tokens = tokenizer(&vocab, TokenizerOptions::default());
     let recipe = Recipe::annotation(0, Parity::Correct);
-    let short = LabelledCells::new(CellSource::new(&counts, &tokens), Some(&labels[..3]), &recipe);
+    let short = LabelledCells::new(
+        CellSource::new(&counts, &tokens),
+        Some(&labels[..3]),
+        &recipe,
+    );
     assert!(text(short.map(drop)).contains("4 cells"));
     assert!(text(FineTune::new(&model, recipe.objectives).map(drop)).contains("cls"));
     // A cell without any count is its <cls>, and embeds to something finite.
@@ -277,9 +321,25 @@ fn what_cannot_be_is_said() {
     batch.values[3] = 1.0;
     batch.ids[2] = 10_000;
     assert!(text(model.encode(&batch, &Mode::eval()).map(drop)).contains("10000"));
-    let error = model.encode_generative(&tokens.batch(&counts, &[1], 0).unwrap(), None, &Mode::eval());
+    let error = model.encode_generative(
+        &tokens.batch(&counts, &[1], 0).unwrap(),
+        None,
+        &Mode::eval(),
+    );
     assert!(error.is_ok());
-    let plain = small(&vocab).generative(false).check().unwrap().init(&Device::Cpu, 0).unwrap();
+    let plain = small(&vocab)
+        .generative(false)
+        .check()
+        .unwrap()
+        .init(&Device::Cpu, 0)
+        .unwrap();
     let cells = tokens.batch(&counts, &[1], 0).unwrap();
-    assert!(text(plain.encode_generative(&cells, None, &Mode::eval()).map(drop)).contains("generative"));
+    assert!(
+        text(
+            plain
+                .encode_generative(&cells, None, &Mode::eval())
+                .map(drop)
+        )
+        .contains("generative")
+    );
 }

@@ -37,7 +37,11 @@ fn cells_embed_as_the_original_embeds_them() {
             window: 5,
         };
         let again = model.embed(&source).unwrap();
-        let off = first.iter().zip(&again).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let off = first
+            .iter()
+            .zip(&again)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
         assert!(off <= 1e-6, "{max_cells} cells, {max_tokens} tokens: {off}");
         assert_eq!(bits(&first).len(), bits(&again).len());
     }
@@ -47,7 +51,11 @@ fn cells_embed_as_the_original_embeds_them() {
 fn the_short_way_is_the_long_way() {
     let Some(golden) = Golden::open() else { return };
     let inputs = Inputs::new(&golden);
-    for placement in [NormPlacement::Post, NormPlacement::Pre, NormPlacement::UpstreamPre] {
+    for placement in [
+        NormPlacement::Post,
+        NormPlacement::Pre,
+        NormPlacement::UpstreamPre,
+    ] {
         let model = golden.variant(DType::F64, None, |c| {
             c.norm_placement = placement;
             c.input_norm = InputNorm::Batch;

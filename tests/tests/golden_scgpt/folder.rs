@@ -10,26 +10,26 @@ use sc_tests::{json, shared, values};
 use sc_transformer::scgpt::{Allow, Checkpoint, ScGpt, ScGptConfig};
 use sc_transformer::tokens::TokenBatch;
 
-pub struct Golden {
-    pub dir: PathBuf,
+pub(super) struct Golden {
+    pub(super) dir: PathBuf,
     manifest: serde_json::Value,
 }
 
 /// A file of tensors.
-pub struct File {
+pub(super) struct File {
     name: String,
     tensors: HashMap<String, Tensor>,
     manifest: serde_json::Value,
 }
 
 impl Golden {
-    pub fn open() -> Option<Self> {
+    pub(super) fn open() -> Option<Self> {
         let dir = shared()?.join("golden/transformer");
         let manifest = json(&dir.join("MANIFEST.json"));
         Some(Self { dir, manifest })
     }
 
-    pub fn file(&self, name: &str) -> File {
+    pub(super) fn file(&self, name: &str) -> File {
         let path = self.dir.join(name);
         File {
             name: name.to_owned(),
@@ -38,16 +38,16 @@ impl Golden {
         }
     }
 
-    pub fn json(&self, name: &str) -> serde_json::Value {
+    pub(super) fn json(&self, name: &str) -> serde_json::Value {
         json(&self.dir.join(name))
     }
 
-    pub fn checkpoint(&self, folder: &str) -> Checkpoint {
+    pub(super) fn checkpoint(&self, folder: &str) -> Checkpoint {
         Checkpoint::open(self.dir.join(folder)).unwrap()
     }
 
     /// The model of `scgpt/` with other settings; `overrides` holds the tensors that are added or replaced.
-    pub fn variant(
+    pub(super) fn variant(
         &self,
         dtype: DType,
         overrides: Option<&str>,
@@ -56,13 +56,21 @@ impl Golden {
         let base = self.checkpoint("scgpt");
         let mut config = base.config().unwrap();
         change(&mut config);
-        let valid = ScGpt::with_config(base.vocab().clone(), config).check().unwrap();
+        let valid = ScGpt::with_config(base.vocab().clone(), config)
+            .check()
+            .unwrap();
         let model = valid.init_with_dtype(&Device::Cpu, dtype, 0).unwrap();
-        let any = Allow::default().missing("*").unexpected("*").mismatched("*");
+        let any = Allow::default()
+            .missing("*")
+            .unexpected("*")
+            .mismatched("*");
         model.load_weights(&base, &any).unwrap();
         if let Some(name) = overrides {
             for (name, value) in &self.file(name).tensors {
-                let p = model.parameters().get(name).unwrap_or_else(|| panic!("no parameter {name}"));
+                let p = model
+                    .parameters()
+                    .get(name)
+                    .unwrap_or_else(|| panic!("no parameter {name}"));
                 p.import(value).unwrap();
             }
         }
@@ -71,34 +79,36 @@ impl Golden {
 }
 
 impl File {
-    pub fn get(&self, name: &str) -> &Tensor {
+    pub(super) fn get(&self, name: &str) -> &Tensor {
         let path = &self.name;
-        self.tensors.get(name).unwrap_or_else(|| panic!("{path} has no {name}"))
+        self.tensors
+            .get(name)
+            .unwrap_or_else(|| panic!("{path} has no {name}"))
     }
 
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
 
-    pub fn u32s(&self, name: &str) -> Vec<u32> {
+    pub(super) fn u32s(&self, name: &str) -> Vec<u32> {
         values(self.get(name)).iter().map(|&v| v as u32).collect()
     }
 
-    pub fn f32s(&self, name: &str) -> Vec<f32> {
+    pub(super) fn f32s(&self, name: &str) -> Vec<f32> {
         values(self.get(name)).iter().map(|&v| v as f32).collect()
     }
 
-    pub fn scalar(&self, name: &str) -> f64 {
+    pub(super) fn scalar(&self, name: &str) -> f64 {
         values(self.get(name))[0]
     }
 
     /// Fails unless all numbers are within the tolerance.
-    pub fn near(&self, name: &str, found: &Tensor) {
+    pub(super) fn near(&self, name: &str, found: &Tensor) {
         self.near_where(name, found, None);
     }
 
     /// The same for the rows (all axes but those of one row) that are kept.
-    pub fn near_where(&self, name: &str, found: &Tensor, keep: Option<&[bool]>) {
+    pub(super) fn near_where(&self, name: &str, found: &Tensor, keep: Option<&[bool]>) {
         let expected = self.get(name);
         assert_eq!(
             found.elem_count(),
@@ -111,10 +121,14 @@ impl File {
         self.near_values(name, &values(found), keep);
     }
 
-    pub fn near_values(&self, name: &str, found: &[f64], keep: Option<&[bool]>) {
+    pub(super) fn near_values(&self, name: &str, found: &[f64], keep: Option<&[bool]>) {
         let expected = values(self.get(name));
         let about = &self.manifest["tensors"][name];
-        let tolerance = |key: &str| about[key].as_f64().unwrap_or_else(|| panic!("{name}: no {key}"));
+        let tolerance = |key: &str| {
+            about[key]
+                .as_f64()
+                .unwrap_or_else(|| panic!("{name}: no {key}"))
+        };
         let (atol, rtol) = (tolerance("atol"), tolerance("rtol"));
         let width = keep.map_or(1, |k| expected.len() / k.len());
         assert_eq!(found.len(), expected.len());
@@ -133,38 +147,38 @@ impl File {
 }
 
 /// The inputs that most references share, `[5, 19]`, padded.
-pub struct Inputs {
-    pub file: File,
+pub(super) struct Inputs {
+    pub(super) file: File,
     /// Whether a token is one of the cell's, not padding.
-    pub valid: Vec<bool>,
+    pub(super) valid: Vec<bool>,
 }
 
 impl Inputs {
-    pub fn new(golden: &Golden) -> Self {
+    pub(super) fn new(golden: &Golden) -> Self {
         let file = golden.file("scgpt/inputs.safetensors");
         let valid = file.u32s("padding_mask").iter().map(|&m| m == 0).collect();
         Self { file, valid }
     }
 
     /// The cells with their padding, as the original sees them: padding asks, but is no key.
-    pub fn padded(&self, values: &str) -> TokenBatch {
+    pub(super) fn padded(&self, values: &str) -> TokenBatch {
         let ids = self.file.u32s("gene_ids");
         padded(ids, self.file.f32s(values), &self.valid, 5)
     }
 
     /// The same without padding.
-    pub fn packed(&self, values: &str) -> TokenBatch {
+    pub(super) fn packed(&self, values: &str) -> TokenBatch {
         packed(&self.padded(values), &self.valid)
     }
 
     /// Which tokens were masked.
-    pub fn masked(&self) -> Vec<bool> {
+    pub(super) fn masked(&self) -> Vec<bool> {
         let m = self.file.u32s("masked_positions");
         m.iter().map(|&m| m == 1).collect()
     }
 }
 
-pub fn batch(ids: Vec<u32>, values: Vec<f32>, lengths: Vec<(usize, usize)>) -> TokenBatch {
+pub(super) fn batch(ids: Vec<u32>, values: Vec<f32>, lengths: Vec<(usize, usize)>) -> TokenBatch {
     TokenBatch {
         cells: (0..lengths.len()).collect(),
         targets: values.clone(),
@@ -178,23 +192,27 @@ pub fn batch(ids: Vec<u32>, values: Vec<f32>, lengths: Vec<(usize, usize)>) -> T
     }
 }
 
-pub fn padded(ids: Vec<u32>, values: Vec<f32>, valid: &[bool], cells: usize) -> TokenBatch {
+pub(super) fn padded(ids: Vec<u32>, values: Vec<f32>, valid: &[bool], cells: usize) -> TokenBatch {
     let t = ids.len() / cells;
     let keys = |c: usize| valid[c * t..][..t].iter().filter(|v| **v).count();
     batch(ids, values, (0..cells).map(|c| (t, keys(c))).collect())
 }
 
-pub fn packed(b: &TokenBatch, valid: &[bool]) -> TokenBatch {
+pub(super) fn packed(b: &TokenBatch, valid: &[bool]) -> TokenBatch {
     let lengths = b.segments.iter().map(|s| (s.keys, s.keys)).collect();
     batch(only(&b.ids, valid), only(&b.values, valid), lengths)
 }
 
-pub fn only<T: Copy>(all: &[T], keep: &[bool]) -> Vec<T> {
-    all.iter().zip(keep).filter(|(_, k)| **k).map(|(x, _)| *x).collect()
+pub(super) fn only<T: Copy>(all: &[T], keep: &[bool]) -> Vec<T> {
+    all.iter()
+        .zip(keep)
+        .filter(|(_, k)| **k)
+        .map(|(x, _)| *x)
+        .collect()
 }
 
 /// Rows of tokens without padding, at their place among all; the others are zero.
-pub fn unpack(t: &Tensor, valid: &[bool]) -> Vec<f64> {
+pub(super) fn unpack(t: &Tensor, valid: &[bool]) -> Vec<f64> {
     let (all, n) = (values(t), t.dim(0).unwrap());
     let width = all.len() / n;
     let mut rows = all.chunks(width);
@@ -208,17 +226,17 @@ pub fn unpack(t: &Tensor, valid: &[bool]) -> Vec<f64> {
     out
 }
 
-pub fn tensor(values: &[f32], like: &Tensor) -> Tensor {
+pub(super) fn tensor(values: &[f32], like: &Tensor) -> Tensor {
     let t = Tensor::from_slice(values, values.len(), &Device::Cpu).unwrap();
     t.to_dtype(like.dtype()).unwrap()
 }
 
-pub fn mask(keep: &[bool], like: &Tensor) -> Tensor {
+pub(super) fn mask(keep: &[bool], like: &Tensor) -> Tensor {
     let m: Vec<f32> = keep.iter().map(|&k| f32::from(u8::from(k))).collect();
     tensor(&m, like)
 }
 
 /// The only number of a tensor.
-pub fn number(t: &Tensor) -> f64 {
+pub(super) fn number(t: &Tensor) -> f64 {
     values(t)[0]
 }

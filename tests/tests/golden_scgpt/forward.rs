@@ -17,7 +17,10 @@ fn the_plain_model() {
             .checkpoint("scgpt")
             .load_with(&Device::Cpu, dtype, &Allow::default())
             .unwrap();
-        assert!(report.is_complete() && report.loaded.len() == 43, "{report}");
+        assert!(
+            report.is_complete() && report.loaded.len() == 43,
+            "{report}"
+        );
         let padded = inputs.padded("values");
         let e = model.encode(&padded, &mode).unwrap();
         // Padding asks like any token in torch, so that all rows agree.
@@ -41,7 +44,9 @@ fn the_plain_model() {
         expected.near_values("transformer_output", &rows, Some(&inputs.valid));
         expected.near("cell_emb", p.cells());
         // Masked values.
-        let m = model.encode(&inputs.padded("masked_values"), &mode).unwrap();
+        let m = model
+            .encode(&inputs.padded("masked_values"), &mode)
+            .unwrap();
         let scored = mask(&inputs.masked(), e.hidden());
         let target = tensor(&inputs.file.f32s("values"), e.hidden());
         let mlm = model.decode(&m, &mode).unwrap().value;
@@ -71,14 +76,21 @@ fn more_of_the_plain_model() {
         expected.near(&key, &v);
     }
     let padded = inputs.padded("values");
-    let m = model.encode(&inputs.padded("masked_values"), &mode).unwrap();
+    let m = model
+        .encode(&inputs.padded("masked_values"), &mode)
+        .unwrap();
     expected.near("masked.cell_emb", m.cells());
     let mlm = model.decode(&m, &mode).unwrap().value;
     expected.near("masked.mlm_output", &mlm);
     let mvc = model.decode_from_cells(&m, &mode).unwrap().value;
     expected.near("masked.mvc_output", &mvc);
     let values = inputs.file.f32s("values");
-    let scored: Vec<bool> = inputs.masked().iter().zip(&values).map(|(m, v)| *m && *v > 0.0).collect();
+    let scored: Vec<bool> = inputs
+        .masked()
+        .iter()
+        .zip(&values)
+        .map(|(m, v)| *m && *v > 0.0)
+        .collect();
     let mre = losses::mean_relative_error(&mlm, &tensor(&values, &mlm), &mask(&scored, &mlm));
     expected.near("masked.mre_nonzero", &mre.unwrap());
     let prompt = inputs.file.get("cell_prompt");
@@ -99,12 +111,17 @@ fn pooling_as_the_original_does() {
     let Some(golden) = Golden::open() else { return };
     let inputs = Inputs::new(&golden);
     let expected = golden.file("scgpt/expected.safetensors");
-    for (style, name) in [(CellEmbedding::AvgPool, "avg-pool"), (CellEmbedding::WPool, "w-pool")] {
+    for (style, name) in [
+        (CellEmbedding::AvgPool, "avg-pool"),
+        (CellEmbedding::WPool, "w-pool"),
+    ] {
         let model = golden.variant(DType::F32, None, |c| {
             c.cell_embedding = style;
             c.parity = Parity::Upstream;
         });
-        let e = model.encode(&inputs.padded("values"), &Mode::eval()).unwrap();
+        let e = model
+            .encode(&inputs.padded("values"), &Mode::eval())
+            .unwrap();
         expected.near(&format!("cell_emb_{name}"), e.cells());
     }
 }
@@ -117,7 +134,9 @@ fn norms_first_as_the_original_does() {
     let model = golden.variant(DType::F32, None, |c| {
         c.norm_placement = NormPlacement::UpstreamPre;
     });
-    let e = model.encode(&inputs.packed("values"), &Mode::eval()).unwrap();
+    let e = model
+        .encode(&inputs.packed("values"), &Mode::eval())
+        .unwrap();
     let rows = unpack(e.hidden(), &inputs.valid);
     expected.near_values("prenorm_odd.transformer_output", &rows, Some(&inputs.valid));
 }

@@ -23,9 +23,8 @@ struct Split {
 fn split(file: &File, case: &str, with_padding: bool) -> Split {
     let get = |name: &str| file.u32s(&format!("{case}.{name}"));
     let value = |name: &str| file.f32s(&format!("{case}.{name}"));
-    let keep = |name: &str| -> Vec<bool> {
-        get(name).iter().map(|&m| with_padding || m == 0).collect()
-    };
+    let keep =
+        |name: &str| -> Vec<bool> { get(name).iter().map(|&m| with_padding || m == 0).collect() };
     let parts = [("pcpt_gene", "pcpt_expr"), ("gen_gene", "gen_expr_target")];
     let [p, g] = parts.map(|(ids, values)| (get(ids), value(values)));
     let (known, unknown) = (keep("pcpt_key_padding_mask"), keep("gen_key_padding_mask"));
@@ -93,13 +92,20 @@ fn known_and_unknown_genes() {
     for (dtype, name) in [(DType::F32, "expected"), (DType::F64, "expected_f64")] {
         let file = golden.file(&format!("scgpt_generative/{name}.safetensors"));
         let checkpoint = golden.checkpoint("scgpt_flash");
-        let (model, _) = checkpoint.load_with(&Device::Cpu, dtype, &Allow::default()).unwrap();
+        let (model, _) = checkpoint
+            .load_with(&Device::Cpu, dtype, &Allow::default())
+            .unwrap();
         let all = ["pcpt_preds", "gen_preds"];
         for case in ["r25", "r50", "r75"] {
             let s = split(&inputs, case, false);
             let e = model.encode_generative(&s.cells, None, &mode).unwrap();
             file.near(&format!("{case}.cell_emb"), e.cells());
-            s.check(&file, &format!("{case}."), all, &model.decode(&e, &mode).unwrap().value);
+            s.check(
+                &file,
+                &format!("{case}."),
+                all,
+                &model.decode(&e, &mode).unwrap().value,
+            );
             let mvc = model.decode_from_cells(&e, &mode).unwrap().value;
             s.check_all(&file, &format!("{case}.mvc_output"), &mvc);
             let loss = model.generative_loss(&s.cells, true, &mode).unwrap();
@@ -110,12 +116,21 @@ fn known_and_unknown_genes() {
                 continue;
             }
             file.near(&format!("{case}.loss.total"), &loss.total);
-            s.check(&file, &format!("{case}."), ["pcpt_output", "gen_output"], e.hidden());
-            let p = model.encode_generative(&s.cells, Some(prompt), &mode).unwrap();
+            s.check(
+                &file,
+                &format!("{case}."),
+                ["pcpt_output", "gen_output"],
+                e.hidden(),
+            );
+            let p = model
+                .encode_generative(&s.cells, Some(prompt), &mode)
+                .unwrap();
             file.near(&format!("{case}.prompt.cell_emb"), p.cells());
             let made = model.decode(&p, &mode).unwrap().value;
             s.check(&file, &format!("{case}.prompt."), all, &made);
-            let p = model.encode_generative(&s.cells, Some(e.cells()), &mode).unwrap();
+            let p = model
+                .encode_generative(&s.cells, Some(e.cells()), &mode)
+                .unwrap();
             file.near(&format!("{case}.second.cell_emb"), p.cells());
             let made = model.decode(&p, &mode).unwrap().value;
             s.check(&file, &format!("{case}.second."), all, &made);
@@ -123,7 +138,10 @@ fn known_and_unknown_genes() {
         if dtype == DType::F32 {
             // The known genes alone: they do not see the others anyway.
             let mut s = split(&inputs, "r50", false);
-            s.cells = super::folder::packed(&s.cells, &s.cells.scored.iter().map(|s| !s).collect::<Vec<_>>());
+            s.cells = super::folder::packed(
+                &s.cells,
+                &s.cells.scored.iter().map(|s| !s).collect::<Vec<_>>(),
+            );
             let e = model.encode_generative(&s.cells, None, &mode).unwrap();
             let made = unpack(&model.decode(&e, &mode).unwrap().value, &s.known);
             file.near_values("r50.pcpt_only.pcpt_preds", &made, Some(&s.known));
@@ -131,7 +149,12 @@ fn known_and_unknown_genes() {
             file.near_values("r50.pcpt_only.mvc_output", &mvc, Some(&s.known));
             let s = split(&inputs, "r50", true);
             let e = model.encode_generative(&s.cells, None, &mode).unwrap();
-            s.check(&file, "r50.no_masks.", all, &model.decode(&e, &mode).unwrap().value);
+            s.check(
+                &file,
+                "r50.no_masks.",
+                all,
+                &model.decode(&e, &mode).unwrap().value,
+            );
         }
     }
 }
@@ -174,7 +197,10 @@ fn with_batches_and_zeros() {
     let input = Input::with_batches(&s.cells, &[1; 5]);
     let e = model.encode_generative(input, None, &mode).unwrap();
     file.near("cell_emb", e.cells());
-    file.near("dab_output", &model.batch_logits(e.cells(), 1.0, &mode).unwrap());
+    file.near(
+        "dab_output",
+        &model.batch_logits(e.cells(), 1.0, &mode).unwrap(),
+    );
     let made = model.decode(&e, &mode).unwrap();
     s.check(&file, "", ["pcpt_preds", "gen_preds"], &made.value);
     s.check_all(&file, "zero_probs", &nonzero(&made));
@@ -183,7 +209,12 @@ fn with_batches_and_zeros() {
     s.check_all(&file, "mvc_zero_probs", &nonzero(&mvc));
 }
 
-fn generated(model: &ScGpt, cells: &TokenBatch, rounds: usize, confidence: Confidence) -> (Vec<f32>, Vec<u32>) {
+fn generated(
+    model: &ScGpt,
+    cells: &TokenBatch,
+    rounds: usize,
+    confidence: Confidence,
+) -> (Vec<f32>, Vec<u32>) {
     let mut options = GenerateOptions::default();
     options.rounds = rounds;
     options.confidence = confidence;
@@ -201,28 +232,49 @@ fn generation_in_rounds() {
     // One round is one prediction, rounded to bins.
     let (values, rounds) = generated(&model, &s.cells, 1, Confidence::Magnitude);
     let e = model.encode_generative(&s.cells, None, &mode).unwrap();
-    let made = model.decode(&e, &mode).unwrap().value.to_vec1::<f32>().unwrap();
+    let made = model
+        .decode(&e, &mode)
+        .unwrap()
+        .value
+        .to_vec1::<f32>()
+        .unwrap();
     for (i, scored) in s.cells.scored.iter().enumerate() {
-        let expected = if *scored { made[i].round().clamp(0.0, 50.0) } else { s.cells.values[i] };
+        let expected = if *scored {
+            made[i].round().clamp(0.0, 50.0)
+        } else {
+            s.cells.values[i]
+        };
         assert_eq!((values[i], rounds[i]), (expected, u32::from(*scored)));
     }
     // Three rounds: the first third is the most confident of the first prediction, and each round has its share.
     for confidence in [Confidence::Magnitude, Confidence::Random] {
         let (values, rounds) = generated(&model, &s.cells, 3, confidence);
-        assert_eq!(generated(&model, &s.cells, 3, confidence), (values.clone(), rounds.clone()));
+        assert_eq!(
+            generated(&model, &s.cells, 3, confidence),
+            (values.clone(), rounds.clone())
+        );
         for c in s.cells.segments.iter() {
             let unknown = c.start + c.keys..c.start + c.rows;
             let n = unknown.len();
             for round in 1..=3 {
                 let due = (n * round).div_ceil(3) - (n * (round - 1)).div_ceil(3);
-                let of_round: Vec<usize> =
-                    unknown.clone().filter(|&i| rounds[i] as usize == round).collect();
+                let of_round: Vec<usize> = unknown
+                    .clone()
+                    .filter(|&i| rounds[i] as usize == round)
+                    .collect();
                 assert_eq!(of_round.len(), due);
                 if round == 1 && confidence == Confidence::Magnitude {
-                    let least = of_round.iter().map(|&i| made[i].abs()).fold(f32::MAX, f32::min);
+                    let least = of_round
+                        .iter()
+                        .map(|&i| made[i].abs())
+                        .fold(f32::MAX, f32::min);
                     let rest = unknown.clone().filter(|i| !of_round.contains(i));
                     assert!(rest.map(|i| made[i].abs()).all(|v| v <= least));
-                    assert!(of_round.iter().all(|&i| values[i] == made[i].round().clamp(0.0, 50.0)));
+                    assert!(
+                        of_round
+                            .iter()
+                            .all(|&i| values[i] == made[i].round().clamp(0.0, 50.0))
+                    );
                 }
             }
         }
@@ -237,7 +289,10 @@ fn generation_in_rounds() {
     let kept = model.generate(&s.cells, None, &options).unwrap();
     for i in 0..all.rounds.len() {
         if all.rounds[i] == 1 {
-            assert_eq!((all.values[i], all.rounds[i]), (kept.values[i], kept.rounds[i]));
+            assert_eq!(
+                (all.values[i], all.rounds[i]),
+                (kept.values[i], kept.rounds[i])
+            );
         }
     }
     // The second round sees what the first made known.
@@ -254,11 +309,20 @@ fn generation_in_rounds() {
     second.values = order.iter().map(|&i| all.values[i]).collect();
     second.segments = Segments::with_keys(lengths).unwrap();
     let e = model.encode_generative(&second, None, &mode).unwrap();
-    let made = model.decode(&e, &mode).unwrap().value.to_vec1::<f32>().unwrap();
+    let made = model
+        .decode(&e, &mode)
+        .unwrap()
+        .value
+        .to_vec1::<f32>()
+        .unwrap();
     for (place, &i) in order.iter().enumerate() {
         if all.rounds[i] == 2 {
             let expected = made[place].round().clamp(0.0, 50.0);
-            assert!((all.values[i] - expected).abs() < 1e-3, "{} {expected}", all.values[i]);
+            assert!(
+                (all.values[i] - expected).abs() < 1e-3,
+                "{} {expected}",
+                all.values[i]
+            );
         }
     }
     options.rounds = 0;

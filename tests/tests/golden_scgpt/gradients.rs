@@ -11,7 +11,8 @@ use super::variants::{batch_dsbn, zero_cls_dab};
 
 /// The name of a parameter here.
 fn here(name: &str) -> String {
-    name.replace("in_proj_weight", "Wqkv.weight").replace("in_proj_bias", "Wqkv.bias")
+    name.replace("in_proj_weight", "Wqkv.weight")
+        .replace("in_proj_bias", "Wqkv.bias")
 }
 
 fn check(file: &File, prefix: &str, model: &ScGpt, loss: &Tensor) -> usize {
@@ -19,9 +20,16 @@ fn check(file: &File, prefix: &str, model: &ScGpt, loss: &Tensor) -> usize {
     let mut seen = 0;
     let names: Vec<String> = file.names().map(str::to_owned).collect();
     for key in names {
-        let Some(name) = key.strip_prefix(prefix) else { continue };
-        let p = model.parameters().get(&here(name)).unwrap_or_else(|| panic!("no {name}"));
-        let g = grads.get(p.var().as_tensor()).unwrap_or_else(|| panic!("no gradient of {name}"));
+        let Some(name) = key.strip_prefix(prefix) else {
+            continue;
+        };
+        let p = model
+            .parameters()
+            .get(&here(name))
+            .unwrap_or_else(|| panic!("no {name}"));
+        let g = grads
+            .get(p.var().as_tensor())
+            .unwrap_or_else(|| panic!("no gradient of {name}"));
         file.near(&key, g);
         seen += 1;
     }
@@ -35,7 +43,7 @@ fn check(file: &File, prefix: &str, model: &ScGpt, loss: &Tensor) -> usize {
 }
 
 /// All terms of a loss, by the names of the references.
-pub fn terms(
+pub(super) fn terms(
     model: &ScGpt,
     e: &Encoded,
     target: &Tensor,
@@ -45,9 +53,21 @@ pub fn terms(
     let mlm = model.decode(e, mode).unwrap();
     let mvc = model.decode_from_cells(e, mode).unwrap();
     let mut all = vec![
-        ("gep", losses::masked_mse(&mlm.value, target, scored).unwrap(), 1.0),
-        ("gepc", losses::masked_mse(&mvc.value, target, scored).unwrap(), 1.0),
-        ("ecs", losses::elastic_similarity(e.cells(), 0.8).unwrap(), 10.0),
+        (
+            "gep",
+            losses::masked_mse(&mlm.value, target, scored).unwrap(),
+            1.0,
+        ),
+        (
+            "gepc",
+            losses::masked_mse(&mvc.value, target, scored).unwrap(),
+            1.0,
+        ),
+        (
+            "ecs",
+            losses::elastic_similarity(e.cells(), 0.8).unwrap(),
+            10.0,
+        ),
     ];
     for (name, p) in [("gep_zero", &mlm), ("gepc_zero", &mvc)] {
         if let Some(l) = &p.nonzero_logit {
@@ -57,7 +77,7 @@ pub fn terms(
     all
 }
 
-pub fn total(terms: &[(&'static str, Tensor, f64)]) -> Tensor {
+pub(super) fn total(terms: &[(&'static str, Tensor, f64)]) -> Tensor {
     let weighted = terms.iter().map(|(_, t, w)| (t * *w).unwrap());
     weighted.reduce(|a, b| (a + b).unwrap()).unwrap()
 }
@@ -77,7 +97,11 @@ fn of_the_plain_model() {
         let scored = mask(&inputs.masked(), e.hidden());
         let target = tensor(&inputs.file.f32s("values"), e.hidden());
         let mut all = terms(&model, &e, &target, &scored, &mode);
-        all.push(("cce", losses::contrastive(e.cells(), second.cells(), 0.5).unwrap(), 10.0));
+        all.push((
+            "cce",
+            losses::contrastive(e.cells(), second.cells(), 0.5).unwrap(),
+            10.0,
+        ));
         match chosen {
             "total" => total(&all),
             name => all.into_iter().find(|t| t.0 == name).unwrap().1,
@@ -98,11 +122,24 @@ fn of_all_heads_and_the_reversal() {
     let inputs = Inputs::new(&golden);
     let dir = "variants/zero_cls_dab";
     let file = golden.file(&format!("{dir}/gradients.safetensors"));
-    let model = golden.variant(DType::F32, Some(&format!("{dir}/overrides.safetensors")), zero_cls_dab);
+    let model = golden.variant(
+        DType::F32,
+        Some(&format!("{dir}/overrides.safetensors")),
+        zero_cls_dab,
+    );
     let rng = Rng::new(0);
     let mode = Mode::train(&rng, 0).as_at_inference();
     let cells = inputs.padded("masked_values");
-    let names = ["gep", "gep_zero", "gepc", "gepc_zero", "ecs", "cls", "dab", "total"];
+    let names = [
+        "gep",
+        "gep_zero",
+        "gepc",
+        "gepc_zero",
+        "ecs",
+        "cls",
+        "dab",
+        "total",
+    ];
     let mut seen = 0;
     for name in names {
         let all = super::training::all_terms(&model, &inputs, &cells, &mode);
@@ -122,7 +159,11 @@ fn of_domain_norms_in_training() {
     let inputs = Inputs::new(&golden);
     let dir = "variants/batch_dsbn";
     let file = golden.file(&format!("{dir}/train.safetensors"));
-    let model = golden.variant(DType::F32, Some(&format!("{dir}/overrides.safetensors")), batch_dsbn);
+    let model = golden.variant(
+        DType::F32,
+        Some(&format!("{dir}/overrides.safetensors")),
+        batch_dsbn,
+    );
     let rng = Rng::new(0);
     let mode = Mode::train(&rng, 0).without_dropout();
     let masked = inputs.masked();
@@ -142,7 +183,9 @@ fn of_domain_norms_in_training() {
             }
         }
         let labels = [label; 5];
-        let e = model.encode(Input::with_batches(&cells, &labels), &mode).unwrap();
+        let e = model
+            .encode(Input::with_batches(&cells, &labels), &mode)
+            .unwrap();
         file.near(&format!("step{step}.cell_emb"), e.cells());
         let (target, scored) = (tensor(&truth, e.hidden()), mask(&masked, e.hidden()));
         let mut all = terms(&model, &e, &target, &scored, &mode);

@@ -10,7 +10,9 @@ use sc_transformer::vocab::GeneVocab;
 use super::folder::{Golden, Inputs};
 
 fn bits(model: &ScGpt, inputs: &Inputs) -> Vec<u64> {
-    let e = model.encode(&inputs.packed("values"), &Mode::eval()).unwrap();
+    let e = model
+        .encode(&inputs.packed("values"), &Mode::eval())
+        .unwrap();
     values(e.hidden()).iter().map(|v| v.to_bits()).collect()
 }
 
@@ -46,9 +48,13 @@ fn alone(golden: &Golden, name: &str) -> Checkpoint {
 fn a_prefixed_wrapper_is_read() {
     let Some(golden) = Golden::open() else { return };
     let inputs = Inputs::new(&golden);
-    let model = alone(&golden, "ddp_flash2_wrapper.pt").load(&Device::Cpu).unwrap();
+    let model = alone(&golden, "ddp_flash2_wrapper.pt")
+        .load(&Device::Cpu)
+        .unwrap();
     assert_eq!(model.config().n_layers, 1);
-    let e = model.encode(&inputs.packed("values"), &Mode::eval()).unwrap();
+    let e = model
+        .encode(&inputs.packed("values"), &Mode::eval())
+        .unwrap();
     let rows = super::folder::unpack(e.hidden(), &inputs.valid);
     let expected = golden.file("scgpt/expected.safetensors");
     expected.near_values("layer0.output", &rows, Some(&inputs.valid));
@@ -72,7 +78,9 @@ fn what_does_not_fit_is_listed() {
     let shapes: Vec<String> = report.mismatched.iter().map(|m| m.name.clone()).collect();
     assert_eq!(shapes, list("shape_mismatch"));
     // Allowed by name, and only so.
-    let allow = Allow::default().unexpected("extra.*").mismatched("mvc_decoder.W.weight");
+    let allow = Allow::default()
+        .unexpected("extra.*")
+        .mismatched("mvc_decoder.W.weight");
     assert!(file.load_with(&Device::Cpu, DType::F32, &allow).is_err());
     let allow = allow.missing("transformer_encoder.layers.0.linear1.*");
     let (_, report) = file.load_with(&Device::Cpu, DType::F32, &allow).unwrap();
@@ -98,23 +106,37 @@ fn published_sizes() {
     };
     assert_eq!(counts["scgpt_pretraining_whole_human"], total(&model));
     for (name, shape) in counts["scgpt_pretraining_keys"].as_object().unwrap() {
-        let p = model.parameters().get(name).unwrap_or_else(|| panic!("no {name}"));
+        let p = model
+            .parameters()
+            .get(name)
+            .unwrap_or_else(|| panic!("no {name}"));
         let shape: Vec<usize> = serde_json::from_value(shape.clone()).unwrap();
         assert_eq!(p.export_shape(), shape, "{name}");
     }
-    let layer = model.parameters().iter().filter(|p| {
-        p.name().starts_with("transformer_encoder.layers.7.")
-    });
+    let layer = model
+        .parameters()
+        .iter()
+        .filter(|p| p.name().starts_with("transformer_encoder.layers.7."));
     let layer: u64 = layer.map(|p| p.value().elem_count() as u64).sum();
     assert_eq!(counts["scgpt_encoder_layer"], layer);
     drop(model);
     let classes = (0..18).map(|i| i.to_string()).collect();
     let config = ScGptConfig::default();
     assert_eq!((config.d_model, config.n_layers), (512, 12));
-    let model = ScGpt::params(&vocab).unwrap().classes(classes).mvc(None).generative(false);
-    let model = model.input_norm(sc_transformer::scgpt::InputNorm::Batch).check().unwrap();
+    let model = ScGpt::params(&vocab)
+        .unwrap()
+        .classes(classes)
+        .mvc(None)
+        .generative(false);
+    let model = model
+        .input_norm(sc_transformer::scgpt::InputNorm::Batch)
+        .check()
+        .unwrap();
     let model = model.init(&Device::Cpu, 0).unwrap();
-    assert_eq!(counts["scgpt_annotation_18_classes_batchnorm_no_mvc"], total(&model));
+    assert_eq!(
+        counts["scgpt_annotation_18_classes_batchnorm_no_mvc"],
+        total(&model)
+    );
 }
 
 #[test]
@@ -136,7 +158,12 @@ fn genes_of_another_vocabulary_are_taken_over() {
     let Some(golden) = Golden::open() else { return };
     let file = golden.checkpoint("scgpt");
     let vocab = GeneVocab::new(["p_CD3", "LYZ", "<cls>", "<pad>", "GAPDH"]).unwrap();
-    let model = ScGpt::params(&vocab).unwrap().d_model(32).n_heads(4).n_layers(1).check();
+    let model = ScGpt::params(&vocab)
+        .unwrap()
+        .d_model(32)
+        .n_heads(4)
+        .n_layers(1)
+        .check();
     let model = model.unwrap().init(&Device::Cpu, 0).unwrap();
     let row = |m: &ScGpt, token: &str| {
         let id = m.vocab().id(token).unwrap();
@@ -150,6 +177,18 @@ fn genes_of_another_vocabulary_are_taken_over() {
     }
     // The norm is the checkpoint's, too.
     assert!(row(&model, "p_CD3") != before);
-    let other = ScGpt::params(&vocab).unwrap().d_model(16).n_heads(2).n_layers(1).check();
-    assert!(other.unwrap().init(&Device::Cpu, 0).unwrap().load_genes(&file).is_err());
+    let other = ScGpt::params(&vocab)
+        .unwrap()
+        .d_model(16)
+        .n_heads(2)
+        .n_layers(1)
+        .check();
+    assert!(
+        other
+            .unwrap()
+            .init(&Device::Cpu, 0)
+            .unwrap()
+            .load_genes(&file)
+            .is_err()
+    );
 }

@@ -39,7 +39,11 @@ fn losses_and_their_gradients() {
     let logits = losses::contrastive_logits(&cells, &second, losses::TEMPERATURE).unwrap();
     file.near("cce_logits", &logits);
     let loss = losses::contrastive(&cells, &second, losses::TEMPERATURE).unwrap();
-    check("cce", &loss, &[("cell_emb", &cells), ("cell_emb2", &second)]);
+    check(
+        "cce",
+        &loss,
+        &[("cell_emb", &cells), ("cell_emb2", &second)],
+    );
     let logits = var("logits");
     let loss = losses::cross_entropy(&logits, &file.u32s("labels")).unwrap();
     check("cross_entropy", &loss, &[("logits", &logits)]);
@@ -49,14 +53,20 @@ fn losses_and_their_gradients() {
 fn certain_probabilities_and_empty_masks() {
     let Some(golden) = Golden::open() else { return };
     let file = golden.file("losses/losses.safetensors");
-    for (dtype, name) in [(DType::F32, "zero_nll_extreme_f32"), (DType::F64, "zero_nll_extreme_f64")] {
+    for (dtype, name) in [
+        (DType::F32, "zero_nll_extreme_f32"),
+        (DType::F64, "zero_nll_extreme_f64"),
+    ] {
         let get = |name: &str| file.get(name).to_dtype(dtype).unwrap();
         let (p, t) = (get("probs_extreme"), get("target_extreme"));
         let all = p.ones_like().unwrap();
         let loss = losses::nonzero_nll_of_probs(&p, &t, &all).unwrap();
         file.near(name, &loss);
         let none = p.zeros_like().unwrap();
-        for loss in [losses::nonzero_nll_of_probs(&p, &t, &none), losses::masked_mse(&p, &t, &none)] {
+        for loss in [
+            losses::nonzero_nll_of_probs(&p, &t, &none),
+            losses::masked_mse(&p, &t, &none),
+        ] {
             let loss = loss.unwrap().to_dtype(DType::F64).unwrap();
             assert!(loss.to_scalar::<f64>().unwrap().is_nan());
         }

@@ -32,7 +32,10 @@ fn model(
     for name in overrides {
         let file = golden.file(&format!("perturbation/{name}.safetensors"));
         for name in file.names() {
-            let p = model.parameters().get(name).unwrap_or_else(|| panic!("no {name}"));
+            let p = model
+                .parameters()
+                .get(name)
+                .unwrap_or_else(|| panic!("no {name}"));
             p.import(file.get(name)).unwrap();
         }
     }
@@ -75,7 +78,10 @@ fn flags_and_the_affine_decoder() {
         }
         file.near("transformer_output", &made.hidden);
         file.near("cls_output", &m.class_logits(&made.cells, &mode).unwrap());
-        file.near("loss_ecs", &losses::elastic_similarity(&made.cells, 0.3).unwrap());
+        file.near(
+            "loss_ecs",
+            &losses::elastic_similarity(&made.cells, 0.3).unwrap(),
+        );
         let batch = cells(&inputs, "padded_");
         let valid: Vec<bool> = inputs.u32s("padded_mask").iter().map(|&m| m == 0).collect();
         let made = m.forward(&batch, &mode).unwrap();
@@ -104,9 +110,14 @@ fn activations_adaptive_shifts_zeros_and_bins() {
         let made = m.forward(&cells(&inputs, ""), &mode).unwrap();
         file.near(&format!("{name}.mlm_output"), &made.expression.value);
     }
-    let m = model(&golden, DType::F32, &["overrides", "zero_prob_overrides"], |c| {
-        c.base.nonzero_prob = true;
-    });
+    let m = model(
+        &golden,
+        DType::F32,
+        &["overrides", "zero_prob_overrides"],
+        |c| {
+            c.base.nonzero_prob = true;
+        },
+    );
     let batch = cells(&inputs, "");
     let made = m.forward(&batch, &mode).unwrap();
     file.near("zero_prob.mlm_output", &made.expression.value);
@@ -114,9 +125,14 @@ fn activations_adaptive_shifts_zeros_and_bins() {
     file.near("zero_prob.mlm_zero_probs", &p);
     let mvc = m.decode_from_cells(&batch, &made, &mode).unwrap();
     file.near("zero_prob.mvc_output", &mvc.value);
-    file.near("zero_prob.mvc_zero_probs", &mvc.nonzero_prob().unwrap().unwrap());
+    file.near(
+        "zero_prob.mvc_zero_probs",
+        &mvc.nonzero_prob().unwrap().unwrap(),
+    );
     let file = golden.file("perturbation/input_bins.safetensors");
-    let m = model(&golden, DType::F32, &["overrides"], |c| c.n_input_bins = Some(51));
+    let m = model(&golden, DType::F32, &["overrides"], |c| {
+        c.n_input_bins = Some(51);
+    });
     let mut batch = cells(&inputs, "");
     batch.values = file.f32s("values_distinct");
     let made = m.forward(&batch, &mode).unwrap();
@@ -167,7 +183,10 @@ fn predictions_for_all_genes_and_for_those_expressed() {
         let all = m.predict(controls.view(), &ids, &hit, &options).unwrap();
         if dtype == DType::F64 {
             // Given as f32.
-            for (a, b) in numbers(all).iter().zip(sc_tests::values(file.get("pred_perturb.all"))) {
+            for (a, b) in numbers(all)
+                .iter()
+                .zip(sc_tests::values(file.get("pred_perturb.all")))
+            {
                 assert!((a - b).abs() < 1e-6);
             }
             continue;
@@ -181,6 +200,9 @@ fn predictions_for_all_genes_and_for_those_expressed() {
         let ours = m.predict(controls.view(), &ids, &hit, &options).unwrap();
         assert!(ours[(flagged, 5)] != 0.0);
         options.genes = GenesIncluded::All;
-        assert_eq!(m.predict(controls.view(), &ids, &hit, &options).unwrap(), all);
+        assert_eq!(
+            m.predict(controls.view(), &ids, &hit, &options).unwrap(),
+            all
+        );
     }
 }

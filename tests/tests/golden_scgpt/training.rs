@@ -12,7 +12,7 @@ use super::gradients::{terms, total};
 use super::variants::zero_cls_dab;
 
 /// The terms of `zero_cls_dab`, cell types and batches among them.
-pub fn all_terms(
+pub(super) fn all_terms(
     model: &ScGpt,
     inputs: &Inputs,
     cells: &TokenBatch,
@@ -27,7 +27,11 @@ pub fn all_terms(
     all.push(("cls", losses::cross_entropy(&logits, &labels).unwrap(), 1.0));
     let logits = model.batch_logits(e.cells(), 1.0, mode).unwrap();
     let batches = inputs.file.u32s("batch_labels");
-    all.push(("dab", losses::cross_entropy(&logits, &batches).unwrap(), 1.0));
+    all.push((
+        "dab",
+        losses::cross_entropy(&logits, &batches).unwrap(),
+        1.0,
+    ));
     all
 }
 
@@ -37,7 +41,11 @@ fn five_steps_of_adam() {
     let inputs = Inputs::new(&golden);
     let dir = "variants/zero_cls_dab";
     let file = golden.file(&format!("{dir}/train5.safetensors"));
-    let model = golden.variant(DType::F32, Some(&format!("{dir}/overrides.safetensors")), zero_cls_dab);
+    let model = golden.variant(
+        DType::F32,
+        Some(&format!("{dir}/overrides.safetensors")),
+        zero_cls_dab,
+    );
     let cells = inputs.padded("masked_values");
     let kind = OptimizerKind::Adam {
         betas: (0.9, 0.999),
@@ -45,7 +53,10 @@ fn five_steps_of_adam() {
         weight_decay: 0.0,
     };
     let mut optimizer = Optimizer::new(kind, model.parameters());
-    let schedule = LrSchedule::Step { size: 1, gamma: 0.9 };
+    let schedule = LrSchedule::Step {
+        size: 1,
+        gamma: 0.9,
+    };
     let mut state = sc_model::LrState::new(1e-3);
     let (mut seen, mut norms, mut rates) = (vec![], vec![], vec![]);
     let rng = Rng::new(0);
@@ -56,7 +67,9 @@ fn five_steps_of_adam() {
         let grads = sc_tensor::backward(&loss).unwrap();
         norms.push(global_norm(model.parameters(), &grads).unwrap());
         rates.push(state.lr);
-        optimizer.step(model.parameters(), &grads, state.lr, Some(1.0)).unwrap();
+        optimizer
+            .step(model.parameters(), &grads, state.lr, Some(1.0))
+            .unwrap();
         state.after_epoch(&schedule, 1e-3, step as usize, None);
     }
     file.near_values("loss_per_step", &seen, None);
@@ -65,7 +78,9 @@ fn five_steps_of_adam() {
     let names: Vec<String> = file.names().map(str::to_owned).collect();
     for key in names {
         if let Some(name) = key.strip_prefix("param.") {
-            let name = name.replace("in_proj_weight", "Wqkv.weight").replace("in_proj_bias", "Wqkv.bias");
+            let name = name
+                .replace("in_proj_weight", "Wqkv.weight")
+                .replace("in_proj_bias", "Wqkv.bias");
             file.near(&key, model.parameters().get(&name).unwrap().value());
         }
     }

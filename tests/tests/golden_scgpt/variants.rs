@@ -9,12 +9,12 @@ use sc_transformer::scgpt::{
 
 use super::folder::{File, Golden, Inputs, mask, tensor};
 
-pub fn names(n: usize) -> Vec<String> {
+pub(super) fn names(n: usize) -> Vec<String> {
     (0..n).map(|i| i.to_string()).collect()
 }
 
 /// What `zero_cls_dab` adds to the plain model.
-pub fn zero_cls_dab(c: &mut ScGptConfig) {
+pub(super) fn zero_cls_dab(c: &mut ScGptConfig) {
     c.nonzero_prob = true;
     c.adversary = true;
     c.batches = names(3);
@@ -23,18 +23,25 @@ pub fn zero_cls_dab(c: &mut ScGptConfig) {
 }
 
 /// What `batch_dsbn` adds.
-pub fn batch_dsbn(c: &mut ScGptConfig) {
+pub(super) fn batch_dsbn(c: &mut ScGptConfig) {
     zero_cls_dab(c);
     c.classes = Vec::new();
     c.use_batch_labels = true;
     c.input_norm = InputNorm::DomainSpecific;
 }
 
-pub fn nonzero(p: &Predicted) -> Tensor {
+pub(super) fn nonzero(p: &Predicted) -> Tensor {
     p.nonzero_prob().unwrap().unwrap()
 }
 
-fn decoders(file: &File, prefix: &str, model: &ScGpt, e: &Encoded, mode: &Mode<'_>, valid: Option<&[bool]>) {
+fn decoders(
+    file: &File,
+    prefix: &str,
+    model: &ScGpt,
+    e: &Encoded,
+    mode: &Mode<'_>,
+    valid: Option<&[bool]>,
+) {
     let mlm = model.decode(e, mode).unwrap();
     file.near_where(&format!("{prefix}mlm_output"), &mlm.value, valid);
     file.near_where(&format!("{prefix}mlm_zero_probs"), &nonzero(&mlm), valid);
@@ -51,7 +58,11 @@ fn zeros_classes_and_adversary() {
     let Some(golden) = Golden::open() else { return };
     let inputs = Inputs::new(&golden);
     let dir = "variants/zero_cls_dab";
-    let model = golden.variant(DType::F32, Some(&format!("{dir}/overrides.safetensors")), zero_cls_dab);
+    let model = golden.variant(
+        DType::F32,
+        Some(&format!("{dir}/overrides.safetensors")),
+        zero_cls_dab,
+    );
     let expected = golden.file(&format!("{dir}/expected.safetensors"));
     let mode = Mode::eval();
     for values in ["values", "masked_values"] {
@@ -77,8 +88,17 @@ fn batches_and_their_norms() {
     let (mode, cells) = (Mode::eval(), inputs.padded("values"));
     for label in 0..3u32 {
         let labels = [label; 5];
-        let e = model.encode(Input::with_batches(&cells, &labels), &mode).unwrap();
-        decoders(&expected, &format!("label{label}."), &model, &e, &mode, None);
+        let e = model
+            .encode(Input::with_batches(&cells, &labels), &mode)
+            .unwrap();
+        decoders(
+            &expected,
+            &format!("label{label}."),
+            &model,
+            &e,
+            &mode,
+            None,
+        );
         if label == 0 {
             expected.near_where("label0.transformer_output", e.hidden(), Some(&inputs.valid));
         }
@@ -92,16 +112,22 @@ fn batches_and_their_norms() {
         batch_dsbn(c);
         c.parity = Parity::Upstream;
     });
-    let e = upstream.encode(Input::with_batches(&cells, &labels), &mode).unwrap();
+    let e = upstream
+        .encode(Input::with_batches(&cells, &labels), &mode)
+        .unwrap();
     expected.near("mixed.cell_emb", e.cells());
     let mlm = upstream.decode(&e, &mode).unwrap().value;
     expected.near_where("mixed.mlm_output", &mlm, Some(&inputs.valid));
     let mvc = upstream.decode_from_cells(&e, &mode).unwrap().value;
     expected.near("mixed.mvc_output", &mvc);
     // Ours gives each cell what it gets among its own.
-    let e = model.encode(Input::with_batches(&cells, &labels), &mode).unwrap();
+    let e = model
+        .encode(Input::with_batches(&cells, &labels), &mode)
+        .unwrap();
     for (cell, &label) in labels.iter().enumerate() {
-        let own = model.encode(Input::with_batches(&cells, &[label; 5]), &mode).unwrap();
+        let own = model
+            .encode(Input::with_batches(&cells, &[label; 5]), &mode)
+            .unwrap();
         let row = |t: &Tensor| t.narrow(0, cell, 1).unwrap().to_vec2::<f32>().unwrap();
         for (a, b) in row(e.cells())[0].iter().zip(&row(own.cells())[0]) {
             assert!((a - b).abs() < 2e-6, "{a} {b}");
@@ -109,7 +135,9 @@ fn batches_and_their_norms() {
     }
     let error = model.encode(&cells, &mode).unwrap_err().to_string();
     assert!(error.contains("batch"), "{error}");
-    let error = model.encode(Input::with_batches(&cells, &[7; 5]), &mode).unwrap_err();
+    let error = model
+        .encode(Input::with_batches(&cells, &[7; 5]), &mode)
+        .unwrap_err();
     assert!(error.to_string().contains("7"), "{error}");
 }
 
@@ -118,16 +146,23 @@ fn a_norm_over_all_rows() {
     let Some(golden) = Golden::open() else { return };
     let inputs = Inputs::new(&golden);
     let dir = "variants/batchnorm";
-    let model = golden.variant(DType::F32, Some(&format!("{dir}/overrides.safetensors")), |c| {
-        c.input_norm = InputNorm::Batch;
-        c.classes = names(5);
-        c.mvc = None;
-    });
+    let model = golden.variant(
+        DType::F32,
+        Some(&format!("{dir}/overrides.safetensors")),
+        |c| {
+            c.input_norm = InputNorm::Batch;
+            c.classes = names(5);
+            c.mvc = None;
+        },
+    );
     let expected = golden.file(&format!("{dir}/expected.safetensors"));
     let (mode, cells) = (Mode::eval(), inputs.padded("values"));
     let e = model.encode(&cells, &mode).unwrap();
     expected.near("eval.cell_emb", e.cells());
-    expected.near("eval.cls_output", &model.class_logits(e.cells(), &mode).unwrap());
+    expected.near(
+        "eval.cls_output",
+        &model.class_logits(e.cells(), &mode).unwrap(),
+    );
     let mlm = model.decode(&e, &mode).unwrap().value;
     expected.near_where("eval.mlm_output", &mlm, Some(&inputs.valid));
     let rng = Rng::new(0);
@@ -146,7 +181,9 @@ fn a_norm_over_all_rows() {
         } else if let Some(name) = key.strip_prefix("train.bn.") {
             let p = model.parameters().get(&format!("bn.{name}")).unwrap();
             match name {
-                "num_batches_tracked" => assert_eq!(expected.scalar(&key), super::folder::number(p.value())),
+                "num_batches_tracked" => {
+                    assert_eq!(expected.scalar(&key), super::folder::number(p.value()));
+                }
                 _ => expected.near(&key, p.value()),
             }
         }
@@ -159,10 +196,14 @@ fn values_as_categories_and_scales() {
     let inputs = Inputs::new(&golden);
     let mode = Mode::eval();
     let dir = "variants/category";
-    let model = golden.variant(DType::F32, Some(&format!("{dir}/overrides.safetensors")), |c| {
-        c.value_input = ValueInput::Category { n: 53 };
-        (c.pad_value, c.mask_value) = (51.0, 52.0);
-    });
+    let model = golden.variant(
+        DType::F32,
+        Some(&format!("{dir}/overrides.safetensors")),
+        |c| {
+            c.value_input = ValueInput::Category { n: 53 };
+            (c.pad_value, c.mask_value) = (51.0, 52.0);
+        },
+    );
     let expected = golden.file(&format!("{dir}/expected.safetensors"));
     let mut cells = inputs.padded("values");
     cells.values = expected.f32s("category_values");
@@ -172,7 +213,10 @@ fn values_as_categories_and_scales() {
     expected.near("cell_emb", e.cells());
     let mlm = model.decode(&e, &mode).unwrap().value;
     expected.near_where("mlm_output", &mlm, Some(&inputs.valid));
-    expected.near("mvc_output", &model.decode_from_cells(&e, &mode).unwrap().value);
+    expected.near(
+        "mvc_output",
+        &model.decode_from_cells(&e, &mode).unwrap().value,
+    );
     let model = golden.variant(DType::F32, None, |c| c.value_input = ValueInput::Scaling);
     let expected = golden.file("variants/scaling/expected.safetensors");
     let mut cells = inputs.padded("values");
@@ -181,7 +225,10 @@ fn values_as_categories_and_scales() {
     expected.near("cell_emb", e.cells());
     let mlm = model.decode(&e, &mode).unwrap().value;
     expected.near_where("mlm_output", &mlm, Some(&inputs.valid));
-    expected.near("mvc_output", &model.decode_from_cells(&e, &mode).unwrap().value);
+    expected.near(
+        "mvc_output",
+        &model.decode_from_cells(&e, &mode).unwrap().value,
+    );
 }
 
 #[test]
@@ -213,11 +260,18 @@ fn modalities() {
             false => Input::from(&cells),
         };
         let e = model.encode(input, &mode).unwrap();
-        let prefix = if with_batches { "mod_batch." } else { "mod_only." };
+        let prefix = if with_batches {
+            "mod_batch."
+        } else {
+            "mod_only."
+        };
         decoders(&expected, prefix, &model, &e, &mode, Some(&inputs.valid));
         let scored = mask(&inputs.masked(), e.hidden());
         let target = tensor(&inputs.file.f32s("values"), e.hidden());
-        for (p, name) in [(model.decode(&e, &mode), "gep"), (model.decode_from_cells(&e, &mode), "gepc")] {
+        for (p, name) in [
+            (model.decode(&e, &mode), "gep"),
+            (model.decode_from_cells(&e, &mode), "gepc"),
+        ] {
             let p = p.unwrap();
             let mse = losses::masked_mse(&p.value, &target, &scored).unwrap();
             expected.near(&format!("{prefix}loss.{name}"), &mse);
@@ -228,6 +282,9 @@ fn modalities() {
         let dab = losses::cross_entropy(&dab, &labels).unwrap();
         expected.near(&format!("{prefix}loss.dab"), &dab);
         let error = model.encode(&inputs.padded("values"), &mode).unwrap_err();
-        assert!(with_batches || error.to_string().contains("modalit"), "{error}");
+        assert!(
+            with_batches || error.to_string().contains("modalit"),
+            "{error}"
+        );
     }
 }

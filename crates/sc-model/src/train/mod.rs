@@ -98,7 +98,10 @@ pub trait Trainable<D: ?Sized> {
     ) -> Vec<Vec<usize>> {
         let order = stream.permutation(cells.len()).into_iter();
         let order: Vec<usize> = order.filter_map(|i| cells.get(i).copied()).collect();
-        order.chunks(batch_size.max(1)).map(<[usize]>::to_vec).collect()
+        order
+            .chunks(batch_size.max(1))
+            .map(<[usize]>::to_vec)
+            .collect()
     }
 
     /// Whatever else the course of training depends on, in words of the model's own. A run goes on only where this is what

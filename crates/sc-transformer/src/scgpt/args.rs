@@ -88,7 +88,7 @@ impl Args {
         };
         let count = |name: &str, default: usize| {
             let v = number(name, default as f64)?;
-            match v >= 1.0 && v <= 1e7 && v.fract() == 0.0 {
+            match (1.0..=1e7).contains(&v) && v.fract() == 0.0 {
                 true => Ok(v as usize),
                 false => Err(format!("\"{name}\" is {v}, not a number of things")),
             }
@@ -173,7 +173,10 @@ mod tests {
     fn unknown_keys_are_passed_over_and_missing_ones_keep_their_default() {
         let a = Args::parse(r#"{"embsize": 64, "nheads": "4", "save_dir": [1], "dropout": 0}"#);
         let a = a.unwrap();
-        assert_eq!((a.embsize, a.nheads, a.nlayers, a.dropout), (64, 4, 12, 0.0));
+        assert_eq!(
+            (a.embsize, a.nheads, a.nlayers, a.dropout),
+            (64, 4, 12, 0.0)
+        );
     }
 
     #[test]

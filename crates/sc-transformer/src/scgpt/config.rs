@@ -245,10 +245,8 @@ impl ScGptConfig {
             let reason = "it needs the names of the batches";
             ensure(!needed || n > 0, name, "on", reason)?;
         }
-        let mixed = matches!(
-            self.mvc,
-            Some(MvcStyle::ConcatQuery | MvcStyle::SumQuery)
-        ) && self.has_condition();
+        let mixed = matches!(self.mvc, Some(MvcStyle::ConcatQuery | MvcStyle::SumQuery))
+            && self.has_condition();
         let reason = "this style can't be told batches or modalities; choose an inner product";
         ensure(!mixed, "mvc", "concat query or sum query", reason)
     }

@@ -39,8 +39,8 @@ impl PaddedEmbedding {
         };
         let still = ops::embedding_ids(self.weight.value(), ids)?;
         let keep: Vec<f64> = ids.iter().map(|&i| f64::from(u8::from(i != pad))).collect();
-        let keep = Tensor::from_vec(keep, (ids.len(), 1), still.device())?
-            .to_dtype(still.dtype())?;
+        let keep =
+            Tensor::from_vec(keep, (ids.len(), 1), still.device())?.to_dtype(still.dtype())?;
         // The padding rows of the constant, the other rows of the variable.
         Ok((tracked.broadcast_mul(&keep)? + still.broadcast_mul(&(1.0 - keep)?)?)?)
     }
@@ -143,12 +143,7 @@ impl ValueEncoder {
     }
 
     /// `[tokens, D]`, of the type of `like`.
-    pub(super) fn forward(
-        &self,
-        values: &[f32],
-        like: &Tensor,
-        mode: &Mode<'_>,
-    ) -> Result<Tensor> {
+    pub(super) fn forward(&self, values: &[f32], like: &Tensor, mode: &Mode<'_>) -> Result<Tensor> {
         match self {
             Self::Continuous(e) => e.forward(values, like, mode),
             Self::Category(e) => {

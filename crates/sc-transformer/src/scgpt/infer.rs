@@ -41,7 +41,9 @@ impl<'a> CellSource<'a> {
 
     /// The batch of some cells.
     pub(super) fn batches_of(&self, cells: &[usize]) -> Result<Option<Vec<u32>>> {
-        let Some(all) = self.batches else { return Ok(None) };
+        let Some(all) = self.batches else {
+            return Ok(None);
+        };
         let n = self.rows.n_rows();
         let reason = format_args!("there are {n} cells");
         ensure(all.len() == n, "batches", all.len(), reason)?;
@@ -157,20 +159,28 @@ fn first_context<T: WithDType>(
     segments: &Segments,
 ) -> Result<Tensor> {
     let (n, d) = q.dims2()?;
-    let (queries, pairs) = (q.flatten_all()?.to_vec1::<T>()?, kv.flatten_all()?.to_vec1::<T>()?);
+    let (queries, pairs) = (
+        q.flatten_all()?.to_vec1::<T>()?,
+        kv.flatten_all()?.to_vec1::<T>()?,
+    );
     let size = (d / heads.max(1)).max(1);
     let cells: Vec<_> = segments.iter().collect();
     let mut out = vec![0f64; n * d];
-    out.par_chunks_mut(d.max(1)).enumerate().for_each(|(cell, out)| {
-        let (Some(s), Some(q)) = (cells.get(cell), queries.get(cell * d..(cell + 1) * d)) else {
-            return;
-        };
-        let rows = pairs.get(s.start * 2 * d..(s.start + s.keys) * 2 * d).unwrap_or(&[]);
-        for (head, out) in out.chunks_mut(size).enumerate() {
-            let q = &q[head * size..][..out.len()];
-            one_head(q, rows, head * size, d, out);
-        }
-    });
+    out.par_chunks_mut(d.max(1))
+        .enumerate()
+        .for_each(|(cell, out)| {
+            let (Some(s), Some(q)) = (cells.get(cell), queries.get(cell * d..(cell + 1) * d))
+            else {
+                return;
+            };
+            let rows = pairs
+                .get(s.start * 2 * d..(s.start + s.keys) * 2 * d)
+                .unwrap_or(&[]);
+            for (head, out) in out.chunks_mut(size).enumerate() {
+                let q = &q[head * size..][..out.len()];
+                one_head(q, rows, head * size, d, out);
+            }
+        });
     let context = Tensor::from_vec(out, (n, d), &candle_core::Device::Cpu)?;
     Ok(context.to_dtype(q.dtype())?.to_device(q.device())?)
 }
@@ -216,7 +226,11 @@ impl Classify<CellSource<'_>> for ScGpt {
     fn classify(&self, cells: &CellSource<'_>) -> Result<Probabilities> {
         let logits = self.class_logits_of(cells)?;
         let (n, k) = logits.dim();
-        let t = Tensor::from_vec(logits.into_iter().collect(), (n, k), &candle_core::Device::Cpu)?;
+        let t = Tensor::from_vec(
+            logits.into_iter().collect(),
+            (n, k),
+            &candle_core::Device::Cpu,
+        )?;
         let p: Vec<f32> = ops::softmax(&t)?.flatten_all()?.to_vec1()?;
         Ok(Probabilities {
             labels: self.config.classes.clone(),
@@ -232,7 +246,12 @@ impl Classify<CellSource<'_>> for ScGpt {
 /// [`Error::InvalidSetting`](crate::Error::InvalidSetting) unless the threshold is a probability.
 pub fn labels_or_novel(p: &Probabilities, threshold: f32) -> Result<Vec<Option<&str>>> {
     let fine = (0.0..=1.0).contains(&threshold);
-    ensure(fine, "threshold", threshold, "it must be a probability, from 0 to 1")?;
+    ensure(
+        fine,
+        "threshold",
+        threshold,
+        "it must be a probability, from 0 to 1",
+    )?;
     let (best, sure) = p.best();
     let name = |(i, p): (usize, f32)| (p >= threshold).then_some(i);
     let chosen = best.into_iter().zip(sure).map(name);

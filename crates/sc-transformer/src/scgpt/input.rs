@@ -117,11 +117,10 @@ impl<'a> Input<'a> {
         let (known, given) = (c.modalities.len(), self.tokens.modality.as_deref());
         let reason = "this model needs the modality of each token";
         ensure(known == 0 || given.is_some(), "modalities", "none", reason)?;
-        if let Some(m) = given.filter(|_| known > 0) {
-            if let Some(x) = m.iter().find(|&&x| x as usize >= known) {
-                let reason = format_args!("the model knows {known}, from 0");
-                ensure(false, "modality", x, reason)?;
-            }
+        let given = given.filter(|_| known > 0).unwrap_or(&[]);
+        if let Some(x) = given.iter().find(|&&x| x as usize >= known) {
+            let reason = format_args!("the model knows {known}, from 0");
+            ensure(false, "modality", x, reason)?;
         }
         Ok(())
     }

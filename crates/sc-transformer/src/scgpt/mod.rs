@@ -52,9 +52,7 @@ mod train;
 
 pub use args::Args;
 pub use checkpoint::{ARGS, Allow, Checkpoint, Layout, LoadReport, Mismatch, VOCAB, WEIGHTS};
-pub use config::{
-    CellEmbedding, InputNorm, MvcStyle, NormPlacement, ScGptConfig, ValueInput,
-};
+pub use config::{CellEmbedding, InputNorm, MvcStyle, NormPlacement, ScGptConfig, ValueInput};
 pub use decoders::Predicted;
 pub use generate::{Confidence, GenerateOptions, Generated, GenerativeLoss};
 pub use infer::{CellSource, labels_or_novel};
@@ -63,8 +61,8 @@ pub use memory::MemoryEstimate;
 pub use model::{Encoded, ScGpt};
 pub use params::{ScGptParams, ScGptValidParams};
 pub use perturb::{
-    Activation, Affine, GenesIncluded, PerturbConfig, PerturbTask, Perturbed,
-    PredictOptions, ScGptPerturb,
+    Activation, Affine, GenesIncluded, PerturbConfig, PerturbTask, Perturbed, PredictOptions,
+    ScGptPerturb,
 };
 pub use save::KIND;
 pub use train::{

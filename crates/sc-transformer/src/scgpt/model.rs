@@ -177,12 +177,7 @@ impl ScGpt {
     }
 
     /// Known genes get the vector of their value, unknown ones the flag.
-    fn generative_rows(
-        &self,
-        cells: Input<'_>,
-        genes: &Tensor,
-        mode: &Mode<'_>,
-    ) -> Result<Tensor> {
+    fn generative_rows(&self, cells: Input<'_>, genes: &Tensor, mode: &Mode<'_>) -> Result<Tensor> {
         let flag = self.unknown_flag(mode)?;
         let split = Unknown::new(cells.segments());
         let of = |rows: &[u32]| -> Vec<f32> {
@@ -246,11 +241,7 @@ impl ScGpt {
 
     /// The vectors of batch and modality that the decoders are told: the sum of both, for each token, and for each cell
     /// that of its first token.
-    pub(super) fn condition(
-        &self,
-        cells: Input<'_>,
-        mode: &Mode<'_>,
-    ) -> Result<Option<Condition>> {
+    pub(super) fn condition(&self, cells: Input<'_>, mode: &Mode<'_>) -> Result<Option<Condition>> {
         if !self.config.has_condition() {
             return Ok(None);
         }

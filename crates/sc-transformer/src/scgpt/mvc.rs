@@ -59,7 +59,9 @@ impl MvcDecoder {
                 kind: Kind::Network {
                     concat,
                     fc1: linear("fc1", n_in, HIDDEN, true)?,
-                    slope: p.pp("hidden_activation").param("weight", 1, Init::Const(0.25))?,
+                    slope: p
+                        .pp("hidden_activation")
+                        .param("weight", 1, Init::Const(0.25))?,
                     fc2: linear("fc2", HIDDEN, 1, true)?,
                 },
             })
@@ -100,7 +102,8 @@ impl MvcDecoder {
                 let query = self.queries(genes, told, *detach, mode)?;
                 // (W q) . c = q . (W^T c), where c are few.
                 let side = |linear: &Linear| -> Result<Tensor> {
-                    let c = ops::linear(&cells, &linear.weight().get(mode).t()?.contiguous()?, None)?;
+                    let c =
+                        ops::linear(&cells, &linear.weight().get(mode).t()?.contiguous()?, None)?;
                     let dots = row_dots(&query, &gather(&c, cell_of_row)?)?;
                     match linear.bias() {
                         Some(b) => {

@@ -33,7 +33,13 @@ const GENE_INIT: f64 = 0.1;
 /// The genes' vectors.
 pub(super) fn gene_encoder(p: &ParamBuilder<'_>, c: &ScGptConfig) -> Result<LabelEncoder> {
     let init = Init::Uniform(GENE_INIT);
-    LabelEncoder::new(&p.pp("encoder"), c.n_tokens, c.d_model, Some(c.pad_id), init)
+    LabelEncoder::new(
+        &p.pp("encoder"),
+        c.n_tokens,
+        c.d_model,
+        Some(c.pad_id),
+        init,
+    )
 }
 
 /// The decoder of cells' vectors; `condition` says which sides are told batch and modality.

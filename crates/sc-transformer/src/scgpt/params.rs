@@ -111,9 +111,8 @@ impl ScGptValidParams {
     /// If the device refuses.
     pub fn init_with_dtype(&self, device: &Device, dtype: DType, seed: u64) -> Result<ScGpt> {
         let ScGptParams { vocab, config } = self.0.clone();
-        let (nets, params) = build_params(device, dtype, &Rng::new(seed), |p| {
-            Nets::new(p, &config)
-        })?;
+        let (nets, params) =
+            build_params(device, dtype, &Rng::new(seed), |p| Nets::new(p, &config))?;
         nets.zero_pads()?;
         Ok(ScGpt {
             vocab,

@@ -48,11 +48,7 @@ impl ScGpt {
     ///
     /// # Errors
     /// As [`ScGpt::load`].
-    pub fn load_with_dtype(
-        dir: impl AsRef<Path>,
-        device: &Device,
-        dtype: DType,
-    ) -> Result<Self> {
+    pub fn load_with_dtype(dir: impl AsRef<Path>, device: &Device, dtype: DType) -> Result<Self> {
         let dir = dir.as_ref();
         let kind = model_kind(dir)?;
         let reason = format_args!("{} must hold a model of kind {KIND}", dir.display());

@@ -40,7 +40,11 @@ impl ScGpt {
             }));
         }
         let theirs = there.to_f32_vec();
-        let mut ours: Vec<f32> = table.value().flatten_all()?.to_dtype(candle_core::DType::F32)?.to_vec1()?;
+        let mut ours: Vec<f32> = table
+            .value()
+            .flatten_all()?
+            .to_dtype(candle_core::DType::F32)?
+            .to_vec1()?;
         let mut taken = 0;
         for (row, token) in ours.chunks_mut(width).zip(self.vocab.tokens()) {
             let Some(id) = from.vocab().id(token).map(|id| id as usize) else {

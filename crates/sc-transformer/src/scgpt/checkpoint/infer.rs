@@ -122,11 +122,15 @@ impl Shapes<'_> {
     /// Decoders and classifiers.
     fn heads(&self, c: &mut ScGptConfig) {
         c.classes = numbered(self.rows("cls_decoder.out_layer.weight").unwrap_or(0));
-        for head in ["cls_decoder._decoder.", "grad_reverse_discriminator._decoder."] {
+        for head in [
+            "cls_decoder._decoder.",
+            "grad_reverse_discriminator._decoder.",
+        ] {
             // A linear map and a norm for each layer but the last; 0, 3, 6 ... are the maps.
-            let maps = self.0.shapes().filter(|(n, s)| {
-                n.starts_with(head) && n.ends_with(".weight") && s.len() == 2
-            });
+            let maps = self
+                .0
+                .shapes()
+                .filter(|(n, s)| n.starts_with(head) && n.ends_with(".weight") && s.len() == 2);
             if self.has(head) {
                 c.n_layers_cls = maps.count() + 1;
                 break;

@@ -61,6 +61,9 @@ mod tests {
                 assert_eq!(canonical(&format!("module.{there}")), name);
             }
         }
-        assert_eq!(canonical("module.encoder.enc_norm.bias"), "encoder.enc_norm.bias");
+        assert_eq!(
+            canonical("module.encoder.enc_norm.bias"),
+            "encoder.enc_norm.bias"
+        );
     }
 }

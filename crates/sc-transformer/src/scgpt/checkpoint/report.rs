@@ -150,7 +150,10 @@ impl fmt::Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} tensors fit", self.loaded.len())?;
         let shape = |m: &Mismatch| {
-            format!("{} is {:?}, the model needs {:?}", m.name, m.found, m.expected)
+            format!(
+                "{} is {:?}, the model needs {:?}",
+                m.name, m.found, m.expected
+            )
         };
         let shapes: Vec<String> = self.mismatched.iter().map(shape).collect();
         list(f, "of another shape", &shapes)?;

@@ -37,11 +37,16 @@ pub(super) fn state_dict(path: &Path, value: &Value) -> Result<IndexMap<String, 
     let mut tensors = IndexMap::with_capacity(dict.len());
     for (name, value) in dict.iter_str() {
         let Some(t) = value.as_tensor() else {
-            return Err(format(format!("\"{name}\" is a {}, not a tensor", value.type_name())));
+            return Err(format(format!(
+                "\"{name}\" is a {}, not a tensor",
+                value.type_name()
+            )));
         };
         let name = canonical(name);
         if tensors.contains_key(&name) {
-            return Err(format(format!("has the tensor \"{name}\" twice, in two layouts")));
+            return Err(format(format!(
+                "has the tensor \"{name}\" twice, in two layouts"
+            )));
         }
         tensors.insert(name, t.clone());
     }

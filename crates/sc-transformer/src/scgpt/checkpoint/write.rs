@@ -19,7 +19,9 @@ pub(super) fn export(model: &ScGpt, dir: &Path, layout: Layout) -> Result<()> {
     model.vocab().save(dir.join(VOCAB))?;
     let text = format!("{:#}\n", Args::of(model.config()).to_json());
     let path = dir.join(ARGS);
-    Ok(files::write_atomic(&path, |f| f.write_all(text.as_bytes()))?)
+    Ok(files::write_atomic(&path, |f| {
+        f.write_all(text.as_bytes())
+    })?)
 }
 
 /// All parameters and buffers, under the names of a layout.

@@ -98,7 +98,10 @@ impl Heads {
 /// Heads side by side again: `[rows, D]`.
 fn join(heads: &Tensor) -> Result<Tensor> {
     let (h, n, size) = heads.dims3()?;
-    Ok(heads.transpose(0, 1)?.contiguous()?.reshape((n, h * size))?)
+    Ok(heads
+        .transpose(0, 1)?
+        .contiguous()?
+        .reshape((n, h * size))?)
 }
 
 impl KeysValues {

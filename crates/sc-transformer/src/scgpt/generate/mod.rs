@@ -105,12 +105,20 @@ impl ScGpt {
         options: &GenerateOptions,
     ) -> Result<Generated> {
         let input = cells.into();
-        ensure(options.rounds > 0, "rounds", 0, "there must be one at least")?;
+        ensure(
+            options.rounds > 0,
+            "rounds",
+            0,
+            "there must be one at least",
+        )?;
         ensure(options.chunk > 0, "chunk", 0, "there must be one at least")?;
         input.check(&self.config, self.needs_batches())?;
         let n = input.tokens.n_cells();
         let wide = prompt.is_none_or(|p| p.dims() == [n, self.config.d_model]);
-        let reason = format_args!("it must have one row a cell, [{n}, {}]", self.config.d_model);
+        let reason = format_args!(
+            "it must have one row a cell, [{n}, {}]",
+            self.config.d_model
+        );
         ensure(wide, "prompt", "another shape", reason)?;
         let mut state = State::new(input.tokens);
         for number in 0..n {
@@ -200,21 +208,29 @@ impl ScGpt {
         o: &GenerateOptions,
         (cell, round, first): (usize, usize, usize),
     ) -> Result<Vec<(f32, f64)>> {
-        let numbers = |t: &Tensor| -> Result<Vec<f64>> {
-            Ok(t.to_dtype(DType::F64)?.to_vec1()?)
-        };
+        let numbers = |t: &Tensor| -> Result<Vec<f64>> { Ok(t.to_dtype(DType::F64)?.to_vec1()?) };
         let values = numbers(&p.value)?;
         let logits = p.nonzero_logit.as_ref().map(numbers).transpose()?;
         let uniform = |name: &str| {
             let mut all = vec![0f64; first + values.len()];
             let stream = Rng::new(o.seed).stream(name);
-            stream.at(&[cell as u64, round as u64]).fill_uniform(0.0, 1.0, &mut all);
+            stream
+                .at(&[cell as u64, round as u64])
+                .fill_uniform(0.0, 1.0, &mut all);
             all.split_off(first)
         };
         let half = || vec![0.5f64; values.len()];
-        let draws = if o.sample_zeros { uniform("generate/zeros") } else { half() };
+        let draws = if o.sample_zeros {
+            uniform("generate/zeros")
+        } else {
+            half()
+        };
         let random = o.confidence == Confidence::Random;
-        let orders = if random { uniform("generate/order") } else { half() };
+        let orders = if random {
+            uniform("generate/order")
+        } else {
+            half()
+        };
         let top = (self.config.n_bins - 1) as f64;
         let one = |i: usize, v: f64| {
             let logit = logits.as_ref().and_then(|l| l.get(i)).copied();

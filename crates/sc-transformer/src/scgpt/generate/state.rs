@@ -33,11 +33,17 @@ impl State {
 
     /// The rows that are known, the first token first.
     pub(super) fn known(&self, cell: usize) -> Vec<usize> {
-        self.cells.get(cell).map(|c| c.known.clone()).unwrap_or_default()
+        self.cells
+            .get(cell)
+            .map(|c| c.known.clone())
+            .unwrap_or_default()
     }
 
     pub(super) fn unknown(&self, cell: usize) -> Vec<usize> {
-        self.cells.get(cell).map(|c| c.unknown.clone()).unwrap_or_default()
+        self.cells
+            .get(cell)
+            .map(|c| c.unknown.clone())
+            .unwrap_or_default()
     }
 
     /// Some rows as a cell, with the values they have by now.

@@ -76,7 +76,12 @@ impl PerturbConfig {
     pub fn check(&self) -> Result<()> {
         self.base.check()?;
         let reason = "there are the flags 0, 1 and 2";
-        ensure((self.flag_pad as usize) < N_FLAGS, "flag_pad", self.flag_pad, reason)?;
+        ensure(
+            (self.flag_pad as usize) < N_FLAGS,
+            "flag_pad",
+            self.flag_pad,
+            reason,
+        )?;
         let told = self.base.has_condition();
         let reason = "a perturbation model is told neither batch nor modality";
         ensure(!told, "use_batch_labels", "on", reason)
@@ -160,9 +165,8 @@ impl ScGptPerturb {
         let n = config.base.n_tokens;
         let reason = format_args!("the vocabulary has {}", vocab.len());
         ensure(n == vocab.len(), "n_tokens", n, reason)?;
-        let (nets, params) = build_params(device, dtype, &Rng::new(seed), |p| {
-            Nets::new(p, &config)
-        })?;
+        let (nets, params) =
+            build_params(device, dtype, &Rng::new(seed), |p| Nets::new(p, &config))?;
         nets.flags.zero_pad()?;
         nets.values.zero_pad()?;
         Ok(Self {
@@ -177,7 +181,11 @@ impl ScGptPerturb {
     ///
     /// # Errors
     /// If the checkpoint lacks one of these.
-    pub fn from_pretrained(from: &Checkpoint, device: &Device, seed: u64) -> Result<(Self, LoadReport)> {
+    pub fn from_pretrained(
+        from: &Checkpoint,
+        device: &Device,
+        seed: u64,
+    ) -> Result<(Self, LoadReport)> {
         let mut config = PerturbConfig::default();
         let found = from.config()?;
         config.base = ScGptConfig {
@@ -250,7 +258,9 @@ impl ScGptPerturb {
             return Err(Error::InvalidSetting {
                 name: "flags",
                 value: "none".into(),
-                reason: "this model needs to be told which genes are perturbed: a flag a token, 0 or 1".into(),
+                reason:
+                    "this model needs to be told which genes are perturbed: a flag a token, 0 or 1"
+                        .into(),
             });
         };
         if let Some(f) = flags.iter().find(|&&f| f as usize >= N_FLAGS) {
@@ -289,7 +299,13 @@ impl ScGptPerturb {
     ) -> Result<super::Predicted> {
         let mvc = have(self.nets.mvc.as_ref(), "mvc")?;
         let genes = self.nets.genes.table(&cells.ids, mode)?;
-        mvc.forward(&made.cells, &genes, &cell_of_row(&cells.segments), None, mode)
+        mvc.forward(
+            &made.cells,
+            &genes,
+            &cell_of_row(&cells.segments),
+            None,
+            mode,
+        )
     }
 
     /// Logits of classes, `[cells, classes]`.

@@ -72,7 +72,12 @@ impl ScGptPerturb {
         }
         let reason = format_args!("there are {n} cells");
         ensure(perturbed.len() == n, "perturbed", perturbed.len(), reason)?;
-        ensure(options.batch_size > 0, "batch_size", 0, "it must be at least 1")?;
+        ensure(
+            options.batch_size > 0,
+            "batch_size",
+            0,
+            "it must be at least 1",
+        )?;
         let mut all = Array2::zeros((n, genes));
         for start in (0..n).step_by(options.batch_size) {
             let end = (start + options.batch_size).min(n);
@@ -105,7 +110,9 @@ fn zeros(logit: &Tensor, options: &PredictOptions, start: usize) -> Result<Tenso
     if options.parity == Parity::Correct {
         return Ok(p);
     }
-    let mut stream = Rng::new(options.seed).stream("perturb/zeros").at(&[start as u64]);
+    let mut stream = Rng::new(options.seed)
+        .stream("perturb/zeros")
+        .at(&[start as u64]);
     let mut draws = vec![0f64; p.elem_count()];
     stream.fill_uniform(0.0, 1.0, &mut draws);
     let draws = Tensor::from_vec(draws, p.shape(), p.device())?.to_dtype(p.dtype())?;

@@ -65,7 +65,9 @@ impl Trainable<PerturbationTokens<'_>> for PerturbTask<'_> {
         rows: &[usize],
         step: &Step<'_>,
     ) -> sc_model::Result<Loss> {
-        let loss = self.error(data, rows, step).map_err(sc_model::Error::model)?;
+        let loss = self
+            .error(data, rows, step)
+            .map_err(sc_model::Error::model)?;
         Ok(Loss {
             loss,
             sums: Vec::new(),

@@ -9,11 +9,11 @@ use super::homogeneous;
 use super::recipe::{Objectives, Recipe};
 use crate::Result;
 use crate::scgpt::config::{InputNorm, ensure};
+use crate::scgpt::decoders::Predicted;
 use crate::scgpt::infer::CellSource;
 use crate::scgpt::input::Input;
 use crate::scgpt::losses::{self, mask_of};
 use crate::scgpt::model::{Encoded, ScGpt};
-use crate::scgpt::decoders::Predicted;
 use crate::tokens::{Masker, TokenBatch};
 
 /// Cells to fine-tune on.
@@ -32,11 +32,7 @@ impl<'a> LabelledCells<'a> {
     /// # Errors
     /// [`Error::InvalidSetting`](crate::Error::InvalidSetting) if the share of hidden values can't be, or there are more or
     /// fewer labels than cells.
-    pub fn new(
-        cells: CellSource<'a>,
-        labels: Option<&'a [u32]>,
-        recipe: &Recipe,
-    ) -> Result<Self> {
+    pub fn new(cells: CellSource<'a>, labels: Option<&'a [u32]>, recipe: &Recipe) -> Result<Self> {
         let n = cells.rows.n_rows();
         let given = labels.map_or(n, <[u32]>::len);
         let reason = format_args!("there are {n} cells");
@@ -120,7 +116,11 @@ impl<'a> FineTune<'a> {
             let n = input.tokens.n_tokens();
             let target = Tensor::from_slice(&input.tokens.targets, n, device)?.to_dtype(dtype)?;
             let mut score = |names: [&'static str; 2], p: Predicted| -> Result<()> {
-                terms.push((names[0], losses::masked_mse(&p.value, &target, &scored)?, 1.0));
+                terms.push((
+                    names[0],
+                    losses::masked_mse(&p.value, &target, &scored)?,
+                    1.0,
+                ));
                 if let Some(l) = &p.nonzero_logit {
                     terms.push((names[1], losses::nonzero_nll(l, &target, &scored)?, 1.0));
                 }
@@ -134,7 +134,11 @@ impl<'a> FineTune<'a> {
             }
         }
         if let Some(beta) = o.ecs {
-            terms.push(("ecs", losses::elastic_similarity(&e.cells, beta)?, SIMILARITY));
+            terms.push((
+                "ecs",
+                losses::elastic_similarity(&e.cells, beta)?,
+                SIMILARITY,
+            ));
         }
         if o.cls {
             let logits = m.class_logits(&e.cells, mode)?;
@@ -181,7 +185,9 @@ impl<'a> FineTune<'a> {
             return Err(crate::Error::InvalidSetting {
                 name: "objectives",
                 value: format!("{:?}", self.objectives),
-                reason: "nothing is left to learn: no value is hidden, and there is no other objective".into(),
+                reason:
+                    "nothing is left to learn: no value is hidden, and there is no other objective"
+                        .into(),
             });
         };
         Ok(Loss {

@@ -16,7 +16,10 @@ impl ScGpt {
 
     /// Freezes, or thaws, the parameters whose name is chosen. Says how many.
     pub fn freeze_where(&self, freeze: bool, chosen: impl Fn(&str) -> bool) -> usize {
-        let named = self.params.iter().filter(|p| !p.is_buffer() && chosen(p.name()));
+        let named = self
+            .params
+            .iter()
+            .filter(|p| !p.is_buffer() && chosen(p.name()));
         named.map(|p| p.set_trainable(!freeze)).count()
     }
 }
@@ -28,6 +31,8 @@ mod tests {
         let frozen = super::reads_tokens;
         assert!(frozen("encoder.embedding.weight") && frozen("value_encoder.norm.bias"));
         assert!(frozen("batch_encoder.enc_norm.weight"));
-        assert!(!frozen("transformer_encoder.layers.0.linear1.weight") && !frozen("decoder.fc.0.bias"));
+        assert!(
+            !frozen("transformer_encoder.layers.0.linear1.weight") && !frozen("decoder.fc.0.bias")
+        );
     }
 }

@@ -53,7 +53,10 @@ mod tests {
             let mut all: Vec<usize> = b.concat();
             all.sort_unstable();
             assert_eq!(all, cells);
-            assert!(b.iter().all(|b| b.len() <= 5 && b.iter().all(|c| c % 3 == b[0] % 3)));
+            assert!(
+                b.iter()
+                    .all(|b| b.len() <= 5 && b.iter().all(|c| c % 3 == b[0] % 3))
+            );
             let kinds: Vec<usize> = b.iter().map(|b| b[0] % 3).collect();
             assert_eq!(kinds.is_sorted(), !mixed);
         }
