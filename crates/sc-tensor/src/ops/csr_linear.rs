@@ -269,6 +269,9 @@ fn weight_gradient<T: Stored>(
                 rows: grad,
             });
         });
+    } else {
+        // The memory may have been used before.
+        rest.fill(T::ZERO);
     }
     kernel::tensor(dw, w_t.shape())
 }

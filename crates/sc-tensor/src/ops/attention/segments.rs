@@ -85,4 +85,16 @@ impl Segments {
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Segment> + '_ {
         self.all.iter().copied()
     }
+
+    /// The rows of each sequence, of `width` numbers each, out of those of all.
+    pub(crate) fn split<'a, T>(&self, rows: &'a mut [T], width: usize) -> Vec<&'a mut [T]> {
+        let mut rest = rows;
+        self.iter()
+            .map(|s| {
+                let (mine, others) = std::mem::take(&mut rest).split_at_mut(s.rows * width);
+                rest = others;
+                mine
+            })
+            .collect()
+    }
 }
