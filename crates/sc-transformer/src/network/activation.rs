@@ -67,7 +67,7 @@ pub fn score_programs<P: AsRef<[usize]>>(
     for start in (0..source.n_rows()).step_by(ROWS_AT_ONCE) {
         let end = (start + ROWS_AT_ONCE).min(source.n_rows());
         let block = source.read_range(start..end)?;
-        let mut out = scores.slice_mut(ndarray::s![start..end, ..]);
+        let mut out = scores.slice_axis_mut(Axis(0), (start..end).into());
         out.axis_iter_mut(Axis(0))
             .into_par_iter()
             .enumerate()

@@ -1,4 +1,4 @@
-use ndarray::{Array2, ArrayView2, Axis, s};
+use ndarray::{Array2, ArrayView2, Axis};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -48,8 +48,8 @@ pub fn cosine_edges(vectors: ArrayView2<'_, f32>, options: EdgeOptions) -> Resul
     let n = unit.nrows();
     let starts: Vec<usize> = (0..n).step_by(BLOCK).collect();
     let of_block = |&start: &usize| {
-        let rows = unit.slice(s![start..(start + BLOCK).min(n), ..]);
-        let later = unit.slice(s![start.., ..]);
+        let rows = unit.slice_axis(Axis(0), (start..(start + BLOCK).min(n)).into());
+        let later = unit.slice_axis(Axis(0), (start..n).into());
         let similar = rows.dot(&later.t());
         let mut edges = Vec::new();
         for (i, row) in similar.rows().into_iter().enumerate() {

@@ -164,7 +164,7 @@ fn genes_that_lie_together() {
         )
         .is_err()
     );
-    assert!(gene_programs(vectors.slice(ndarray::s![..5, ..]), &options).is_err());
+    assert!(gene_programs(vectors.slice_axis(Axis(0), (..5).into()), &options).is_err());
 }
 
 #[test]

@@ -8,6 +8,7 @@
 
 mod baselines;
 mod reverse;
+mod split;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use crate::{Error, Result};
 
 pub use baselines::{Baselines, Effects};
 pub use reverse::{HitRates, ranks_of_truth};
+pub use split::{ConditionSplit, HeldOut, SplitOptions, split_by_genes};
 
 /// Genes whose change after a perturbation is compared on its own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -165,3 +165,73 @@ fn perturbations_that_are_found_again() {
     assert!(HitRates::new(&[], &[1]).is_err());
     assert!(ranks_of_truth(queries.view(), candidates.view(), &truth[..2]).is_err());
 }
+
+#[test]
+fn conditions_are_held_out_by_genes() {
+    let name = |i: usize| format!("g{i}");
+    let mut conditions = vec![Perturbation::new::<String>([])];
+    for i in 0..20 {
+        conditions.push(Perturbation::new([name(i)]));
+        conditions.push(Perturbation::new([name(i), name((i + 1) % 20)]));
+        conditions.push(Perturbation::new([name(i), name((i + 7) % 20)]));
+    }
+    let options = SplitOptions::default();
+    let split = split_by_genes(&conditions, &options).unwrap();
+    assert_eq!(split, split_by_genes(&conditions, &options).unwrap());
+    assert_eq!(split.train.len() + split.test.len(), 60);
+    let seen: std::collections::BTreeSet<&String> = split
+        .train
+        .iter()
+        .filter(|c| c.genes().len() == 1)
+        .flat_map(Perturbation::genes)
+        .collect();
+    assert_eq!(seen.len(), 15);
+    // No gene that is held out is ever perturbed in training.
+    assert!(
+        split
+            .train
+            .iter()
+            .all(|c| !c.is_control() && c.genes().iter().all(|g| seen.contains(g)))
+    );
+    for held in &split.test {
+        let known = held
+            .perturbation
+            .genes()
+            .iter()
+            .filter(|g| seen.contains(g))
+            .count();
+        assert_eq!(held.seen, known);
+        assert!(!split.train.contains(&held.perturbation));
+    }
+    let of = |genes: usize, seen: usize| {
+        split
+            .test
+            .iter()
+            .filter(|h| h.perturbation.genes().len() == genes && h.seen == seen)
+            .count()
+    };
+    let (new, pairs) = (
+        of(2, 2),
+        split.train.iter().filter(|c| c.genes().len() == 2).count(),
+    );
+    assert_eq!((of(1, 0), of(1, 1)), (5, 0));
+    assert_eq!(pairs, ((new + pairs) as f64 * 0.75).round() as usize);
+    assert!(of(2, 1) > 0 && new > 0);
+    let other = SplitOptions { seed: 1, ..options };
+    assert_ne!(split, split_by_genes(&conditions, &other).unwrap());
+    let none = SplitOptions {
+        gene_share: 0.0,
+        ..options
+    };
+    assert!(
+        split_by_genes(&conditions, &none)
+            .unwrap_err()
+            .to_string()
+            .contains("60 perturbations")
+    );
+    let wrong = SplitOptions {
+        combination_share: f64::NAN,
+        ..options
+    };
+    assert!(split_by_genes(&conditions, &wrong).is_err());
+}

@@ -108,11 +108,10 @@ impl Iterator for Batches<'_> {
     type Item = Result<TokenBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.ready.is_empty() && self.next_row < self.source.n_rows() {
-            if let Err(e) = self.fill() {
-                self.next_row = usize::MAX;
-                return Some(Err(e));
-            }
+        let more = self.ready.is_empty() && self.next_row < self.source.n_rows();
+        if more && let Err(e) = self.fill() {
+            self.next_row = usize::MAX;
+            return Some(Err(e));
         }
         let range = self.ready.pop_front()?;
         Some(self.batch(range))

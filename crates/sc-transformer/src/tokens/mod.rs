@@ -15,7 +15,9 @@ mod draws;
 mod generative;
 mod mask;
 mod modality;
+mod options;
 mod perturb;
+mod perturbation;
 pub mod preprocess;
 #[cfg(test)]
 mod tests;
@@ -27,7 +29,7 @@ pub use binning::{Binner, Binning, Edges, Ties};
 pub use draws::{Draws, Generator};
 pub use generative::{GenerativeOptions, GenerativeSplit};
 pub use mask::{Hide, MaskOptions, Masker};
-pub use perturb::{
-    PERTURBED, Perturbation, PerturbationOptions, PerturbationTokens, UNPERTURBED, UnknownGenes,
-};
-pub use tokenizer::{CellTokens, Overflow, Tokenizer, TokenizerOptions};
+pub use options::{Overflow, TokenizerOptions};
+pub use perturb::{PERTURBED, PerturbationOptions, PerturbationTokens, UNPERTURBED, UnknownGenes};
+pub use perturbation::Perturbation;
+pub use tokenizer::{CellTokens, Tokenizer};

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::TokenBatch;
 use super::draws::content_key;
+use super::perturbation::Perturbation;
 use crate::vocab::{GeneMatch, GeneVocab};
 use crate::{Error, Result};
 
@@ -16,55 +17,6 @@ use crate::{Error, Result};
 pub const UNPERTURBED: u32 = 0;
 /// The flag of a perturbed gene.
 pub const PERTURBED: u32 = 1;
-
-/// What was done to a cell: the genes that were perturbed, none in a control.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Perturbation {
-    genes: Vec<String>,
-}
-
-impl Perturbation {
-    /// Of these genes, in alphabetical order; none for a control.
-    pub fn new<S: Into<String>>(genes: impl IntoIterator<Item = S>) -> Self {
-        let mut genes: Vec<String> = genes.into_iter().map(Into::into).collect();
-        genes.sort_unstable();
-        genes.dedup();
-        Self { genes }
-    }
-
-    /// From the name of a condition: genes with `+` between them, where `control` (usually `ctrl`) is none. `A+ctrl`,
-    /// `ctrl+A` and `A` are the same.
-    ///
-    /// ```
-    /// use sc_transformer::tokens::Perturbation;
-    /// assert_eq!(Perturbation::parse("KLF1+ctrl", "ctrl").genes(), ["KLF1"]);
-    /// assert!(Perturbation::parse("ctrl", "ctrl").is_control());
-    /// ```
-    pub fn parse(condition: &str, control: &str) -> Self {
-        let parts = condition.split('+').map(str::trim);
-        Self::new(parts.filter(|p| !p.is_empty() && *p != control))
-    }
-
-    /// The perturbed genes.
-    pub fn genes(&self) -> &[String] {
-        &self.genes
-    }
-
-    /// Whether nothing was perturbed.
-    pub fn is_control(&self) -> bool {
-        self.genes.is_empty()
-    }
-}
-
-impl std::fmt::Display for Perturbation {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.genes.as_slice() {
-            [] => f.write_str("ctrl"),
-            [one] => write!(f, "{one}+ctrl"),
-            many => f.write_str(&many.join("+")),
-        }
-    }
-}
 
 /// What becomes of genes that the vocabulary does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -171,7 +123,7 @@ impl<'a> PerturbationTokens<'a> {
         unmeasured.sort_unstable();
         unmeasured.dedup();
         let whole = |condition: usize| {
-            let wanted = conditions.get(condition).map_or(0, |c| c.genes.len());
+            let wanted = conditions.get(condition).map_or(0, |c| c.genes().len());
             flagged.get(condition).is_some_and(|f| f.len() == wanted)
         };
         let is_control = |c: usize| conditions.get(c).is_some_and(Perturbation::is_control);
@@ -381,7 +333,7 @@ fn places(
     unmeasured: &mut Vec<String>,
 ) -> Vec<usize> {
     let mut found = Vec::new();
-    for gene in &perturbation.genes {
+    for gene in perturbation.genes() {
         match place.get(gene.as_str()) {
             Some(&p) => found.push(p),
             None => unmeasured.push(gene.clone()),
