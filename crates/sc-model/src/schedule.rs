@@ -90,6 +90,39 @@ pub enum LrSchedule {
         /// The minimum.
         min_lr: f64,
     },
+    /// Minibatch by minibatch: rises from 0 to the initial rate, then half a cosine down to 0.
+    WarmupCosine {
+        /// Minibatches of the rise.
+        warmup_steps: u64,
+        /// Minibatches of all epochs.
+        total_steps: u64,
+    },
+}
+
+impl LrSchedule {
+    /// The rate of a minibatch, counted over all epochs from 0, where that of the epoch is `of_epoch`.
+    ///
+    /// ```
+    /// use sc_model::LrSchedule;
+    /// let schedule = LrSchedule::WarmupCosine { warmup_steps: 10, total_steps: 30 };
+    /// let rate = |step| schedule.at_step(1.0, 1.0, step);
+    /// assert_eq!((rate(0), rate(5), rate(10), rate(30)), (0.0, 0.5, 1.0, 0.0));
+    /// ```
+    pub fn at_step(&self, initial: f64, of_epoch: f64, step: u64) -> f64 {
+        let Self::WarmupCosine {
+            warmup_steps,
+            total_steps,
+        } = *self
+        else {
+            return of_epoch;
+        };
+        if step < warmup_steps {
+            return initial * step as f64 / warmup_steps as f64;
+        }
+        let rest = total_steps.saturating_sub(warmup_steps).max(1);
+        let t = ((step - warmup_steps) as f64 / rest as f64).min(1.0);
+        initial * 0.5 * (1.0 + (std::f64::consts::PI * t).cos())
+    }
 }
 
 /// Where a schedule stands; part of a checkpoint.
@@ -120,7 +153,7 @@ impl LrState {
         metric: Option<f64>,
     ) {
         match *schedule {
-            LrSchedule::Constant => {}
+            LrSchedule::Constant | LrSchedule::WarmupCosine { .. } => {}
             LrSchedule::Plateau {
                 factor,
                 patience,

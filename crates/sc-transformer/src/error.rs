@@ -81,6 +81,14 @@ pub enum Error {
     /// A PyTorch checkpoint that cannot be read or written.
     #[error(transparent)]
     Checkpoint(#[from] sc_io::pytorch::Error),
+    /// A checkpoint of another model.
+    #[error("{}: the checkpoint does not fit the model: {report}. Load it into a model of its own shape, or allow by name what may differ", path.display())]
+    Incompatible {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What does not fit.
+        report: Box<crate::scgpt::LoadReport>,
+    },
     /// A file that cannot be read.
     #[error("{}: {source}", path.display())]
     File {

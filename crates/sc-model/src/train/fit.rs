@@ -126,12 +126,7 @@ impl<M: Trainable<D>, D: ?Sized> Loop<'_, M, D> {
         observer.on_start(&RunInfo {
             epochs,
             first_epoch: self.progress.epoch,
-            steps_per_epoch: self
-                .progress
-                .split
-                .train
-                .len()
-                .div_ceil(self.config.batch_size),
+            steps_per_epoch: self.minibatches(self.progress.epoch).len(),
             n_train: self.progress.split.train.len(),
             n_validation: self.progress.split.validation.len(),
         })?;
@@ -193,22 +188,18 @@ impl<M: Trainable<D>, D: ?Sized> Loop<'_, M, D> {
         }
     }
 
-    /// The training cells of an epoch in their order.
-    fn order(&self, epoch: usize) -> Vec<usize> {
+    /// The minibatches of an epoch in their order.
+    fn minibatches(&self, epoch: usize) -> Vec<Vec<usize>> {
         let train = &self.progress.split.train;
         let mut stream = self.rng.stream("shuffle").at(&[epoch as u64]);
-        stream
-            .permutation(train.len())
-            .into_iter()
-            .map(|i| train[i])
-            .collect()
+        let size = self.config.batch_size;
+        self.model.minibatches(self.data, train, size, &mut stream)
     }
 
     fn train_epoch(&mut self, observer: &mut dyn Observer) -> Result<Control> {
         let start = Instant::now();
         let epoch = self.progress.epoch;
-        let order = self.order(epoch);
-        let batches: Vec<&[usize]> = order.chunks(self.config.batch_size).collect();
+        let batches = self.minibatches(epoch);
         for (k, rows) in batches.iter().enumerate().skip(self.progress.step_in_epoch) {
             let loss = self.train_step(epoch, k, rows)?;
             self.progress.step_in_epoch = k + 1;
@@ -252,12 +243,11 @@ impl<M: Trainable<D>, D: ?Sized> Loop<'_, M, D> {
                 first_cell: rows.first().copied().unwrap_or(0),
             });
         }
-        self.optimizer.step(
-            self.model.params(),
-            &grads,
-            self.progress.lr.lr,
-            self.config.max_grad_norm,
-        )?;
+        let schedule = &self.config.lr_schedule;
+        let lr = schedule.at_step(self.config.lr, self.progress.lr.lr, self.progress.step);
+        let params = self.model.params();
+        self.optimizer
+            .step(params, &grads, lr, self.config.max_grad_norm)?;
         sc_tensor::recycle(grads);
         self.progress.step += 1;
         self.progress.train_sums.add(&loss, value);

@@ -15,7 +15,7 @@ pub use observer::{Control, EpochEvent, Observer, RunInfo, Snapshot, StepEvent, 
 pub use observers::{CsvLog, ProgressBar, StopFlag};
 
 use candle_core::Tensor;
-use sc_tensor::rng::Rng;
+use sc_tensor::rng::{Rng, Stream};
 
 use crate::{Mode, Params, Result};
 
@@ -41,7 +41,7 @@ pub struct Step<'a> {
 
 impl Step<'_> {
     /// A stream of random numbers for one use in this step; validation has streams of its own.
-    pub fn stream(&self, name: &str) -> sc_tensor::rng::Stream {
+    pub fn stream(&self, name: &str) -> Stream {
         if self.mode.is_training() {
             self.rng.stream(name).at(&[self.step])
         } else {
@@ -85,6 +85,23 @@ pub trait Trainable<D: ?Sized> {
         config
             .split
             .split(self.n_cells(data), config.batch_size, config.seed)
+    }
+
+    /// The minibatches of an epoch. All cells in a random order, cut into pieces of `batch_size`, unless the model needs
+    /// cells of a kind together.
+    fn minibatches(
+        &self,
+        _data: &D,
+        cells: &[usize],
+        batch_size: usize,
+        stream: &mut Stream,
+    ) -> Vec<Vec<usize>> {
+        let order = stream.permutation(cells.len()).into_iter();
+        let order: Vec<usize> = order.filter_map(|i| cells.get(i).copied()).collect();
+        order
+            .chunks(batch_size.max(1))
+            .map(<[usize]>::to_vec)
+            .collect()
     }
 
     /// Whatever else the course of training depends on, in words of the model's own. A run goes on only where this is what

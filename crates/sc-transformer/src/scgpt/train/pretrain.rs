@@ -1,0 +1,115 @@
+//! Generative pre-training on cells without labels.
+
+use sc_model::Params;
+use sc_model::train::{Loss, Step, Trainable};
+
+use crate::Result;
+use crate::scgpt::infer::CellSource;
+use crate::scgpt::input::Input;
+use crate::scgpt::model::ScGpt;
+use crate::tokens::{GenerativeOptions, GenerativeSplit};
+
+/// Cells to pre-train on. Their tokenizer should not cut cells: genes are left out after the split.
+pub struct PretrainCells<'a> {
+    /// Expression and tokens.
+    pub cells: CellSource<'a>,
+    split: GenerativeSplit,
+}
+
+impl<'a> PretrainCells<'a> {
+    /// Cells, and how their genes are split into known and unknown.
+    ///
+    /// # Errors
+    /// As [`GenerativeSplit::new`].
+    pub fn new(cells: CellSource<'a>, options: GenerativeOptions) -> Result<Self> {
+        let split = GenerativeSplit::new(options)?;
+        Ok(Self { cells, split })
+    }
+}
+
+/// A model and its generative pre-training: gene prompts, and from some step on cell prompts, too.
+#[derive(Debug, Clone)]
+pub struct Pretraining<'a> {
+    /// The model.
+    pub model: &'a ScGpt,
+    /// Minibatches before the cells' own vectors are used as prompts; 1,000. (The original's counter reaches that at once in
+    /// epochs of more than 1,000 minibatches.)
+    pub prompt_after: u64,
+}
+
+impl<'a> Pretraining<'a> {
+    /// As the paper describes it.
+    pub fn new(model: &'a ScGpt) -> Self {
+        Self {
+            model,
+            prompt_after: 1000,
+        }
+    }
+
+    fn total(&self, data: &PretrainCells<'_>, rows: &[usize], step: &Step<'_>) -> Result<Loss> {
+        let cells = &data.cells;
+        let (pass, draw) = match step.mode.is_training() {
+            true => (step.epoch as u64 + 1, step.step),
+            // The same split in each epoch, so that losses can be compared.
+            false => (0, u64::MAX - step.step),
+        };
+        let whole = cells.tokenizer.batch(cells.rows, rows, pass)?;
+        let batch = data.split.split_at(&whole, pass, data.split.ratio(draw))?;
+        let batches = cells.batches_of(rows)?;
+        let input = Input {
+            tokens: &batch,
+            batches: batches.as_deref(),
+        };
+        let n = rows.len();
+        if !batch.scored.contains(&true) {
+            return Err(crate::Error::InvalidSetting {
+                name: "minibatch",
+                value: format!("{n} cells"),
+                reason: "no gene is left to generate; leave out cells with few genes".into(),
+            });
+        }
+        // Validation always has both, so that losses can be compared.
+        let prompted = !step.mode.is_training() || step.step >= self.prompt_after;
+        let loss = self.model.generative_loss(input, prompted, &step.mode)?;
+        let mut sums = Vec::with_capacity(3);
+        let terms = [
+            ("gep", Some(&loss.gep)),
+            ("gepc", loss.gepc.as_ref()),
+            ("prompted", loss.prompted.as_ref()),
+        ];
+        for (name, term) in terms {
+            if let Some(t) = term {
+                let value: f64 = t.to_dtype(candle_core::DType::F64)?.to_scalar()?;
+                sums.push((name, value * n as f64));
+            }
+        }
+        Ok(Loss {
+            loss: loss.total,
+            sums,
+            n_cells: n,
+        })
+    }
+}
+
+impl Trainable<PretrainCells<'_>> for Pretraining<'_> {
+    fn params(&self) -> &Params {
+        self.model.parameters()
+    }
+
+    fn n_cells(&self, data: &PretrainCells<'_>) -> usize {
+        data.cells.rows.n_rows()
+    }
+
+    fn settings(&self) -> String {
+        format!("scgpt pre-training, prompts after {}", self.prompt_after)
+    }
+
+    fn loss(
+        &self,
+        data: &PretrainCells<'_>,
+        rows: &[usize],
+        step: &Step<'_>,
+    ) -> sc_model::Result<Loss> {
+        self.total(data, rows, step).map_err(sc_model::Error::model)
+    }
+}

@@ -1,0 +1,20 @@
+//! scGPT against the numbers that the original computed.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr
+)]
+
+mod folder;
+
+mod embedding;
+mod forward;
+mod generative;
+mod gradients;
+mod layouts;
+mod losses;
+mod perturbation;
+mod training;
+mod variants;
