@@ -11,6 +11,7 @@ use crate::{Error, Result};
 #[derive(Debug, Clone)]
 pub struct GeneImportance {
     panel: GenePanel,
+    measured: Vec<bool>,
     /// The types, in the order of the rows.
     pub labels: Vec<String>,
     /// Cells of each type.
@@ -89,6 +90,7 @@ impl Scbert {
         let labels = labels.select(cells.kept());
         let mut result = GeneImportance {
             panel: self.panel.clone(),
+            measured: cells.alignment().found(self.panel.len()),
             labels: Vec::new(),
             n_cells: Vec::new(),
             values: Array2::zeros((0, self.panel.len())),
@@ -138,9 +140,17 @@ impl GeneImportance {
         Ok(())
     }
 
-    /// The genes of the panel: what a gene-set test takes as its universe.
-    pub fn universe(&self) -> &[String] {
-        self.panel.names()
+    /// The genes of the panel that the data has: what a gene-set test takes as its background, next to the first genes of
+    /// [`GeneImportance::ranked`] or [`GeneImportance::ranked_against_others`].
+    pub fn universe(&self) -> Vec<&str> {
+        self.genes().map(|(_, name)| name).collect()
+    }
+
+    fn genes(&self) -> impl Iterator<Item = (usize, &str)> {
+        let names = self.panel.names().iter().zip(&self.measured).enumerate();
+        names
+            .filter(|(_, (_, measured))| **measured)
+            .map(|(i, (name, _))| (i, name.as_str()))
     }
 
     fn row(&self, label: &str) -> Result<usize> {
@@ -156,7 +166,7 @@ impl GeneImportance {
         })
     }
 
-    /// All genes of the panel, those with the most attention in cells of this type first.
+    /// All genes that the data has, those with the most attention in cells of this type first.
     ///
     /// # Errors
     /// If there is no such type.
@@ -165,7 +175,7 @@ impl GeneImportance {
         Ok(self.sorted(|gene| self.values[(row, gene)]))
     }
 
-    /// All genes of the panel by how much more attention they get in cells of this type than, on average, in those of each
+    /// All genes that the data has, by how much more attention they get in cells of this type than, on average, in those of each
     /// other type: genes that every cell attends to rank low.
     ///
     /// # Errors
@@ -189,8 +199,7 @@ impl GeneImportance {
 
     /// Genes by falling score; ties stay in the panel's order.
     fn sorted(&self, score: impl Fn(usize) -> f64) -> Vec<(&str, f64)> {
-        let names = self.panel.names().iter().enumerate();
-        let mut all: Vec<(&str, f64)> = names.map(|(i, n)| (n.as_str(), score(i))).collect();
+        let mut all: Vec<(&str, f64)> = self.genes().map(|(i, n)| (n, score(i))).collect();
         all.sort_by(|a, b| b.1.total_cmp(&a.1));
         all
     }

@@ -145,6 +145,17 @@ impl Alignment {
         self.n_extra
     }
 
+    /// For each gene of a panel of so many whether the data has it.
+    pub(super) fn found(&self, genes: usize) -> Vec<bool> {
+        let mut found = vec![false; genes];
+        for &p in self.positions.iter().flatten() {
+            if let Some(f) = found.get_mut(p as usize) {
+                *f = true;
+            }
+        }
+        found
+    }
+
     /// Genes of the panel that were found.
     pub fn n_found(&self) -> usize {
         self.positions.iter().flatten().count()
