@@ -50,6 +50,7 @@ pub mod rng;
 mod simd;
 #[cfg(test)]
 mod testing;
+mod tiles;
 
 pub use backward::{backward, recycle};
 pub use candle_core;

@@ -50,6 +50,8 @@ pub trait Lane:
     fn ln_1p_lane<const FMA: bool>(self) -> Self;
     /// `ln(1 + self)` for -1 < self < 2^100 (2^1000 in `f64`).
     fn ln_1p_normal<const FMA: bool>(self) -> Self;
+    /// `e^(-x^2/2)`, and the probability that a standard normal number is below -|x|, divided by that.
+    fn normal_tail<const FMA: bool>(self) -> (Self, Self);
     fn lgamma<const FMA: bool>(self) -> Self;
     fn digamma<const FMA: bool>(self) -> Self;
 
@@ -57,6 +59,33 @@ pub trait Lane:
     fn softplus<const FMA: bool>(self) -> Self {
         let positive = if self > Self::ZERO { self } else { Self::ZERO };
         positive + (-self.absolute()).exp_lane::<FMA>().ln_1p_normal::<FMA>()
+    }
+
+    /// The distribution function of the standard normal distribution, and `e^(-x^2/2)`.
+    #[inline(always)]
+    fn normal<const FMA: bool>(self) -> (Self, Self) {
+        let (e, ratio) = self.normal_tail::<FMA>();
+        let below = e * ratio;
+        (
+            if self > Self::ZERO {
+                Self::ONE - below
+            } else {
+                below
+            },
+            e,
+        )
+    }
+
+    #[inline(always)]
+    fn normal_cdf<const FMA: bool>(self) -> Self {
+        self.normal::<FMA>().0
+    }
+
+    /// The derivative of `x Phi(x)`: `Phi(x) + x phi(x)`.
+    #[inline(always)]
+    fn gelu_slope<const FMA: bool>(self) -> Self {
+        let (cdf, e) = self.normal::<FMA>();
+        (self * Self::of(0.398_942_280_401_432_7)).fma::<FMA>(e, cdf)
     }
 
     #[inline(always)]
@@ -121,6 +150,16 @@ macro_rules! shared_methods {
             let y = if x < EXP_ZERO { 0.0 } else { y };
             let y = if x > EXP_INFINITY { $t::INFINITY } else { y };
             if x.is_nan() { x } else { y }
+        }
+
+        #[inline(always)]
+        fn normal_tail<const FMA: bool>(self) -> ($t, $t) {
+            let x = self.abs();
+            // Beyond, e^(-x^2/2) is 0 anyway.
+            let x = if x > 40.0 { 40.0 } else { x };
+            let r = 1.0 / (x + CDF_CENTRE);
+            let ratio = polynomial::<FMA, _>((x - CDF_CENTRE) * r, &CDF) * r;
+            ((-0.5 * x * x).exp_lane::<FMA>(), ratio)
         }
 
         #[inline(always)]

@@ -15,6 +15,34 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
     pointwise(x, Pointwise::Relu, composed::relu)
 }
 
+/// `x` where it is above 0, elsewhere `slope x`; the gradient at 0 is `slope`, as in torch.
+///
+/// # Errors
+/// [`Error::Value`] if `slope` is not finite.
+pub fn leaky_relu(x: &Tensor, slope: f64) -> Result<Tensor> {
+    if !slope.is_finite() {
+        return Err(Error::Value {
+            op: "leaky_relu",
+            what: "slope",
+            found: slope,
+            expected: "a number",
+        });
+    }
+    if !composed::fusible(&[x]) {
+        return composed::leaky_relu(x, slope);
+    }
+    Ok(kernel::apply(Pointwise::LeakyRelu(slope), &[x])?)
+}
+
+/// `x Phi(x)`, with `Phi` the distribution function of the normal distribution: the exact form, not the one with a tanh
+/// (Hendrycks, Gimpel 2016).
+///
+/// # Errors
+/// If candle refuses.
+pub fn gelu(x: &Tensor) -> Result<Tensor> {
+    pointwise(x, Pointwise::Gelu, composed::gelu)
+}
+
 /// `log(1 + exp(x))`, computed as `max(x, 0) + log1p(exp(-|x|))`: exact for large and small `x`.
 ///
 /// torch returns `x` itself above 20, which differs by less than 2.1e-9.
@@ -128,6 +156,8 @@ fn pointwise(x: &Tensor, f: Pointwise, twin: fn(&Tensor) -> Result<Tensor>) -> R
 #[derive(Clone, Copy)]
 enum Pointwise {
     Relu,
+    LeakyRelu(f64),
+    Gelu,
     Softplus,
     Log1p,
     Sigmoid,
@@ -142,9 +172,18 @@ impl Pointwise {
             // A NaN stays one.
             return map(x, out, |v| if v <= T::ZERO { T::ZERO } else { v });
         }
+        if let Self::LeakyRelu(slope) = self {
+            let slope = T::of(slope);
+            return map(x, out, |v| if v > T::ZERO { v } else { slope * v });
+        }
+        if let Self::Gelu = self {
+            out.copy_from_slice(x);
+            math::normal_cdf(out);
+            return multiply(out, x);
+        }
         out.copy_from_slice(x);
         match self {
-            Self::Relu => {}
+            Self::Relu | Self::LeakyRelu(_) | Self::Gelu => {}
             Self::Softplus => math::softplus(out),
             Self::Log1p => math::ln_1p(out),
             Self::Sigmoid => math::sigmoid(out),
@@ -157,6 +196,15 @@ impl Pointwise {
     fn slopes<T: Real>(self, x: &[T], y: &[T], out: &mut [T]) {
         match self {
             Self::Relu => map(x, out, |v| if v > T::ZERO { T::ONE } else { T::ZERO }),
+            Self::LeakyRelu(slope) => {
+                let slope = T::of(slope);
+                map(x, out, |v| if v > T::ZERO { T::ONE } else { slope });
+            }
+            // Phi(x) + x phi(x)
+            Self::Gelu => {
+                out.copy_from_slice(x);
+                math::gelu_slope(out);
+            }
             Self::Softplus => {
                 out.copy_from_slice(x);
                 math::sigmoid(out);
@@ -172,6 +220,14 @@ impl Pointwise {
     }
 }
 
+fn multiply<T: Real>(out: &mut [T], x: &[T]) {
+    vectorised(|| {
+        for (o, &v) in out.iter_mut().zip(x) {
+            *o *= v;
+        }
+    });
+}
+
 fn map<T: Real>(x: &[T], out: &mut [T], f: impl Fn(T) -> T) {
     vectorised(|| {
         for (o, &v) in out.iter_mut().zip(x) {
@@ -184,6 +240,8 @@ impl Kernel for Pointwise {
     fn name(&self) -> &'static str {
         match self {
             Self::Relu => "relu",
+            Self::LeakyRelu(_) => "leaky_relu",
+            Self::Gelu => "gelu",
             Self::Softplus => "softplus",
             Self::Log1p => "log1p",
             Self::Sigmoid => "sigmoid",

@@ -4,7 +4,9 @@ use crate::{DType, Device, Rng, Var, gradcheck};
 
 type Fun = fn(&Tensor) -> Result<Tensor>;
 
-const ANY: [(Fun, Fun); 3] = [
+const ANY: [(Fun, Fun); 5] = [
+    (gelu, composed::gelu),
+    (|x| leaky_relu(x, 0.01), |x| composed::leaky_relu(x, 0.01)),
     (relu, composed::relu),
     (softplus, composed::softplus),
     (sigmoid, composed::sigmoid),
@@ -146,4 +148,37 @@ fn relu_dropout_is_relu_then_dropout() {
         assert!(dropout(&x, p, &mut stream()).is_err());
         assert!(relu_dropout(&x, p, &mut stream()).is_err());
     }
+}
+
+#[test]
+fn gelu_by_numbers() {
+    // torch.nn.functional.gelu
+    let x = [-3.0f64, -1.0, -0.2, 0.0, 0.5, 2.0, 30.0];
+    let expected = [
+        -0.004_049_694_094_890_283_5,
+        -0.158_655_253_931_457_05,
+        -0.084_148_058_112_179_4,
+        0.0,
+        0.345_731_230_637_006_56,
+        1.954_499_736_103_641_6,
+        30.0,
+    ];
+    let y = gelu(&Tensor::new(&x, &Device::Cpu).unwrap()).unwrap();
+    for (y, e) in numbers(&y).iter().zip(expected) {
+        assert!((y - e).abs() < 1e-15, "{y} is not {e}");
+    }
+}
+
+#[test]
+fn leaky_relu_leaks() {
+    let x = Var::new(&[-2f32, 0.0, 3.0, f32::NAN], &Device::Cpu).unwrap();
+    let y = leaky_relu(&x, 0.1).unwrap();
+    assert_eq!(numbers(&y)[..3], [f64::from(-0.2f32), 0.0, 3.0]);
+    assert!(numbers(&y)[3].is_nan());
+    let grads = y.sum_all().unwrap().backward().unwrap();
+    assert_eq!(
+        numbers(grads.get(&x).unwrap())[..3],
+        [f64::from(0.1f32), f64::from(0.1f32), 1.0]
+    );
+    assert!(leaky_relu(&x, f64::NAN).is_err());
 }

@@ -2,15 +2,18 @@ use candle_core::{CpuStorage, Shape, Tensor};
 
 use super::composed;
 use super::reduce::sum_rows_kernel;
-use crate::kernel::{self, Arg, Kernel, Real, View, by_dtype};
+use crate::kernel::{self, Arg, Kernel, View, by_dtype};
 use crate::matmul::{Matrix, product};
-use crate::pool::Pooled;
+use crate::pool;
+use crate::tiles::{Lanes, Panels, Rows};
 use crate::{Error, Result};
 
 /// A linear layer: `y = x w^T + b`.
 ///
 /// `x` is `[.., I]`, `w` is `[O, I]` as in a PyTorch checkpoint, `b` is `[O]`; the result is `[.., O]`. Only the
 /// gradients that are wanted are computed: for an input that is data, none.
+///
+/// The bits of a row of `y` depend on that row of `x` and the weights only: not on the other rows, nor on their number.
 ///
 /// ```
 /// use sc_tensor::{Device, Tensor, ops};
@@ -96,25 +99,32 @@ impl Kernel for Linear {
     }
 }
 
-fn forward<T: Pooled>(
+fn forward<T: Lanes>(
     x: &Arg<'_>,
     w: &Arg<'_>,
     bias: Option<&Arg<'_>>,
     (n, o, i): (usize, usize, usize),
 ) -> candle_core::Result<CpuStorage> {
-    let (x, w) = (
-        Matrix::new(x.slice::<T>()?, n, i)?,
-        Matrix::new(w.slice()?, o, i)?,
-    );
-    let mut y = product(x, w.t())?;
-    if let Some(bias) = bias {
-        add_bias(&mut y, bias.slice()?);
+    let panels = Panels::of_transposed(Rows::new(w.slice()?, i, o, i));
+    let x = Rows::new(x.slice()?, i, n, i);
+    let mut y = pool::take(n * o);
+    match bias {
+        Some(bias) => {
+            let bias = bias.slice::<T>()?;
+            panels.left_multiplied(x, &mut y, |at, sums, y| {
+                for ((y, &sum), &b) in y.iter_mut().zip(sums).zip(&bias[at..]) {
+                    *y = sum + b;
+                }
+            });
+        }
+        None => panels.left_multiplied(x, &mut y, |_, sums, y| y.copy_from_slice(sums)),
     }
+    panels.recycle();
     Ok(T::to_cpu_storage_owned(y))
 }
 
 /// `dx = g w` and `dw = g^T x`, those that are needed.
-fn products<T: Pooled>(
+fn products<T: Lanes>(
     g: &Tensor,
     x: &Tensor,
     w: &Tensor,
@@ -125,7 +135,11 @@ fn products<T: Pooled>(
     let grad = Matrix::new(views[0].slice::<T>()?, n, o)?;
     let dx = match needs[0] {
         true => {
-            let dx = product(grad, Matrix::new(views[2].slice()?, o, i)?)?;
+            let panels = Panels::of(Rows::new(views[2].slice::<T>()?, i, o, i));
+            let rows = Rows::new(views[0].slice()?, o, n, o);
+            let mut dx = pool::take(n * i);
+            panels.left_multiplied(rows, &mut dx, |_, sums, dx| dx.copy_from_slice(sums));
+            panels.recycle();
             Some(kernel::tensor(dx, x.shape())?)
         }
         false => None,
@@ -138,14 +152,6 @@ fn products<T: Pooled>(
         false => None,
     };
     Ok((dx, dw))
-}
-
-fn add_bias<T: Real>(y: &mut [T], b: &[T]) {
-    kernel::for_rows(y, b.len(), |_, row| {
-        for (y, &b) in row.iter_mut().zip(b) {
-            *y += b;
-        }
-    });
 }
 
 #[cfg(test)]

@@ -107,3 +107,31 @@ fn wrong_shapes_are_errors() {
         0
     );
 }
+
+#[test]
+fn the_other_rows_change_no_bit() {
+    for (i, o) in [(512, 96), (700, 130), (800, 1), (1, 5), (33, 7)] {
+        for dtype in [DType::F32, DType::F64] {
+            let x = random("x", -1.0, 1.0, &[97, i], dtype);
+            let (w, b) = (
+                random("w", -1.0, 1.0, &[o, i], dtype),
+                random("b", -1.0, 1.0, &[o], dtype),
+            );
+            let all = numbers(&linear(&x, &w, Some(&b)).unwrap());
+            for (from, n) in [(0, 1), (5, 1), (96, 1), (3, 2), (10, 9), (40, 57)] {
+                let part = linear(&x.narrow(0, from, n).unwrap(), &w, Some(&b)).unwrap();
+                assert!(
+                    numbers(&part) == all[from * o..(from + n) * o],
+                    "{n} rows, {i} -> {o}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn many_rows_and_columns_fit() {
+    let all = inputs(&[1000, 200], 200, 300);
+    assert_twins(&biased, &twin, &all, (1e-4, 1e-11));
+    assert_same_on_threads(&biased, &all);
+}

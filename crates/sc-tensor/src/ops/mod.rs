@@ -10,6 +10,7 @@ mod attention;
 mod batch_norm;
 mod csr_linear;
 mod embedding;
+mod favor;
 mod frequencies;
 mod grad_reverse;
 mod linear;
@@ -18,11 +19,14 @@ mod reduce;
 mod sparse_input;
 mod trigamma;
 
-pub use activation::{digamma, dropout, lgamma, log1p, relu, relu_dropout, sigmoid, softplus};
-pub use attention::{Keys, Segment, Segments, attention};
+pub use activation::{
+    digamma, dropout, gelu, leaky_relu, lgamma, log1p, relu, relu_dropout, sigmoid, softplus,
+};
+pub use attention::{Keys, Segment, Segments, attention, attention_first};
 pub use batch_norm::{batch_norm_eval, batch_norm_relu, batch_norm_train};
 pub use csr_linear::csr_linear;
 pub use embedding::{embedding, embedding_ids, one_hot};
+pub use favor::{Stabiliser, favor_attention, favor_key_importance};
 pub use frequencies::{Frequencies, frequencies_into};
 pub use grad_reverse::grad_reverse;
 pub use linear::linear;

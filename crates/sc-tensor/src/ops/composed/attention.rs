@@ -1,7 +1,8 @@
 use candle_core::{D, Tensor};
 
 use crate::Result;
-use crate::ops::{Keys, Segment, Segments, dropout as drop, softmax};
+use crate::ops::attention::Dropout;
+use crate::ops::{Keys, Segment, Segments, softmax};
 use crate::rng::Stream;
 
 /// Multi-head attention, sequence by sequence, see [`attention`](crate::ops::attention()).
@@ -15,10 +16,11 @@ pub fn attention(
     keys: Keys,
     dropout: Option<(f64, &Stream)>,
 ) -> Result<Tensor> {
-    let mut stream = dropout.map(|(p, s)| (p, s.clone()));
+    let dropout = dropout.and_then(|(p, stream)| Dropout::new(p, stream));
     let mut out = Vec::with_capacity(segments.len());
-    for s in segments.iter().filter(|s| s.rows > 0) {
-        out.push(sequence(qkv, heads, s, keys, &mut stream)?);
+    for (i, s) in segments.iter().enumerate().filter(|(_, s)| s.rows > 0) {
+        let mask = |columns| dropout.map(|drop| mask(&drop, i, heads, s.rows, columns, qkv));
+        out.push(sequence(qkv, heads, s, keys, &mask)?);
     }
     if out.is_empty() {
         let width = qkv.dim(1)? / 3;
@@ -27,12 +29,66 @@ pub fn attention(
     Ok(Tensor::cat(&out, 0)?)
 }
 
+/// Attention of one query per sequence, see [`attention_first`](crate::ops::attention_first()).
+///
+/// # Errors
+/// If the shapes don't fit.
+pub fn attention_first(
+    q: &Tensor,
+    kv: &Tensor,
+    heads: usize,
+    segments: &Segments,
+) -> Result<Tensor> {
+    let width = q.dim(1)?;
+    let d = width / heads;
+    let mut out = Vec::with_capacity(segments.len());
+    for (i, s) in segments.iter().enumerate() {
+        if s.keys == 0 {
+            out.push(Tensor::zeros((1, width), q.dtype(), q.device())?);
+            continue;
+        }
+        let part = |at: usize| -> Result<Tensor> {
+            let x = kv.narrow(0, s.start, s.keys)?.narrow(1, at, width)?;
+            Ok(x.reshape((s.keys, heads, d))?
+                .transpose(0, 1)?
+                .contiguous()?)
+        };
+        let query = (q.narrow(0, i, 1)?.reshape((heads, 1, d))? / (d as f64).sqrt())?;
+        let weights = softmax(&query.matmul(&part(0)?.t()?.contiguous()?)?)?;
+        out.push(weights.matmul(&part(width)?)?.reshape((1, width))?);
+    }
+    if out.is_empty() {
+        return Ok(Tensor::zeros((0, width), q.dtype(), q.device())?);
+    }
+    Ok(Tensor::cat(&out, 0)?)
+}
+
+/// What the weights of a sequence are multiplied by, `[heads, rows, columns]`.
+fn mask(
+    dropout: &Dropout,
+    sequence: usize,
+    heads: usize,
+    rows: usize,
+    columns: usize,
+    like: &Tensor,
+) -> Result<Tensor> {
+    let mut factors = Vec::with_capacity(heads * rows * columns);
+    for head in 0..heads {
+        for row in 0..rows {
+            let key = dropout.row(sequence, head, row);
+            factors.extend((0..columns).map(|c| dropout.column::<f64>(key, c)));
+        }
+    }
+    let factors = Tensor::from_vec(factors, (heads, rows, columns), like.device())?;
+    Ok(factors.to_dtype(like.dtype())?)
+}
+
 fn sequence(
     qkv: &Tensor,
     heads: usize,
     s: Segment,
     keys: Keys,
-    dropout: &mut Option<(f64, Stream)>,
+    mask: &dyn Fn(usize) -> Option<Result<Tensor>>,
 ) -> Result<Tensor> {
     let width = qkv.dim(1)? / 3;
     let d = width / heads;
@@ -63,8 +119,8 @@ fn sequence(
         scores = Tensor::cat(&[&scores, &Tensor::cat(&[&none, &own], 1)?], 2)?;
     }
     let mut weights = softmax(&scores)?;
-    if let Some((p, stream)) = dropout {
-        weights = drop(&weights, *p, stream)?;
+    if let Some(mask) = mask(weights.dim(2)?) {
+        weights = (weights * mask?)?;
     }
     let mut y = weights
         .narrow(2, 0, s.keys)?

@@ -4,10 +4,12 @@
 //! meaning are those of the functions of the same name in [`ops`](super).
 
 mod attention;
+mod favor;
 
 use candle_core::{D, DType, Tensor};
 
-pub use attention::attention;
+pub use attention::{attention, attention_first};
+pub use favor::{favor_attention, favor_key_importance};
 
 use crate::Result;
 
@@ -97,6 +99,24 @@ pub fn layer_norm(
 pub fn relu(x: &Tensor) -> Result<Tensor> {
     let positive = x.gt(0.0)?.to_dtype(x.dtype())?;
     Ok((x * positive)?)
+}
+
+/// `x` where it is above 0, elsewhere `slope x`, which is also the gradient at 0.
+///
+/// # Errors
+/// If candle refuses.
+pub fn leaky_relu(x: &Tensor, slope: f64) -> Result<Tensor> {
+    let positive = x.gt(0.0)?.to_dtype(x.dtype())?;
+    Ok((x * positive.affine(1.0 - slope, slope)?)?)
+}
+
+/// `x Phi(x)` with the normal distribution function, see [`gelu`](super::gelu).
+///
+/// # Errors
+/// If candle refuses.
+pub fn gelu(x: &Tensor) -> Result<Tensor> {
+    let cdf = ((x * std::f64::consts::FRAC_1_SQRT_2)?.erf()? + 1.0)?;
+    Ok((x * (cdf * 0.5)?)?)
 }
 
 /// `1 / (1 + exp(-x))`.

@@ -1,0 +1,153 @@
+//! Products of whole matrices whose rows don't know of each other.
+
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::{GROUP, Lanes, Rows, block, groups_of_rows, pad_to, panel_of_rows, widths};
+use crate::pool;
+
+/// How much of the inner dimension is gone through at a time: with that, a panel fits the nearest cache. It has no
+/// influence on the bits.
+const DEPTH: usize = 192;
+/// Rows of a task, at most and at least; multiples of [`GROUP`].
+const ROWS: (usize, usize) = (192, 48);
+/// Tasks for each thread, so that all end at about the same time.
+const TASKS: usize = 4;
+
+/// A right operand, packed in panels.
+pub(crate) struct Panels<T> {
+    data: Vec<T>,
+    depth: usize,
+    columns: usize,
+    lanes: usize,
+}
+
+impl<T: Lanes> Panels<T> {
+    /// The transpose of `w`: its rows are the columns.
+    pub(crate) fn of_transposed(w: Rows<'_, T>) -> Self {
+        Self::fill(w.width, w.rows, |from, lanes, out| {
+            panel_of_rows(w, from, lanes, T::ONE, out)
+        })
+    }
+
+    /// `w` as it is.
+    pub(crate) fn of(w: Rows<'_, T>) -> Self {
+        Self::fill(w.rows, w.width, |from, lanes, out| {
+            let n = lanes.min(w.width - from);
+            for (i, out) in out.chunks_exact_mut(lanes).enumerate() {
+                out[..n].copy_from_slice(&w.row(i)[from..from + n]);
+                out[n..].fill(T::ZERO);
+            }
+        })
+    }
+
+    fn fill(depth: usize, columns: usize, f: impl Fn(usize, usize, &mut [T]) + Sync) -> Self {
+        let lanes = widths::<T>().0;
+        let mut data = pool::take(pad_to(columns, lanes) * depth);
+        if depth > 0 {
+            data.par_chunks_exact_mut(lanes * depth)
+                .enumerate()
+                .for_each(|(k, panel)| {
+                    crate::simd::vectorised(|| f(k * lanes, lanes, panel));
+                });
+        }
+        Self {
+            data,
+            depth,
+            columns,
+            lanes,
+        }
+    }
+
+    /// `y = f(x times this)`, with `f(first column, sums, part of a row of y)` what becomes of the sums.
+    ///
+    /// The bits of a row of `y` depend on its row of `x` only, not on the others, and not on how many there are.
+    pub(crate) fn left_multiplied(
+        &self,
+        x: Rows<'_, T>,
+        y: &mut [T],
+        f: impl Fn(usize, &[T], &mut [T]) + Sync,
+    ) {
+        if x.rows == 0 || self.columns == 0 {
+            return;
+        }
+        let (rows, columns) = self.task(x.rows);
+        let mut tasks: Vec<(usize, usize, Vec<&mut [T]>)> = Vec::new();
+        for (k, y) in y.chunks_mut(rows * self.columns).enumerate() {
+            let first = tasks.len();
+            for from in (0..self.columns).step_by(columns) {
+                tasks.push((k * rows, from, Vec::with_capacity(rows)));
+            }
+            for row in y.chunks_exact_mut(self.columns) {
+                for (task, part) in tasks[first..].iter_mut().zip(row.chunks_mut(columns)) {
+                    task.2.push(part);
+                }
+            }
+        }
+        tasks.into_par_iter().for_each(|(from, column, y)| {
+            let x = x.range(from..from + y.len());
+            pulp::Arch::new().dispatch(Task {
+                panels: self,
+                x,
+                column,
+                y,
+                f: &f,
+            });
+        });
+    }
+
+    /// Rows and columns of a task.
+    fn task(&self, n: usize) -> (usize, usize) {
+        let wanted = TASKS * rayon::current_num_threads();
+        let rows = pad_to(n.div_ceil(wanted), GROUP).clamp(ROWS.1, ROWS.0);
+        let columns = n.div_ceil(rows) * self.columns;
+        // As few columns as make enough tasks, in whole panels.
+        let columns = pad_to(columns.div_ceil(wanted), self.lanes);
+        (
+            rows,
+            columns.clamp(self.lanes, pad_to(self.columns, self.lanes)),
+        )
+    }
+
+    pub(crate) fn recycle(self) {
+        pool::give(self.data);
+    }
+}
+
+struct Task<'a, 'y, T, F> {
+    panels: &'a Panels<T>,
+    x: Rows<'a, T>,
+    column: usize,
+    y: Vec<&'y mut [T]>,
+    f: &'a F,
+}
+
+impl<T: Lanes, F: Fn(usize, &[T], &mut [T])> WithSimd for Task<'_, '_, T, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let (lanes, depth, rows) = (T::width::<S>(), self.panels.depth, self.x.rows);
+        let mut left = pool::take(pad_to(rows, GROUP) * depth);
+        groups_of_rows(self.x, &mut left);
+        let mut sums = vec![T::ZERO; pad_to(rows, GROUP) * lanes];
+        let width = self.y.first().map_or(0, |row| row.len());
+        for from in (0..width).step_by(lanes) {
+            let at = self.column + from;
+            let panel = &self.panels.data[at * depth..][..lanes * depth];
+            for (k, panel) in panel.chunks(DEPTH * lanes).enumerate() {
+                for (left, sums) in left
+                    .chunks_exact(depth * GROUP)
+                    .zip(sums.chunks_exact_mut(GROUP * lanes))
+                {
+                    block(simd, &left[k * DEPTH * GROUP..], panel, sums, k > 0);
+                }
+            }
+            let n = lanes.min(width - from);
+            for (y, sums) in self.y.iter_mut().zip(sums.chunks_exact(lanes)) {
+                (self.f)(at, &sums[..n], &mut y[from..from + n]);
+            }
+        }
+        pool::give(left);
+    }
+}

@@ -1,0 +1,215 @@
+//! Products of small tiles whose sums stay in registers: what attention and the layers of transformers are made of.
+//!
+//! The left operand is packed in *groups* of [`GROUP`] rows, the right one in *panels* as wide as [`Lanes::width`]; both
+//! are read straight through, so there is nothing to index. Every element of a product is one chain of multiply-adds in
+//! the order of the inner dimension. So its bits depend on its own row and column, and on nothing else: not on how many
+//! rows there are, not on the other rows, not on the number of threads.
+
+mod matrix;
+mod pack;
+
+use pulp::Simd;
+
+pub(crate) use matrix::Panels;
+pub(crate) use pack::{Rows, groups_of_columns, groups_of_rows, pad_to, panel_of_rows};
+
+use crate::pool::Pooled;
+
+/// Rows of a group of the left operand.
+pub(crate) const GROUP: usize = 8;
+
+/// Registers to the width of a panel: with eight rows that fills 24 of 32 registers with sums, with four rows 12 of 16.
+const REGISTERS: usize = 3;
+
+/// The most columns that a panel can have.
+pub(crate) const WIDEST: usize = 16 * REGISTERS;
+
+/// Numbers that can be computed with a register at a time.
+pub(crate) trait Lanes: Pooled {
+    /// A register full.
+    type V<S: Simd>: Copy + 'static;
+
+    /// Columns of a panel.
+    fn width<S: Simd>() -> usize {
+        REGISTERS * (size_of::<Self::V<S>>() / size_of::<Self>())
+    }
+
+    fn splat<S: Simd>(simd: S, x: Self) -> Self::V<S>;
+    /// `a b + c`, in one rounding where the machine can.
+    fn multiply_add<S: Simd>(simd: S, a: Self::V<S>, b: Self::V<S>, c: Self::V<S>) -> Self::V<S>;
+    fn registers<S: Simd>(x: &[Self]) -> &[Self::V<S>];
+    fn registers_mut<S: Simd>(x: &mut [Self]) -> &mut [Self::V<S>];
+}
+
+macro_rules! lanes {
+    ($t:ident, $v:ident, $splat:ident, $fma:ident, $slice:ident, $slice_mut:ident) => {
+        impl Lanes for $t {
+            type V<S: Simd> = S::$v;
+
+            #[inline(always)]
+            fn splat<S: Simd>(simd: S, x: Self) -> S::$v {
+                simd.$splat(x)
+            }
+            #[inline(always)]
+            fn multiply_add<S: Simd>(simd: S, a: S::$v, b: S::$v, c: S::$v) -> S::$v {
+                simd.$fma(a, b, c)
+            }
+            #[inline(always)]
+            fn registers<S: Simd>(x: &[Self]) -> &[S::$v] {
+                S::$slice(x).0
+            }
+            #[inline(always)]
+            fn registers_mut<S: Simd>(x: &mut [Self]) -> &mut [S::$v] {
+                S::$slice_mut(x).0
+            }
+        }
+    };
+}
+lanes!(
+    f32,
+    f32s,
+    splat_f32s,
+    mul_add_e_f32s,
+    as_simd_f32s,
+    as_mut_simd_f32s
+);
+lanes!(
+    f64,
+    f64s,
+    splat_f64s,
+    mul_add_e_f64s,
+    as_simd_f64s,
+    as_mut_simd_f64s
+);
+
+/// `c = a^T b`, or `c += a^T b`, for a group `a` of `[k, GROUP]`, a panel `b` of `[k, width]` and a tile `c` of
+/// `[GROUP, width]`.
+#[inline(always)]
+pub(crate) fn block<S: Simd, T: Lanes>(simd: S, a: &[T], b: &[T], c: &mut [T], add: bool) {
+    let (a, b) = (a.as_chunks().0, T::registers::<S>(b).as_chunks().0);
+    let c = T::registers_mut::<S>(c).as_chunks_mut().0;
+    if S::REGISTER_COUNT >= 32 {
+        rows::<S, T, 8, 0>(simd, a, b, c, add);
+    } else {
+        rows::<S, T, 4, 0>(simd, a, b, c, add);
+        rows::<S, T, 4, 4>(simd, a, b, c, add);
+    }
+}
+
+/// [`block`] for all groups of the left operand: `a` of `[group][k, GROUP]`, `c` of `[group][GROUP, width]`.
+#[inline(always)]
+pub(crate) fn product<S: Simd, T: Lanes>(
+    simd: S,
+    a: &[T],
+    k: usize,
+    b: &[T],
+    c: &mut [T],
+    add: bool,
+) {
+    if k == 0 {
+        return;
+    }
+    for (a, c) in a
+        .chunks_exact(k * GROUP)
+        .zip(c.chunks_exact_mut(GROUP * T::width::<S>()))
+    {
+        block(simd, a, b, c, add);
+    }
+}
+
+/// `M` rows of a tile, from row `FROM` on.
+#[inline(always)]
+fn rows<S: Simd, T: Lanes, const M: usize, const FROM: usize>(
+    simd: S,
+    a: &[[T; GROUP]],
+    b: &[[T::V<S>; REGISTERS]],
+    c: &mut [[T::V<S>; REGISTERS]],
+    add: bool,
+) {
+    let Some(c) = c.get_mut(FROM..FROM + M) else {
+        return;
+    };
+    let mut sums = [[T::splat(simd, T::ZERO); REGISTERS]; M];
+    if add {
+        for i in 0..M {
+            sums[i] = c[i];
+        }
+    }
+    for (a, b) in a.iter().zip(b) {
+        for i in 0..M {
+            let x = T::splat(simd, a[FROM + i]);
+            for v in 0..REGISTERS {
+                sums[i][v] = T::multiply_add(simd, x, b[v], sums[i][v]);
+            }
+        }
+    }
+    for i in 0..M {
+        c[i] = sums[i];
+    }
+}
+
+/// The number of rows that [`by_rows`] takes must be a multiple of this.
+pub(crate) const BY_ROWS: usize = 12;
+
+/// Registers to the width of a narrow panel.
+const NARROW: usize = 2;
+
+/// Columns of a narrow panel.
+pub(crate) fn narrow_width<S: Simd, T: Lanes>() -> usize {
+    T::width::<S>() / REGISTERS * NARROW
+}
+
+/// The columns of a panel and of a narrow panel on this machine.
+pub(crate) fn widths<T: Lanes>() -> (usize, usize) {
+    struct Widths<T>(std::marker::PhantomData<T>);
+    impl<T: Lanes> pulp::WithSimd for Widths<T> {
+        type Output = (usize, usize);
+
+        fn with_simd<S: Simd>(self, _: S) -> Self::Output {
+            (T::width::<S>(), narrow_width::<S, T>())
+        }
+    }
+    pulp::Arch::new().dispatch(Widths::<T>(std::marker::PhantomData))
+}
+
+/// `c += a b` for a tile `a` of rows as wide as a panel, of which the first `k` columns count, a narrow panel `b` of `[k,
+/// narrow]`, and a narrow panel `c`. The number of rows is a multiple of [`BY_ROWS`]; others are left out.
+#[inline(always)]
+pub(crate) fn by_rows<S: Simd, T: Lanes>(simd: S, a: &[T], k: usize, b: &[T], c: &mut [T]) {
+    let (b, c) = (
+        T::registers::<S>(b).as_chunks().0,
+        T::registers_mut::<S>(c).as_chunks_mut().0,
+    );
+    let b = &b[..k.min(b.len())];
+    if S::REGISTER_COUNT >= 32 {
+        narrow_rows::<S, T, 12>(simd, a, b, c);
+    } else {
+        narrow_rows::<S, T, 6>(simd, a, b, c);
+    }
+}
+
+#[inline(always)]
+fn narrow_rows<S: Simd, T: Lanes, const M: usize>(
+    simd: S,
+    a: &[T],
+    b: &[[T::V<S>; NARROW]],
+    c: &mut [[T::V<S>; NARROW]],
+) {
+    let width = T::width::<S>();
+    let b = &b[..b.len().min(width)];
+    for (a, c) in a.chunks_exact(M * width).zip(c.as_chunks_mut::<M>().0) {
+        let mut sums = *c;
+        for (k, b) in b.iter().enumerate() {
+            for i in 0..M {
+                let x = T::splat(simd, a[i * width + k]);
+                for v in 0..NARROW {
+                    sums[i][v] = T::multiply_add(simd, x, b[v], sums[i][v]);
+                }
+            }
+        }
+        *c = sums;
+    }
+}
+
+#[cfg(test)]
+mod tests;
