@@ -1,10 +1,5 @@
 //! Attention and FAVOR+ against PyTorch's and scBERT's numbers (`$SC_SHARED/golden/transformer/attention`).
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic
-)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::HashMap;
 
@@ -27,15 +22,23 @@ impl Golden {
     }
 
     fn get(&self, name: &str) -> &Tensor {
-        self.tensors.get(name).unwrap_or_else(|| panic!("no {name}"))
+        self.tensors
+            .get(name)
+            .unwrap_or_else(|| panic!("no {name}"))
     }
 
     fn check(&self, name: &str, found: &Tensor) {
         let (expected, about) = (self.get(name), &self.about[name]);
-        let (atol, rtol) = (about["atol"].as_f64().unwrap(), about["rtol"].as_f64().unwrap());
+        let (atol, rtol) = (
+            about["atol"].as_f64().unwrap(),
+            about["rtol"].as_f64().unwrap(),
+        );
         assert_eq!(found.elem_count(), expected.elem_count(), "{name}");
         for (i, (f, e)) in values(found).iter().zip(values(expected)).enumerate() {
-            assert!((f - e).abs() <= atol + rtol * e.abs(), "{name}, element {i}: {f} instead of {e}");
+            assert!(
+                (f - e).abs() <= atol + rtol * e.abs(),
+                "{name}, element {i}: {f} instead of {e}"
+            );
         }
     }
 }
@@ -48,7 +51,12 @@ fn pack(x: &Tensor) -> Tensor {
 
 fn unpack(x: &Tensor, like: &Tensor) -> Tensor {
     let (b, h, n, d) = like.dims4().unwrap();
-    x.reshape((b, n, h, d)).unwrap().transpose(1, 2).unwrap().contiguous().unwrap()
+    x.reshape((b, n, h, d))
+        .unwrap()
+        .transpose(1, 2)
+        .unwrap()
+        .contiguous()
+        .unwrap()
 }
 
 /// Attention of rows in an order where each cell's keys come first; the result is in the old order again.
@@ -61,7 +69,9 @@ fn attend(x: &Tensor, is_key: &[Vec<bool>], heads: usize, keys: Keys) -> Tensor 
             order.extend(rows.map(|i| (b * n + i) as u32));
         }
     }
-    let lengths = is_key.iter().map(|cell| (n, cell.iter().filter(|&&k| k).count()));
+    let lengths = is_key
+        .iter()
+        .map(|cell| (n, cell.iter().filter(|&&k| k).count()));
     let segments = Segments::with_keys(lengths).unwrap();
     let mut back = vec![0u32; order.len()];
     for (at, &row) in order.iter().enumerate() {
@@ -100,7 +110,11 @@ fn softmax_attention() {
         let only = attend(&qkv, &used(known), heads, Keys::Only);
         let and_self = attend(&qkv, &used(known), heads, Keys::AndSelf);
         let padded = Tensor::new(padding.concat(), &Device::Cpu).unwrap();
-        let padded = padded.unsqueeze(1).unwrap().broadcast_as(only.shape()).unwrap();
+        let padded = padded
+            .unsqueeze(1)
+            .unwrap()
+            .broadcast_as(only.shape())
+            .unwrap();
         let both = padded.where_cond(&only, &and_self).unwrap();
         golden.check(&format!("{case}.generative_mask"), &unpack(&both, &q));
     }
@@ -122,7 +136,10 @@ fn favor() {
         let run = |stabiliser| {
             ops::favor_attention(&q, &k, &v, &projection, heads, &segments, stabiliser).unwrap()
         };
-        check("out_per_cell", &unpack(&run(Stabiliser::PerSequence), &shape));
+        check(
+            "out_per_cell",
+            &unpack(&run(Stabiliser::PerSequence), &shape),
+        );
 
         let y = unpack(&run(Stabiliser::Batch), &shape);
         check("out_batch_max", &y);
@@ -138,8 +155,12 @@ fn favor() {
             check(&format!("grad_batch_max.{name}"), &grad);
         }
 
-        let scores = ops::favor_key_importance(&q, &k, &projection, heads, &segments, Stabiliser::Batch);
+        let scores =
+            ops::favor_key_importance(&q, &k, &projection, heads, &segments, Stabiliser::Batch);
         let scores = scores.unwrap().reshape((batch, n, heads)).unwrap();
-        check("attention_column_mean_batch_max", &scores.transpose(1, 2).unwrap().contiguous().unwrap());
+        check(
+            "attention_column_mean_batch_max",
+            &scores.transpose(1, 2).unwrap().contiguous().unwrap(),
+        );
     }
 }

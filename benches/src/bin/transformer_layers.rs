@@ -38,18 +38,30 @@ impl Linear {
 }
 
 fn get(v: &Var, train: bool) -> Tensor {
-    if train { v.as_tensor().clone() } else { v.detach() }
+    if train {
+        v.as_tensor().clone()
+    } else {
+        v.detach()
+    }
 }
 
 struct Norm(Var, Var);
 
 impl Norm {
     fn new(width: usize) -> Result<Self> {
-        Ok(Self(Var::ones(width, DType::F32, &Device::Cpu)?, Var::zeros(width, DType::F32, &Device::Cpu)?))
+        Ok(Self(
+            Var::ones(width, DType::F32, &Device::Cpu)?,
+            Var::zeros(width, DType::F32, &Device::Cpu)?,
+        ))
     }
 
     fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor> {
-        Ok(ops::layer_norm(x, Some(&get(&self.0, train)), Some(&get(&self.1, train)), 1e-5)?)
+        Ok(ops::layer_norm(
+            x,
+            Some(&get(&self.0, train)),
+            Some(&get(&self.1, train)),
+            1e-5,
+        )?)
     }
 }
 
@@ -77,7 +89,12 @@ impl Layer {
         })
     }
 
-    fn forward(&self, x: &Tensor, cells: &Segments, drop: Option<(f64, &Stream)>) -> Result<Tensor> {
+    fn forward(
+        &self,
+        x: &Tensor,
+        cells: &Segments,
+        drop: Option<(f64, &Stream)>,
+    ) -> Result<Tensor> {
         let train = drop.is_some();
         let dropped = |x: Tensor, at: u64| -> Result<Tensor> {
             Ok(match drop {
@@ -126,7 +143,15 @@ impl Performer {
     fn forward(&self, x: &Tensor, cells: &Segments) -> Result<Tensor> {
         let h = self.norms[0].forward(x, false)?;
         let [q, k, v] = [0, 1, 2].map(|i| self.qkv[i].forward(&h, false));
-        let y = ops::favor_attention(&q?, &k?, &v?, &self.projection, 10, cells, Stabiliser::PerSequence)?;
+        let y = ops::favor_attention(
+            &q?,
+            &k?,
+            &v?,
+            &self.projection,
+            10,
+            cells,
+            Stabiliser::PerSequence,
+        )?;
         let x = (x + self.out.forward(&y, false)?)?;
         let h = self.norms[1].forward(&x, false)?;
         let h = ops::gelu(&self.first.forward(&h, false)?)?;
@@ -149,15 +174,23 @@ fn seconds(repeats: usize, mut f: impl FnMut() -> Result<()>) -> Result<Vec<f64>
 /// GFLOP of the forward pass of scGPT's encoder.
 fn work(lengths: &[usize]) -> f64 {
     let layer = |n: f64| 2.0 * n * 512.0 * 512.0 * 6.0 + 4.0 * n * n * 512.0;
-    lengths.iter().map(|&n| LAYERS as f64 * layer(n as f64)).sum::<f64>() / 1e9
+    lengths
+        .iter()
+        .map(|&n| LAYERS as f64 * layer(n as f64))
+        .sum::<f64>()
+        / 1e9
 }
 
 fn scgpt(lengths: &[usize], train: Option<f64>, repeats: usize) -> Result<(Vec<f64>, f64)> {
     let rng = Rng::new(0);
     let cells = Segments::new(lengths.iter().copied())?;
     let mut stream = rng.stream("weights");
-    let layers = (0..LAYERS).map(|_| Layer::new(&mut stream)).collect::<Result<Vec<_>>>()?;
-    let x = rng.stream("x").normal((cells.rows(), WIDTH), DType::F32, &Device::Cpu)?;
+    let layers = (0..LAYERS)
+        .map(|_| Layer::new(&mut stream))
+        .collect::<Result<Vec<_>>>()?;
+    let x = rng
+        .stream("x")
+        .normal((cells.rows(), WIDTH), DType::F32, &Device::Cpu)?;
     let times = seconds(repeats, || {
         let mut y = x.clone();
         for (l, layer) in layers.iter().enumerate() {
@@ -169,15 +202,22 @@ fn scgpt(lengths: &[usize], train: Option<f64>, repeats: usize) -> Result<(Vec<f
         }
         Ok(())
     })?;
-    Ok((times, work(lengths) * if train.is_some() { 3.0 } else { 1.0 }))
+    Ok((
+        times,
+        work(lengths) * if train.is_some() { 3.0 } else { 1.0 },
+    ))
 }
 
 fn favor(repeats: usize) -> Result<(Vec<f64>, f64)> {
     let rng = Rng::new(0);
     let cells = Segments::new([16_907])?;
     let mut stream = rng.stream("weights");
-    let layers = (0..6).map(|_| Performer::new(&mut stream)).collect::<Result<Vec<_>>>()?;
-    let x = rng.stream("x").normal((cells.rows(), 200), DType::F32, &Device::Cpu)?;
+    let layers = (0..6)
+        .map(|_| Performer::new(&mut stream))
+        .collect::<Result<Vec<_>>>()?;
+    let x = rng
+        .stream("x")
+        .normal((cells.rows(), 200), DType::F32, &Device::Cpu)?;
     let times = seconds(repeats, || {
         let mut y = x.clone();
         for layer in &layers {
@@ -193,21 +233,34 @@ fn favor(repeats: usize) -> Result<(Vec<f64>, f64)> {
 fn attention(train: Option<f64>, repeats: usize) -> Result<(Vec<f64>, f64)> {
     let cells = Segments::new([1200])?;
     let stream = Rng::new(0).stream("dropout");
-    let x = Rng::new(0).stream("x").normal((1200, 3 * WIDTH), DType::F32, &Device::Cpu)?;
+    let x = Rng::new(0)
+        .stream("x")
+        .normal((1200, 3 * WIDTH), DType::F32, &Device::Cpu)?;
     let x = Var::from_tensor(&x)?;
     let times = seconds(repeats, || {
-        let y = ops::attention(&get(&x, train.is_some()), HEADS, &cells, Keys::Only, train.map(|p| (p, &stream)))?;
+        let y = ops::attention(
+            &get(&x, train.is_some()),
+            HEADS,
+            &cells,
+            Keys::Only,
+            train.map(|p| (p, &stream)),
+        )?;
         if train.is_some() {
             recycle(backward(&y.sum_all()?)?);
         }
         Ok(())
     })?;
-    Ok((times, 4.0 * 1200f64.powi(2) * 512.0 / 1e9 * if train.is_some() { 3.5 } else { 1.0 }))
+    Ok((
+        times,
+        4.0 * 1200f64.powi(2) * 512.0 / 1e9 * if train.is_some() { 3.5 } else { 1.0 },
+    ))
 }
 
 fn linear(train: bool, repeats: usize) -> Result<(Vec<f64>, f64)> {
     let layer = Linear::new(&mut Rng::new(0).stream("w"), WIDTH, 3 * WIDTH, true)?;
-    let x = Rng::new(0).stream("x").normal((1200, WIDTH), DType::F32, &Device::Cpu)?;
+    let x = Rng::new(0)
+        .stream("x")
+        .normal((1200, WIDTH), DType::F32, &Device::Cpu)?;
     let x = Var::from_tensor(&x)?;
     let times = seconds(repeats, || {
         let y = layer.forward(&get(&x, train), train)?;
@@ -216,7 +269,10 @@ fn linear(train: bool, repeats: usize) -> Result<(Vec<f64>, f64)> {
         }
         Ok(())
     })?;
-    Ok((times, 2.0 * 1200.0 * 512.0 * 1536.0 / 1e9 * if train { 3.0 } else { 1.0 }))
+    Ok((
+        times,
+        2.0 * 1200.0 * 512.0 * 1536.0 / 1e9 * if train { 3.0 } else { 1.0 },
+    ))
 }
 
 fn main() -> Result<()> {
@@ -235,6 +291,9 @@ fn main() -> Result<()> {
         other => return Err(format!("{other} is not known").into()),
     };
     let best = times.iter().copied().fold(f64::INFINITY, f64::min);
-    println!("{{\"what\": \"{what}\", \"seconds\": {times:?}, \"gflop\": {gflop:.1}, \"gflops\": {:.1}}}", gflop / best);
+    println!(
+        "{{\"what\": \"{what}\", \"seconds\": {times:?}, \"gflop\": {gflop:.1}, \"gflops\": {:.1}}}",
+        gflop / best
+    );
     Ok(())
 }

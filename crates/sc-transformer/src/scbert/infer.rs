@@ -4,9 +4,9 @@ use rayon::prelude::*;
 use sc_model::{Classify, Embed, Mode, Probabilities};
 use sc_tensor::ops;
 
-use super::favor::Stabiliser;
 use super::{Scbert, ScbertCells};
 use crate::{Error, Result};
+use sc_tensor::ops::Stabiliser;
 
 /// Cells whose tokens are read at once.
 const BLOCK: usize = 256;

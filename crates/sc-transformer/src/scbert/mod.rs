@@ -3,7 +3,6 @@
 
 mod cells;
 mod config;
-mod favor;
 mod finetune;
 mod gene_vectors;
 mod importance;
@@ -25,7 +24,6 @@ mod upstream;
 
 pub use cells::{CellsConfig, ScbertCells};
 pub use config::ScbertConfig;
-pub use favor::Stabiliser;
 pub use finetune::{ClassWeights, FinetuneConfig, Finetuning, LabelledCells};
 pub use gene_vectors::GeneVectors;
 pub use importance::GeneImportance;
@@ -35,4 +33,5 @@ pub use memory::{MemoryEstimate, Work};
 pub use model::{Scbert, ScbertParams, ScbertValidParams};
 pub use panel::{Alignment, GenePanel};
 pub use pretrain::{PretrainConfig, Pretraining};
+pub use sc_tensor::ops::Stabiliser;
 pub use upstream::UpstreamOptions;

@@ -5,10 +5,10 @@ use candle_core::{DType, Device, Tensor};
 use sc_model::{Mode, Params, build_params, load_params};
 use sc_tensor::Rng;
 
-use super::favor::Stabiliser;
 use super::nets::{Head, HeadKind, Nets};
 use super::{GenePanel, GeneVectors, ScbertConfig, projection};
 use crate::{Error, Result};
+use sc_tensor::ops::Stabiliser;
 
 /// scBERT (Yang et al. 2022): a Performer that reads all genes of a panel, each as its gene2vec vector plus a vector of its
 /// expression, binned; and after them one position that stands for the cell.

@@ -1,9 +1,8 @@
 use candle_core::{DType, Tensor};
 use sc_model::layers::Linear;
 use sc_model::{Init, Mode, Param, ParamBuilder};
-use sc_tensor::ops::{self, Segments};
+use sc_tensor::ops::{self, Segments, Stabiliser, favor_attention, favor_key_importance};
 
-use super::favor::{Stabiliser, favor_attention, favor_key_importance};
 use super::{GenePanel, ScbertConfig};
 use crate::{Error, Result};
 
@@ -140,7 +139,7 @@ impl Block {
     /// `x + feed_forward(x)`.
     pub(super) fn feed(&self, x: &Tensor, mode: &Mode<'_>) -> Result<Tensor> {
         let h = self.w1.forward(&self.ff_norm.forward(x, mode)?, mode)?;
-        Ok((x + self.w2.forward(&h.gelu_erf()?, mode)?)?)
+        Ok((x + self.w2.forward(&ops::gelu(&h)?, mode)?)?)
     }
 
     pub(super) fn queries_and_keys(&self, x: &Tensor, mode: &Mode<'_>) -> Result<(Tensor, Tensor)> {
@@ -152,7 +151,8 @@ impl Block {
     fn importance(&self, x: &Tensor, heads: usize, cells: &Segments) -> Result<Tensor> {
         let (q, k) = self.queries_and_keys(x, &Mode::eval())?;
         let projection = self.projection.value();
-        favor_key_importance(&q, &k, projection, heads, cells, Stabiliser::PerSequence)
+        let own = Stabiliser::PerSequence;
+        Ok(favor_key_importance(&q, &k, projection, heads, cells, own)?)
     }
 }
 

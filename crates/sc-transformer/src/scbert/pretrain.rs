@@ -4,11 +4,11 @@ use sc_model::train::{
 use sc_model::{LrSchedule, OptimizerKind, Params, Parity};
 use serde::{Deserialize, Serialize};
 
-use super::favor::Stabiliser;
 use super::loss::{Parts, correct, cross_entropy};
 use super::mask::{MaskConfig, Masked};
 use super::{Scbert, ScbertCells};
 use crate::{Error, Result};
+use sc_tensor::ops::Stabiliser;
 
 /// How a model learns to predict hidden expression. The defaults are upstream's, but for what [`Parity`] names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -5,9 +5,7 @@ use rayon::prelude::*;
 
 use super::problem::{EPS, Features, ROWS, Sizes, Sums};
 use crate::ops::attention::Segment;
-use crate::tiles::{
-    GROUP, Lanes, Rows, WIDEST, groups_of_columns, pad_to, panel_of_rows, product,
-};
+use crate::tiles::{GROUP, Lanes, Rows, WIDEST, groups_of_columns, pad_to, panel_of_rows, product};
 
 /// What the rows of a tile of features are padded to: a multiple of [`GROUP`] and of
 /// [`BY_ROWS`](crate::tiles::BY_ROWS).
