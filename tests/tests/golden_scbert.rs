@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use ndarray::Array2;
 use sc_data::Csr;
-use sc_model::train::{Split, Step, TrainConfig, Trainable};
+use sc_model::train::{Split, Step, TrainConfig};
 use sc_model::{LrState, Mode, Params, Parity};
 use sc_tensor::rng::Rng;
 use sc_tests::{json, shared, values};
@@ -474,7 +474,7 @@ fn what_is_hidden() {
     })
     .collect();
     let mask = MaskConfig::default();
-    for n in 0..=3000 {
+    for n in 0..=3000usize {
         let exact = (n * 15).div_ceil(100);
         assert_eq!(mask.count(n, 16_907, Parity::Correct), exact, "{n}");
         let upstream = differ.get(&n).copied().unwrap_or(exact);

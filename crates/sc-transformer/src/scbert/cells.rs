@@ -12,7 +12,8 @@ const BLOCK: usize = 1024;
 pub struct CellsConfig {
     /// Leave out cells in which fewer genes of the panel are detected; 200.
     pub min_genes: usize,
-    /// The sum over the panel's genes to which the counts of a cell are scaled; 10,000.
+    /// The sum over the panel's genes to which the counts of a cell are scaled; 10,000. A panel of few genes needs less, or all
+    /// that are expressed get the highest token.
     pub target_sum: f64,
 }
 

@@ -1,5 +1,32 @@
 //! scBERT (Yang et al., "scBERT as a large-scale pretrained deep language model for cell type annotation of single-cell
 //! RNA-seq data", Nature Machine Intelligence 2022): a Performer over all genes of a panel.
+//!
+//! Written from a description of the original, whose code and weights are under the GPL: bring your own checkpoint and its
+//! list of genes ([`Scbert::from_scbert`]), or train a model of your own.
+//!
+//! ```
+//! use ndarray::array;
+//! use sc_data::Csr;
+//! use sc_model::{Classify, Embed};
+//! use sc_tensor::Device;
+//! use sc_transformer::scbert::{CellsConfig, GenePanel, Scbert};
+//!
+//! let panel = GenePanel::new(["CD3D", "CD79A", "NKG7"])?;
+//! let params = Scbert::params(panel).dim(16).depth(2).heads(2).dim_head(8);
+//! let model = params.check()?.init(&Device::Cpu, 0)?;          // or Scbert::load, or Scbert::from_scbert
+//!
+//! let counts = Csr::from_dense(&array![[5.0, 0.0, 1.0], [0.0, 7.0, 0.0]]);
+//! let mut config = CellsConfig::default();
+//! config.min_genes = 1;                                        // 200, where the panel has thousands
+//! let cells = model.cells(&counts, &["NKG7", "CD79A", "MS4A1"], &config)?;
+//! assert_eq!(cells.alignment().missing(), ["CD3D"]);
+//! assert_eq!(model.embed(&cells)?.dim(), (2, 16));
+//!
+//! let annotator = model.with_classes(&["B cell".to_owned(), "NK cell".to_owned()], 0)?;
+//! // annotator.finetune(...), then:
+//! assert_eq!(annotator.classify(&cells)?.values.dim(), (2, 2));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod cells;
 mod config;

@@ -584,15 +584,25 @@ fn weights(model: &Scbert) -> Vec<(String, Vec<f64>)> {
 #[test]
 fn fine_tuning_learns_and_leaves_the_rest_alone() {
     let (counts, types) = two_types(60, 16);
-    let model = small(16, DType::F32)
-        .with_classes(types.categories(), 1)
-        .unwrap();
-    let cells = model.cells(&counts, &names(16), &any_number()).unwrap();
+    let params = Scbert::params(panel(16))
+        .dim(12)
+        .depth(3)
+        .heads(2)
+        .dim_head(6);
+    let params = params.classifier_hidden([24, 12]).check().unwrap();
+    let model = params.init(&Device::Cpu, 7).unwrap();
+    let model = model.with_classes(types.categories(), 1).unwrap();
+    // About the sum of the counts, so that tokens differ.
+    let config = CellsConfig {
+        target_sum: 50.0,
+        ..any_number()
+    };
+    let cells = model.cells(&counts, &names(16), &config).unwrap();
     let labelled = model.labelled(&cells, &types).unwrap();
     assert_eq!(labelled.counts(), [20, 40]);
     let before = weights(&model);
     let mut config = FinetuneConfig::default();
-    quick(&mut config.train, 12);
+    quick(&mut config.train, 40);
     config.class_weights = ClassWeights::Balanced;
     config.micro_batch = Some(4);
     let fitted = model.finetune(&labelled, &config, &mut ()).unwrap();
