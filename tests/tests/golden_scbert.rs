@@ -141,6 +141,18 @@ fn logits() {
             });
         }
         assert_eq!(seen, if dtype == DType::F32 { 8 } else { 5 });
+        if dtype == DType::F32 {
+            let tokens = inputs.tokens("tokens");
+            let logits = tuned
+                .class_logits(&tokens, Stabiliser::PerSequence)
+                .unwrap();
+            let probabilities = sc_tensor::ops::softmax(&logits).unwrap();
+            expected.check("finetuned.per_cell.probabilities", &values(&probabilities));
+            let first = tuned
+                .encode(&tokens[..101], Stabiliser::PerSequence)
+                .unwrap();
+            expected.check("finetuned.per_cell.encodings_cell0", &values(&first));
+        }
     }
 }
 
