@@ -97,6 +97,20 @@ pub enum LrSchedule {
         /// Minibatches of all epochs.
         total_steps: u64,
     },
+    /// Cycles of epochs, each from `min_lr` in a line up to the peak and then in half a cosine down again. The first peak
+    /// is the initial rate, so the first epoch trains at `min_lr` (Loshchilov & Hutter 2017, with a warm-up).
+    CosineRestarts {
+        /// Epochs of the first cycle.
+        n_epochs: usize,
+        /// Epochs of each cycle in which the rate rises.
+        warmup: usize,
+        /// How much longer the falling part of a cycle is than that of the one before.
+        growth: usize,
+        /// The minimum.
+        min_lr: f64,
+        /// How much the peak of a cycle is of that of the one before.
+        decay: f64,
+    },
 }
 
 impl LrSchedule {
@@ -122,6 +136,40 @@ impl LrSchedule {
         let rest = total_steps.saturating_sub(warmup_steps).max(1);
         let t = ((step - warmup_steps) as f64 / rest as f64).min(1.0);
         initial * 0.5 * (1.0 + (std::f64::consts::PI * t).cos())
+    }
+
+    /// The rate of the first epoch.
+    pub fn first(&self, initial: f64) -> f64 {
+        match self {
+            Self::CosineRestarts { .. } => self.restarts(initial, 0),
+            _ => initial,
+        }
+    }
+
+    /// The rate in an epoch of [`LrSchedule::CosineRestarts`]; the initial one of any other.
+    fn restarts(&self, initial: f64, epoch: usize) -> f64 {
+        let Self::CosineRestarts {
+            n_epochs,
+            warmup,
+            growth,
+            min_lr,
+            decay,
+        } = *self
+        else {
+            return initial;
+        };
+        let mut falling = n_epochs.saturating_sub(warmup).max(1);
+        let (mut at, mut peak) = (epoch, initial);
+        while at >= falling.saturating_add(warmup) {
+            at -= falling + warmup;
+            peak *= decay;
+            falling = falling.saturating_mul(growth.max(1));
+        }
+        if at < warmup {
+            return min_lr + (peak - min_lr) * at as f64 / warmup as f64;
+        }
+        let t = (at - warmup) as f64 / falling as f64;
+        min_lr + (peak - min_lr) * (1.0 + (std::f64::consts::PI * t).cos()) / 2.0
     }
 }
 
@@ -180,6 +228,7 @@ impl LrState {
                 self.lr =
                     min_lr + 0.5 * (initial - min_lr) * (1.0 + (std::f64::consts::PI * t).cos());
             }
+            LrSchedule::CosineRestarts { .. } => self.lr = schedule.restarts(initial, epoch + 1),
         }
     }
 }
@@ -306,6 +355,31 @@ mod tests {
         ] {
             assert_eq!(heuristic_epochs(n), epochs, "{n} cells");
         }
+    }
+
+    #[test]
+    fn restarts_rise_fall_and_start_again() {
+        let rule = LrSchedule::CosineRestarts {
+            n_epochs: 6,
+            warmup: 2,
+            growth: 2,
+            min_lr: 0.1,
+            decay: 0.5,
+        };
+        let mut s = LrState::new(rule.first(1.1));
+        let mut rates = vec![s.lr];
+        for epoch in 0..9 {
+            s.after_epoch(&rule, 1.1, epoch, None);
+            rates.push(s.lr);
+        }
+        let at = |t: f64| 0.1 + 0.5 * (1.0 + (std::f64::consts::PI * t).cos());
+        let expected = [0.1, 0.6, 1.1, at(0.25), at(0.5), at(0.75), 0.1, 0.325, 0.55];
+        for (found, expected) in rates.iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-12, "{rates:?}");
+        }
+        // The second cycle falls for 8 epochs.
+        let second = 0.1 + 0.45 * (1.0 + (std::f64::consts::PI / 8.0).cos()) / 2.0;
+        assert!((rates[9] - second).abs() < 1e-12);
     }
 
     #[test]

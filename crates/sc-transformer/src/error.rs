@@ -107,6 +107,101 @@ pub enum Error {
         /// Why not, or what would be possible.
         reason: String,
     },
+    /// A list of genes that can't be a panel.
+    #[error("gene panel: {reason}")]
+    Panel {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Data without a gene of the panel.
+    #[error(
+        "no gene of the data is in the panel, whose genes are called {panel}, ..., while those of the data are called {data}, ...; are both of the same species, and are both symbols?"
+    )]
+    NoGenesInCommon {
+        /// Some genes of the panel.
+        panel: String,
+        /// Some genes of the data.
+        data: String,
+    },
+    /// A NumPy file that is no matrix of numbers.
+    #[error("{}: {reason}", path.display())]
+    Npy {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A checkpoint with other tensors than the model.
+    #[error("{}: is a checkpoint of another model{}{}{}", path.display(), listed("missing", missing), listed("not of this model", unexpected), listed("of another shape", shapes))]
+    OtherTensors {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Tensors that it lacks.
+        missing: Vec<String>,
+        /// Tensors that the model lacks.
+        unexpected: Vec<String>,
+        /// Tensors of another shape, and both shapes.
+        shapes: Vec<String>,
+    },
+    /// A model that predicts something else.
+    #[error("this model predicts {found}, not {wanted}; {advice}")]
+    WrongHead {
+        /// What it predicts.
+        found: &'static str,
+        /// What it was asked for.
+        wanted: &'static str,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// A count that is no count.
+    #[error(
+        "cell {cell} has {value} of gene {gene}; raw counts are needed: numbers that are finite and not negative"
+    )]
+    BadCount {
+        /// The cell (row), from 0.
+        cell: usize,
+        /// The gene.
+        gene: String,
+        /// What is there.
+        value: f32,
+    },
+    /// Nothing left to work on.
+    #[error("none of the {found} cells can be used: {reason}")]
+    NoCells {
+        /// How many there were.
+        found: usize,
+        /// Why they can't.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// As an error of the training loop.
+    pub(crate) fn into_model(self) -> sc_model::Error {
+        match self {
+            Self::Model(e) => e,
+            other => sc_model::Error::model(other),
+        }
+    }
+}
+
+/// The first few of a list, for a message; nothing of an empty one.
+fn listed(what: &str, names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    if names.is_empty() {
+        return String::new();
+    }
+    let shown = names
+        .iter()
+        .take(SHOWN)
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
+    let more = match names.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        n => format!(", and {n} more"),
+    };
+    format!("; {what}: {shown}{more}")
 }
 
 /// The result of what this crate does.

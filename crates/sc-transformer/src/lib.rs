@@ -7,6 +7,7 @@ mod error;
 pub mod mapping;
 pub mod network;
 pub mod perturb_metrics;
+pub mod scbert;
 pub mod scgpt;
 pub mod tokens;
 pub mod vocab;

@@ -79,7 +79,7 @@ impl Progress {
             step_in_epoch: 0,
             step: 0,
             split,
-            lr: LrState::new(config.lr),
+            lr: LrState::new(config.lr_schedule.first(config.lr)),
             stop: StopState::default(),
             train_sums: Sums::default(),
             history: History::default(),
