@@ -130,6 +130,23 @@ fn totals_and_scales_as_scanpy_makes_them() {
     }
 }
 
+/// Two genes (glr-2 and Y43F11A.1) that are in one of the two batches only, with equal scores there at ranks 220 and 221. The
+/// first by position is ours, and scanpy's if its sort is stable; as it is, scanpy takes the second.
+const TIED: (usize, usize) = (424, 528);
+
+#[test]
+fn equal_scores_at_the_edge() {
+    let counts = worm().matrix(None).unwrap().to_csr();
+    // The odd cells: scanpy's fit does not see the others.
+    let odd: Vec<usize> = (1..counts.n_rows()).step_by(2).collect();
+    let odd = counts.select_rows(&odd).unwrap();
+    let options = HvgOptions::new(HvgFlavor::SeuratV3, 300);
+    let found = highly_variable_genes_with(&odd, &options, None).unwrap();
+    assert_eq!(found.scores[TIED.0], found.scores[TIED.1]);
+    let ranks = found.ranks.unwrap();
+    assert_eq!((ranks[TIED.0], ranks[TIED.1]), (220.0, 221.0));
+}
+
 #[test]
 fn the_same_variable_genes_as_scanpy() {
     let worm = worm();
@@ -167,14 +184,19 @@ fn the_same_variable_genes_as_scanpy() {
                 false => highly_variable_genes_with(&logs, &options, batch),
             };
             let found = found.unwrap();
-            let theirs = indices(&expected["hvg"][&key]["genes"]);
-            // scanpy ranks genes of equal scores in the order in which an unstable sort leaves them: 528 before 424 among
-            // the odd cells, whose scores there are equal to the last digit.
-            let differ = |a: &[usize], b: &[usize]| a.iter().filter(|g| !b.contains(g)).count();
-            let ties = usize::from(key.starts_with("seurat_v3") && batch.is_some());
-            assert_eq!(found.genes.len(), theirs.len(), "{key}");
-            let others = differ(&found.genes, &theirs);
-            assert!(others <= ties, "{key}: {others} other genes");
+            // Where no two scores at the edge are equal, scanpy's sort doesn't matter; it does in one of the ten cases.
+            assert_eq!(found.genes, indices(&expected["hvg_stable"][&key]), "{key}");
+            let as_it_is = indices(&expected["hvg"][&key]["genes"]);
+            let others: Vec<_> = as_it_is
+                .iter()
+                .filter(|g| !found.genes.contains(g))
+                .collect();
+            let known: &[&usize] = if key == "seurat_v3/batch" {
+                &[&TIED.1]
+            } else {
+                &[]
+            };
+            assert_eq!(others, known, "{key}");
             // Logarithms of single precision are turned back: seven digits.
             let scores = floats(&expected["hvg"][&key]["scores"]);
             let off = worst(&pick(&found.scores, &genes), &scores, |e| e.abs() + 1.0);
