@@ -207,6 +207,7 @@ fn categories_are_extended_as_upstream_does() {
     }
 }
 
+/// The slice `i` of dimension `dim`.
 fn slice(t: &Tensor, dim: usize, i: usize) -> Vec<f64> {
     values(&t.narrow(dim, i, 1).unwrap())
 }

@@ -2,8 +2,6 @@
 
 use super::*;
 
-/// The slice `i` of dimension `dim`.
-
 #[test]
 fn upstream_surgery_puts_every_weight_where_upstream_does() {
     for case in Case::all() {
