@@ -30,7 +30,6 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod anndata;
-mod canonical;
 mod categorical;
 mod csr;
 mod error;
