@@ -7,7 +7,7 @@
     clippy::print_stderr
 )]
 
-mod harmony;
+mod reference_harmony;
 
 use std::collections::HashMap;
 use std::io::Read;
