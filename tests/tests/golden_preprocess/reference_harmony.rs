@@ -58,6 +58,9 @@ fn harmony_as_the_reference_output() {
             found.objective.len()
         );
         eprintln!("  {agreement:.4?}");
-        assert!(least > 0.9, "seed {seed}: {least}");
+        // As far as harmonypy's own runs with other seeds: docs/preprocess.md.
+        let mean = agreement.iter().sum::<f64>() / agreement.len() as f64;
+        assert!(least > 0.996, "seed {seed}: {least}");
+        assert!(mean > 0.999, "seed {seed}: {mean}");
     }
 }
