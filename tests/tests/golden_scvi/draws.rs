@@ -144,11 +144,7 @@ fn draws_of_expression_and_counts_have_the_moments_of_scvi_tools() {
             case.name,
             mean.len()
         );
-        assert!(
-            out * 500 <= mean.len(),
-            "{}: {out} spreads of expression",
-            case.name
-        );
+        assert_eq!(out, 0, "{}: spreads of expression", case.name);
         checked += 1;
     }
     assert!(checked >= 3, "only {checked} models have draws");
