@@ -2,10 +2,16 @@
 """Posterior predictive checks of scvi-tools beside those of `sc check`: the figures, and how long they take.
 
 For each data set and seed, both programs train scVI with the same hyper-parameters and split, and each checks its own
-model on the same cells. Printed are, by program, the mean and the range over seeds of every figure; and the seconds of one
-check, by the clock and of processor time: of our whole program, and of the peer without its start and the reading of data.
+model on the same cells. Printed are, by program, the mean and the range over seeds of every figure, and how many standard
+errors the means lie apart (Welch's t); and the seconds of one check, by the clock and of processor time: of our whole program,
+and of the peer without its start and the reading of data.
 
     python benches/peers/ppc.py cells.h5ad:batch_key:labels_key ... --seeds 0 1 2
+
+With `--json FILE` the figures of each run are added to the file as soon as they are there, and runs that it has are not
+repeated: a long comparison can be made in parts (`--only` one program, a few seeds), and broken off. With `--models FOLDER`
+the peer's models are kept there, and `--only crossed` lets `sc check` judge those: a difference that is still there comes from
+drawing and checking, one that has gone from training.
 
 The peer's figures are computed by `scvi.criticism` itself. Its calibration only knows a model called "model1", so that is its
 name here. Needs scvi-tools 1.4.2 with sparse, xarray and leidenalg.
@@ -34,7 +40,9 @@ def arguments():
     parser.add_argument("--samples", type=int, default=10)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--genes", type=int, help="keep so many genes: those whose ln(1 + count) varies most")
-    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="also write all figures here")
+    parser.add_argument("--only", choices=["scvi-tools", "sc", "crossed"], help="run only this program")
+    parser.add_argument("--models", type=pathlib.Path, metavar="FOLDER", help="where the peer's models are kept")
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="keep all figures here, and take those that are there")
     return parser.parse_args()
 
 
@@ -55,6 +63,11 @@ def scores(raw, model):
     }
 
 
+def kept(args, path, seed):
+    """The folder of a model of the peer."""
+    return str(args.models / f"{pathlib.Path(path).stem}-{args.epochs}-{seed}")
+
+
 def peer(args, path, batch_key, labels_key, seed):
     """Train and check with scvi-tools."""
     import anndata
@@ -71,6 +84,8 @@ def peer(args, path, batch_key, labels_key, seed):
     scvi.model.SCVI.setup_anndata(adata, batch_key=batch_key or None)
     model = scvi.model.SCVI(adata)
     model.train(max_epochs=args.epochs, accelerator="cpu", enable_progress_bar=False, logger=False)
+    if args.models:
+        model.save(kept(args, path, seed), overwrite=True)
 
     start, used = time.perf_counter(), time.process_time()
     check = PosteriorPredictiveCheck(adata, {"model1": model}, n_samples=args.samples)
@@ -114,13 +129,23 @@ def children_seconds():
 def ours(args, path, batch_key, labels_key, seed):
     """Train and check with `sc`."""
     with tempfile.TemporaryDirectory() as place:
-        threads = ["--threads", str(args.threads)]
         train = [args.sc, "train", "scvi", path, "--out", f"{place}/model", "--seed", str(seed)]
-        train += ["--max-epochs", str(args.epochs), *threads]
+        train += ["--max-epochs", str(args.epochs), "--threads", str(args.threads)]
         train += ["--batch-key", batch_key] if batch_key else []
         subprocess.run(train, check=True, capture_output=True)
-        check = [args.sc, "check", f"{place}/model", path, "--out", f"{place}/report.html", "--upstream", "--json"]
-        check += ["--samples", str(args.samples), "--seed", str(seed), *threads]
+        return check(args, f"{place}/model", path, labels_key, seed)
+
+
+def crossed(args, path, _batch_key, labels_key, seed):
+    """Check what the peer trained with `sc`."""
+    return check(args, kept(args, path, seed), path, labels_key, seed)
+
+
+def check(args, model, path, labels_key, seed):
+    """The figures of `sc check`."""
+    with tempfile.TemporaryDirectory() as place:
+        check = [args.sc, "check", model, path, "--out", f"{place}/report.html", "--upstream", "--json"]
+        check += ["--samples", str(args.samples), "--seed", str(seed), "--threads", str(args.threads)]
         check += ["--labels-key", labels_key]
         start, used = time.perf_counter(), children_seconds()
         done = subprocess.run(check, check=True, capture_output=True, text=True)
@@ -165,32 +190,54 @@ def prepare(path, batch_key, labels_key, n_genes, out):
     return plain.shape
 
 
+def write(path, everything):
+    """All or nothing."""
+    beside = path.with_suffix(".part")
+    beside.write_text(json.dumps(everything, indent=1) + "\n")
+    beside.replace(path)
+
+
+def compare(runs):
+    """A row for each figure: means and ranges of both programs, and the difference of the means in standard errors."""
+    from statistics import mean, stdev
+
+    programs = [p for p in runs if runs[p]]
+    print(f"| figure | {' | '.join(p + ': mean (range)' for p in programs)} | apart, standard errors |")
+    print("|---" * (len(programs) + 2) + "|")
+    for key in next(run for found in runs.values() for run in found.values()):
+        cells, means, errors = [], [], []
+        for program in programs:
+            values = [run[key] for run in runs[program].values()]
+            cells.append(f"{mean(values):.3f} ({min(values):.3f} .. {max(values):.3f})")
+            means.append(mean(values))
+            errors.append(stdev(values) ** 2 / len(values) if len(values) > 1 else float("nan"))
+        apart = ", ".join(f"{(m - means[0]) / (errors[0] + e or float('nan')) ** 0.5:+.1f}" for m, e in zip(means[1:], errors[1:]))
+        print(f"| {key} | {' | '.join(cells)} | {apart} |", flush=True)
+
+
 def main():
     """Run, print a table for each data set."""
     args = arguments()
-    everything = {}
+    everything = json.loads(args.json.read_text()) if args.json and args.json.exists() else {}
     for argument in args.data:
         path, batch_key, labels_key = (argument.split(":") + ["", ""])[:3]
-        runs = {"scvi-tools": [], "sc": []}
+        name = f"{pathlib.Path(path).name}, {args.epochs} epochs, {args.samples} samples, genes {args.genes or 'all'}"
+        runs = everything.setdefault(name, {"scvi-tools": {}, "sc": {}, "crossed": {}})
         with tempfile.TemporaryDirectory() as place:
-            copy = f"{place}/cells.h5ad"
+            copy = f"{place}/{pathlib.Path(path).name}"
             shape = prepare(path, batch_key, labels_key, args.genes, copy)
             for seed in args.seeds:
-                print(f"{path} seed {seed}", file=sys.stderr, flush=True)
-                runs["scvi-tools"].append(peer(args, copy, batch_key, labels_key, seed))
-                runs["sc"].append(ours(args, copy, batch_key, labels_key, seed))
-        everything[path] = runs
-        about = f"{shape[0]} cells x {shape[1]} genes, {args.epochs} epochs, {args.samples} samples, seeds {args.seeds}"
-        print(f"\n### {pathlib.Path(path).name}: {about}\n")
-        print("| figure | scvi-tools: mean (range) | sc: mean (range) |\n|---|---|---|")
-        for key in runs["sc"][0]:
-            cells = []
-            for program in ["scvi-tools", "sc"]:
-                values = [run[key] for run in runs[program]]
-                cells.append(f"{sum(values) / len(values):.3f} ({min(values):.3f} .. {max(values):.3f})")
-            print(f"| {key} | {cells[0]} | {cells[1]} |", flush=True)
-    if args.json:
-        args.json.write_text(json.dumps(everything, indent=1) + "\n")
+                for program, run in [("scvi-tools", peer), ("sc", ours), ("crossed", crossed)]:
+                    wanted = args.only or (program if program != "crossed" or args.models else None)
+                    if str(seed) in runs[program] or program != wanted:
+                        continue
+                    print(f"{path} seed {seed}", file=sys.stderr, flush=True)
+                    runs[program][str(seed)] = run(args, copy, batch_key, labels_key, seed)
+                    if args.json:
+                        write(args.json, everything)
+        seeds = ", ".join(f"{program}: {' '.join(sorted(found, key=int))}" for program, found in runs.items() if found)
+        print(f"\n### {name}: {shape[0]} cells x {shape[1]} genes, seeds of {seeds}\n")
+        compare(runs)
 
 
 if __name__ == "__main__":

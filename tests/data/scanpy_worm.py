@@ -4,6 +4,8 @@
     python3 scanpy_worm.py
 """
 
+import contextlib
+import functools
 import json
 import pathlib
 import warnings
@@ -32,6 +34,17 @@ def qc(counts):
         "obs": {name: floats(obs[name].iloc[CELLS]) for name in obs if not name.startswith("log1p")},
         "var": {name: floats(var[name].iloc[GENES]) for name in var if not name.startswith("log1p")},
     }
+
+
+@contextlib.contextmanager
+def stable_sorts():
+    """scanpy ranks genes by `numpy.argsort` as it is, whose order of equal scores is any; here, by position."""
+    usual = np.argsort
+    np.argsort = functools.partial(usual, kind="stable")
+    try:
+        yield
+    finally:
+        np.argsort = usual
 
 
 def variable_genes(counts, logs):
@@ -82,6 +95,8 @@ def main():
     sc.pp.normalize_total(excluding, exclude_highly_expressed=True, max_fraction=0.05)
     scaled = logs[:, GENES].copy()
     sc.pp.scale(scaled, max_value=2)
+    with stable_sorts():
+        stable = {key: of["genes"] for key, of in variable_genes(counts, logs).items()}
     out = {
         "scanpy": sc.__version__,
         "cells": CELLS,
@@ -91,6 +106,7 @@ def main():
         "totals_excluding": floats(np.asarray(excluding.X.sum(axis=1)).ravel()[CELLS]),
         "scaled": [floats(row) for row in scaled.X[CELLS]],
         "hvg": variable_genes(counts, logs),
+        "hvg_stable": stable,
         "pca": components(logs),
     }
     (HERE / "scanpy_worm.json").write_text(json.dumps(out, separators=(",", ":")) + "\n")

@@ -63,6 +63,7 @@ mod elbo;
 mod error;
 mod expression;
 pub mod hub;
+mod marginal;
 pub mod milo;
 pub mod minify;
 mod model;

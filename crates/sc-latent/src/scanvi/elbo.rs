@@ -8,7 +8,8 @@ use sc_tensor::rng::Rng;
 use super::Scanvi;
 use super::loss::Halves;
 use crate::arrays::{batches, to_vec};
-use crate::elbo::{Draws, log_density, log_mean_exp, standard_normal};
+use crate::elbo::{log_density, standard_normal};
+use crate::marginal::{Draws, log_mean_exp};
 use crate::{CellElbo, Cells, Error, Minibatch, Noise, Parity, Result};
 
 impl Scanvi {

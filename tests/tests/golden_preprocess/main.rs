@@ -7,6 +7,8 @@
     clippy::print_stderr
 )]
 
+mod reference_harmony;
+
 use std::collections::HashMap;
 use std::io::Read;
 use std::path::Path;
@@ -130,6 +132,23 @@ fn totals_and_scales_as_scanpy_makes_them() {
     }
 }
 
+/// Two genes (glr-2 and Y43F11A.1) that are in one of the two batches only, with equal scores there at ranks 220 and 221. The
+/// first by position is ours, and scanpy's if its sort is stable; as it is, scanpy takes the second.
+const TIED: (usize, usize) = (424, 528);
+
+#[test]
+fn equal_scores_at_the_edge() {
+    let counts = worm().matrix(None).unwrap().to_csr();
+    // The odd cells: scanpy's fit does not see the others.
+    let odd: Vec<usize> = (1..counts.n_rows()).step_by(2).collect();
+    let odd = counts.select_rows(&odd).unwrap();
+    let options = HvgOptions::new(HvgFlavor::SeuratV3, 300);
+    let found = highly_variable_genes_with(&odd, &options, None).unwrap();
+    assert_eq!(found.scores[TIED.0], found.scores[TIED.1]);
+    let ranks = found.ranks.unwrap();
+    assert_eq!((ranks[TIED.0], ranks[TIED.1]), (220.0, 221.0));
+}
+
 #[test]
 fn the_same_variable_genes_as_scanpy() {
     let worm = worm();
@@ -167,14 +186,19 @@ fn the_same_variable_genes_as_scanpy() {
                 false => highly_variable_genes_with(&logs, &options, batch),
             };
             let found = found.unwrap();
-            let theirs = indices(&expected["hvg"][&key]["genes"]);
-            // scanpy ranks genes of equal scores in the order in which an unstable sort leaves them: 528 before 424 among
-            // the odd cells, whose scores there are equal to the last digit.
-            let differ = |a: &[usize], b: &[usize]| a.iter().filter(|g| !b.contains(g)).count();
-            let ties = usize::from(key.starts_with("seurat_v3") && batch.is_some());
-            assert_eq!(found.genes.len(), theirs.len(), "{key}");
-            let others = differ(&found.genes, &theirs);
-            assert!(others <= ties, "{key}: {others} other genes");
+            // Where no two scores at the edge are equal, scanpy's sort doesn't matter; it does in one of the ten cases.
+            assert_eq!(found.genes, indices(&expected["hvg_stable"][&key]), "{key}");
+            let as_it_is = indices(&expected["hvg"][&key]["genes"]);
+            let others: Vec<_> = as_it_is
+                .iter()
+                .filter(|g| !found.genes.contains(g))
+                .collect();
+            let known: &[&usize] = if key == "seurat_v3/batch" {
+                &[&TIED.1]
+            } else {
+                &[]
+            };
+            assert_eq!(others, known, "{key}");
             // Logarithms of single precision are turned back: seven digits.
             let scores = floats(&expected["hvg"][&key]["scores"]);
             let off = worst(&pick(&found.scores, &genes), &scores, |e| e.abs() + 1.0);
@@ -358,65 +382,5 @@ fn log_ratios_of_both_margins() {
             .map(|&v| f64::from(v))
             .collect();
         golden.agrees(&format!("adt.clr_plain_axis{axis}"), &found, [1e-6, 5.2e-7]);
-    }
-}
-
-fn table(path: &Path) -> Vec<Vec<String>> {
-    let file = std::fs::File::open(path).unwrap();
-    let mut text = String::new();
-    flate2::read::GzDecoder::new(file)
-        .read_to_string(&mut text)
-        .unwrap();
-    let lines = text.lines().skip(1);
-    lines
-        .map(|l| l.split('\t').map(str::to_owned).collect())
-        .collect()
-}
-
-fn correlation(a: &[f64], b: &[f64]) -> f64 {
-    let n = a.len() as f64;
-    let (ma, mb) = (a.iter().sum::<f64>() / n, b.iter().sum::<f64>() / n);
-    let sum = |f: &dyn Fn(f64, f64) -> f64| -> f64 {
-        a.iter().zip(b).map(|(x, y)| f(x - ma, y - mb)).sum()
-    };
-    sum(&|x, y| x * y) / (sum(&|x, _| x * x) * sum(&|_, y| y * y)).sqrt()
-}
-
-#[test]
-fn harmony_as_the_reference_output() {
-    let Some(dir) = shared() else { return };
-    let dir = dir.join("data/cells");
-    let numbers = |name: &str| -> Array2<f32> {
-        let rows = table(&dir.join(name));
-        Array2::from_shape_fn((rows.len(), rows[0].len()), |(i, j)| {
-            rows[i][j].parse().unwrap()
-        })
-    };
-    let donors: Vec<String> = table(&dir.join("pbmc_3500_meta.tsv.gz"))
-        .into_iter()
-        .map(|mut row| row.swap_remove(0))
-        .collect();
-    let batch = Categorical::from_labels(&donors);
-    let (before, expected) = (
-        numbers("pbmc_3500_pcs.tsv.gz"),
-        numbers("pbmc_3500_pcs_harmonized.tsv.gz"),
-    );
-    for seed in 0..3 {
-        let mut options = HarmonyOptions::default();
-        options.seed = seed;
-        let found = harmony(before.view(), &[&batch], &options).unwrap();
-        let column = |m: &Array2<f32>, j: usize| -> Vec<f64> {
-            m.column(j).iter().map(|&v| f64::from(v)).collect()
-        };
-        let agreement: Vec<f64> = (0..before.ncols())
-            .map(|j| correlation(&column(&found.embedding, j), &column(&expected, j)))
-            .collect();
-        let least = agreement.iter().copied().fold(1.0, f64::min);
-        eprintln!(
-            "seed {seed}: {} rounds, least correlation {least:.5}",
-            found.objective.len()
-        );
-        eprintln!("  {agreement:.4?}");
-        assert!(least > 0.9, "seed {seed}: {least}");
     }
 }
