@@ -60,9 +60,7 @@ impl Report {
 
     /// Times a step if it is asked for.
     fn only<T>(&mut self, name: &str, step: impl FnMut() -> Result<T>) -> Result<Option<T>> {
-        self.wants(name)
-            .then(|| self.time(name, step))
-            .transpose()
+        self.wants(name).then(|| self.time(name, step)).transpose()
     }
 
     fn keep(&mut self, name: &str, value: &str) -> Result<()> {
@@ -108,7 +106,8 @@ fn processor_seconds() -> f64 {
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [path, out, rest @ ..] = args.as_slice() else {
-        let usage = "usage: preprocess COUNTS.h5ad RESULTS.json [BATCH_KEY] [REPEATS] [STEP,STEP...]";
+        let usage =
+            "usage: preprocess COUNTS.h5ad RESULTS.json [BATCH_KEY] [REPEATS] [STEP,STEP...]";
         return Err(usage.into());
     };
     let key = rest.first().map_or("batch", String::as_str);

@@ -289,11 +289,22 @@ fn a_matrix_is_replaced_by_rows_read_one_block_after_the_other() {
     let again = folder.path().join("d.h5ad");
     let annotations = h5ad::read_annotations(&to).unwrap();
     let options = WriteOptions::default();
-    h5ad::write_changed(&to, &again, &annotations, new(Some("counts"), None), &options).unwrap();
+    h5ad::write_changed(
+        &to,
+        &again,
+        &annotations,
+        new(Some("counts"), None),
+        &options,
+    )
+    .unwrap();
     let found = h5ad::read(&again).unwrap();
     assert_eq!(found.layers["counts"], doubled.clone().into());
     let refused = |m| h5ad::write_changed(&to, &again, &annotations, m, &options).unwrap_err();
-    assert!(refused(new(None, Some("counts"))).to_string().contains("counts"));
+    assert!(
+        refused(new(None, Some("counts")))
+            .to_string()
+            .contains("counts")
+    );
     assert!(refused(new(None, Some("a/b"))).to_string().contains("a/b"));
     refused(new(Some("none"), None));
     let few = Csr::zeros(4999, 3);

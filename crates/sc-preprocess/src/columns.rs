@@ -64,7 +64,10 @@ impl Block<'_> {
 
     /// The columns of all entries, row after row.
     pub(crate) fn indices(&self) -> &[u32] {
-        self.matrix.indices().get(self.entries()).unwrap_or_default()
+        self.matrix
+            .indices()
+            .get(self.entries())
+            .unwrap_or_default()
     }
 
     /// The values of all entries, row after row.

@@ -322,8 +322,14 @@ mod tests {
                 let pairs = found.iter().zip(&expected);
                 assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() < 1e-9));
             };
-            close(&c.scores(&columns).unwrap(), scores.iter().copied().collect());
-            close(&c.apply(&columns).unwrap(), product.t().iter().copied().collect());
+            close(
+                &c.scores(&columns).unwrap(),
+                scores.iter().copied().collect(),
+            );
+            close(
+                &c.apply(&columns).unwrap(),
+                product.t().iter().copied().collect(),
+            );
         }
     }
 }

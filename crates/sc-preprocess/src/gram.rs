@@ -123,7 +123,10 @@ pub(crate) fn by_cells(
     // v = X^T u, of length 1.
     let u = Panels::new(&found.vectors, cells);
     let product = project(&genes, &u, &u.along(&vec![0.0; cells]));
-    let totals = found.vectors.chunks_exact(cells).map(|u| u.iter().sum::<f64>());
+    let totals = found
+        .vectors
+        .chunks_exact(cells)
+        .map(|u| u.iter().sum::<f64>());
     let mut vectors = vec![0.0; product.len()];
     let each = vectors.chunks_exact_mut(mean.len()).zip(totals).enumerate();
     for (j, (vector, total)) in each {

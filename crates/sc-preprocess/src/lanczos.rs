@@ -196,7 +196,14 @@ impl Basis {
                 let mut part = Mat::zeros(v.ncols(), width);
                 let across = v.subrows(start, len).transpose();
                 let columns = columns.subrows(start, len);
-                matmul(part.as_mut(), Accum::Replace, across, columns, 1.0, Par::Seq);
+                matmul(
+                    part.as_mut(),
+                    Accum::Replace,
+                    across,
+                    columns,
+                    1.0,
+                    Par::Seq,
+                );
                 part
             })
             .collect();

@@ -168,7 +168,9 @@ fn refuse_empty(source: &dyn RowSource) -> Result<()> {
         let block = block?;
         let empty = (0..block.n_rows()).find(|&i| block.row(i).1.iter().all(|&v| v == 0.0));
         if let Some(i) = empty {
-            return Err(Error::EmptyCell { row: block.first + i });
+            return Err(Error::EmptyCell {
+                row: block.first + i,
+            });
         }
     }
     Ok(())

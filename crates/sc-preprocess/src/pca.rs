@@ -202,7 +202,13 @@ pub(crate) fn decompose(source: &dyn RowSource, options: &PcaOptions) -> Result<
     };
     if by_matrix {
         let gram = Gram::new(source, options.center)?;
-        let eigen = lanczos::largest(genes, k, options.seed, Reading::Cheap, |w| Ok(gram.apply(w)))?;
+        let eigen = lanczos::largest(
+            genes,
+            k,
+            options.seed,
+            Reading::Cheap,
+            |w| Ok(gram.apply(w)),
+        )?;
         return Ok(Decomposition {
             eigen,
             mean: centre(gram.mean),

@@ -133,7 +133,10 @@ mod tests {
             }
         }
         let mut values = vec![0f32, 1e-8, 1.0, 3.0, 1e6];
-        let expected: Vec<f32> = values.iter().map(|v| f64::from(*v).ln_1p() as f32).collect();
+        let expected: Vec<f32> = values
+            .iter()
+            .map(|v| f64::from(*v).ln_1p() as f32)
+            .collect();
         let mut wide = vec![0f64; values.len()];
         ln_1p_wide(&values, &mut wide);
         assert!(wide.iter().zip(&expected).all(|(w, e)| *w as f32 == *e));

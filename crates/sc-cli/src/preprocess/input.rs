@@ -143,7 +143,9 @@ impl Cells<'_> {
             keep,
         };
         let (from, options) = (&self.input.data, WriteOptions::default());
-        Ok(sc_io::h5ad::write_changed(from, out, &self.data, new, &options)?)
+        Ok(sc_io::h5ad::write_changed(
+            from, out, &self.data, new, &options,
+        )?)
     }
 
     /// Writes the copy with what was added.

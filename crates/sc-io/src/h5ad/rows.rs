@@ -18,7 +18,9 @@ impl Out<'_> {
         let (rows, cols) = (from.n_rows(), from.n_cols());
         let group = self.sparse_group(parent, name, rows, cols)?;
         // How many entries there will be is not known; indices and pointers have one type, as scipy wants it.
-        let small = rows.checked_mul(cols).is_some_and(|n| n <= i32::MAX as usize);
+        let small = rows
+            .checked_mul(cols)
+            .is_some_and(|n| n <= i32::MAX as usize);
         if small {
             self.rows_as(&group, from, |i| i as i32)
         } else {
