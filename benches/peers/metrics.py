@@ -133,6 +133,9 @@ def main():
     environment = dict(os.environ)
     for name in ["OMP_NUM_THREADS", "RAYON_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"]:
         environment[name] = n
+    # What old builds of OpenBLAS need on new processors slows the one that numpy brings.
+    for name in ["OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"]:
+        environment.pop(name, None)
     ours_command = [args.bench, args.data, args.embedding, args.before, args.batch_key, args.label_key]
     ours_command += ["leiden"] * args.leiden + [str(args.repeats)]
     theirs_command = [args.python, __file__, args.data, "--peer", "--threads", n, "--repeats", str(args.repeats)]

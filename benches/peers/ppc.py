@@ -19,6 +19,7 @@ name here. Needs scvi-tools 1.4.2 with sparse, xarray and leidenalg.
 
 import argparse
 import json
+import os
 import pathlib
 import resource
 import subprocess
@@ -218,6 +219,11 @@ def compare(runs):
 def main():
     """Run, print a table for each data set."""
     args = arguments()
+    for name in ["OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"]:
+        os.environ[name] = str(args.threads)
+    # What old builds of OpenBLAS need on new processors slows the one that numpy brings.
+    for name in ["OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"]:
+        os.environ.pop(name, None)
     everything = json.loads(args.json.read_text()) if args.json and args.json.exists() else {}
     for argument in args.data:
         path, batch_key, labels_key = (argument.split(":") + ["", ""])[:3]

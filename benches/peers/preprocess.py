@@ -35,6 +35,7 @@ STEPS = {
     "hvg_seurat_v3_batch": "variable genes, seurat_v3, batches",
     "hvg_pearson": "variable genes, Pearson residuals",
     "pca": "50 components of 2000 genes, exact",
+    "pca_covariance": "the same, scanpy with `covariance_eigh`",
     "pca_randomized": "50 components of 2000 genes, randomised",
     "pca_all_genes": "50 components of all genes, exact",
     "scale": "scale 2000 genes",
@@ -53,6 +54,8 @@ def arguments():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch-key", default="batch")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=2, help="processes of each program, in turns")
+    parser.add_argument("--steps", nargs="*", default=[], metavar="STEP", help=f"only these: {', '.join(STEPS)}; with --memory the commands")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="also write all times here")
     parser.add_argument("--peer", metavar="RESULTS.json", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -61,13 +64,24 @@ def arguments():
 class Report:
     """Times and results of the Python side."""
 
-    def __init__(self, repeats):
+    def __init__(self, repeats, steps):
         self.repeats = repeats
+        self.steps = steps
         self.times = {"program": "scanpy"}
         self.results = {}
 
+    def wants(self, name):
+        """Whether a step is asked for."""
+        return not self.steps or name in self.steps
+
+    def only(self, name, step):
+        """Time a step if it is asked for."""
+        return self.time(name, step) if self.wants(name) else None
+
     def time(self, name, step):
-        """Run a step several times; a step that fails is named and left out."""
+        """Run a step several times; a step that fails is named and left out. One that is not asked for only runs."""
+        if not self.wants(name):
+            return step()
         seconds, used, last = [], time.process_time(), None
         try:
             for _ in range(self.repeats):
@@ -80,8 +94,10 @@ class Report:
         self.times[name] = [*seconds, (time.process_time() - used) / self.repeats]
         return last
 
-    def genes(self, name, choose):
+    def genes(self, name, choose, always=False):
         """Time a choice of genes and keep it."""
+        if not always and not self.wants(name):
+            return None
         table = self.time(name, choose)
         if table is None:
             return None
@@ -122,7 +138,7 @@ def peer(args):
     from sklearn.decomposition import TruncatedSVD  # noqa: F401 - loaded before anything is timed
 
     warnings.simplefilter("ignore")
-    report = Report(args.repeats)
+    report = Report(args.repeats, args.steps)
     counts = sc.read_h5ad(args.data)
     key = args.batch_key
     counts.obs[key] = counts.obs[key].astype(str).astype("category")
@@ -135,11 +151,11 @@ def peer(args):
         sc.pp.log1p(logs)
         return logs
 
-    report.time("qc", lambda: sc.pp.calculate_qc_metrics(counts, inplace=False))
+    report.only("qc", lambda: sc.pp.calculate_qc_metrics(counts, inplace=False))
     logs = report.time("lognorm", log_normalised)
     choose, residuals = sc.pp.highly_variable_genes, sc.experimental.pp.highly_variable_genes
     options = {"n_top_genes": N_TOP, "inplace": False}
-    chosen = report.genes("hvg_seurat", lambda: choose(logs, **options))
+    chosen = report.genes("hvg_seurat", lambda: choose(logs, **options), always=True)
     report.genes("hvg_seurat_batch", lambda: choose(logs, batch_key=key, **options))
     report.genes("hvg_cell_ranger", lambda: choose(logs, flavor="cell_ranger", **options))
     report.genes("hvg_seurat_v3", lambda: choose(counts, flavor="seurat_v3", **options))
@@ -153,20 +169,26 @@ def peer(args):
 
     some = report.time("pca", lambda: components("chosen"))
     report.results["pca"], report.results["pca_ratio"] = some[1].tolist(), some[2].tolist()
-    dense = logs[:, chosen].copy()
-    dense.X = dense.X.toarray()
-    # Of sparse data scanpy has no randomised components: of the same genes as a dense array.
-    report.time("pca_randomized", lambda: sc.pp.pca(dense, n_comps=COMPONENTS, svd_solver="randomized", copy=True))
-    report.results["pca_randomized"] = report.results["pca"]
-    report.results["pca_all_genes"] = report.time("pca_all_genes", lambda: components(None))[1].tolist()
+    if report.wants("pca_covariance"):
+        found = report.time("pca_covariance", lambda: components("chosen", "covariance_eigh"))
+        report.results["pca_covariance"] = found[1].tolist()
+    if report.wants("pca_randomized"):
+        dense = logs[:, chosen].copy()
+        dense.X = dense.X.toarray()
+        # Of sparse data scanpy has no randomised components: of the same genes as a dense array.
+        report.time("pca_randomized", lambda: sc.pp.pca(dense, n_comps=COMPONENTS, svd_solver="randomized", copy=True))
+        report.results["pca_randomized"] = report.results["pca"]
+    if report.wants("pca_all_genes"):
+        report.results["pca_all_genes"] = report.time("pca_all_genes", lambda: components(None))[1].tolist()
     few = logs[:, chosen].copy()
-    report.time("scale", lambda: sc.pp.scale(few, max_value=10, copy=True))
-    report.results["lsi"] = report.time("lsi", lambda: lsi(counts.X))[1].tolist()
-    report.time("clr", lambda: clr(counts.X))
+    report.only("scale", lambda: sc.pp.scale(few, max_value=10, copy=True))
+    if report.wants("lsi"):
+        report.results["lsi"] = report.time("lsi", lambda: lsi(counts.X))[1].tolist()
+    report.only("clr", lambda: clr(counts.X))
     with contextlib.suppress(ImportError):
         import harmonypy
 
-        report.time("harmony", lambda: harmonypy.run_harmony(np.asarray(some[0]), counts.obs, [key]))
+        report.only("harmony", lambda: harmonypy.run_harmony(np.asarray(some[0]), counts.obs, [key]))
     pathlib.Path(args.peer).write_text(json.dumps(report.results))
     return report.times
 
@@ -175,7 +197,11 @@ def run(command, threads):
     """A program's report, the last line of its output."""
     count = str(threads)
     names = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS"]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | dict.fromkeys(names, count))
+    environment = os.environ | dict.fromkeys(names, count)
+    # What old builds of OpenBLAS need on new processors slows the one that numpy brings.
+    for name in ["OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"]:
+        environment.pop(name, None)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     sys.stderr.write(done.stderr)
     if done.returncode != 0:
         sys.exit(f"{command[0]} failed")
@@ -202,10 +228,15 @@ def compare(args):
     with tempfile.TemporaryDirectory() as work:
         files = [pathlib.Path(work) / name for name in ("theirs.json", "ours.json")]
         theirs = [sys.executable, __file__, str(args.data), "--peer", str(files[0]), "--batch-key", args.batch_key]
-        theirs += ["--repeats", str(args.repeats)]
+        theirs += ["--repeats", str(args.repeats), "--steps", *args.steps]
         ours = [args.bench, str(args.data), str(files[1]), args.batch_key, str(args.repeats)]
-        reports = [run(command, args.threads) for command in (theirs, ours, theirs, ours)]
+        # What scanpy does in two ways we do in one.
+        ours += [",".join("pca" if s == "pca_covariance" else s for s in args.steps)] if args.steps else []
+        reports = [run(command, args.threads) for _ in range(args.turns) for command in (theirs, ours)]
         results = [json.loads(f.read_text()) for f in files]
+        for ours in [results[1], *(r for r in reports if r["program"] == "sc")]:
+            if "pca" in ours:
+                ours["pca_covariance"] = ours["pca"]
     if args.json:
         args.json.write_text(json.dumps(reports, indent=1))
     print(f"{args.data.name}: load average {os.getloadavg()[0]:.1f}, {args.threads} threads")
@@ -213,6 +244,8 @@ def compare(args):
     print("|---|---:|---:|---:|---:|---|")
     for key, name in STEPS.items():
         of = {p: [r[key] for r in reports if r["program"] == p and key in r] for p in ("scanpy", "sc")}
+        if not of["sc"] or (args.steps and key not in args.steps):
+            continue
         if not of["scanpy"]:
             print(f"| {name} | failed | {min(min(t[:-1]) for t in of['sc']):.3f} | | | |")
             continue
@@ -247,8 +280,13 @@ def memory(args):
         "hvg --flavor pearson_residuals",
         "hvg --flavor seurat --lognorm 1e4",
         "pca --lognorm 1e4 --n-comps 50",
+        "pca --lognorm 1e4 --n-comps 50 --scale --solver randomized",
         "lsi --n-comps 50",
+        "normalize --target-sum 1e4",
+        "clr",
+        "scale --no-zero-center --max-value 10",
     ]
+    commands = [c for c in commands if not args.steps or c.split()[0] in args.steps]
     with tempfile.TemporaryDirectory() as work:
         out = pathlib.Path(work) / "out.h5ad"
         for command in commands:

@@ -1,4 +1,5 @@
-//! Times preprocessing and writes its results: `preprocess COUNTS.h5ad RESULTS.json [BATCH_KEY] [REPEATS]`. Prints one line of
+//! Times preprocessing and writes its results: `preprocess COUNTS.h5ad RESULTS.json [BATCH_KEY] [REPEATS] [STEP,STEP...]`
+//! (all steps unless some are named). Prints one line of
 //! JSON with the seconds of each run of each step, and then the processor seconds of all threads in a run, on average.
 //!
 //! `benches/peers/preprocess.py` runs this and scanpy in one go, on the same file, and compares results and times.
@@ -22,16 +23,28 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const N_TOP: usize = 2000;
 const COMPONENTS: usize = 50;
+/// The step whose genes others take.
+const CHOOSES: &str = "hvg_seurat";
 
 /// Times of steps and their results, as members of JSON objects.
 struct Report {
     repeats: usize,
+    /// The steps that are timed; all if there is none.
+    steps: Vec<String>,
     times: String,
     results: String,
 }
 
 impl Report {
+    fn wants(&self, name: &str) -> bool {
+        self.steps.is_empty() || self.steps.iter().any(|s| s == name)
+    }
+
+    /// Times a step on which others depend; it is done even if it is not asked for.
     fn time<T>(&mut self, name: &str, mut step: impl FnMut() -> Result<T>) -> Result<T> {
+        if !self.wants(name) {
+            return step();
+        }
         let mut last = None;
         let before = processor_seconds();
         let mut seconds = Vec::new();
@@ -43,6 +56,11 @@ impl Report {
         seconds.push((processor_seconds() - before) / self.repeats as f64);
         write!(self.times, ",\"{name}\":{seconds:?}")?;
         last.ok_or_else(|| "no runs".into())
+    }
+
+    /// Times a step if it is asked for.
+    fn only<T>(&mut self, name: &str, step: impl FnMut() -> Result<T>) -> Result<Option<T>> {
+        self.wants(name).then(|| self.time(name, step)).transpose()
     }
 
     fn keep(&mut self, name: &str, value: &str) -> Result<()> {
@@ -66,6 +84,9 @@ impl Report {
         flavor: HvgFlavor,
         batch: Option<&Categorical>,
     ) -> Result<Vec<usize>> {
+        if !self.wants(name) && name != CHOOSES {
+            return Ok(Vec::new());
+        }
         let options = HvgOptions::new(flavor, N_TOP);
         let found = self.time(name, || Ok(highly_variable_genes_with(x, &options, batch)?))?;
         self.keep(name, &format!("{:?}", found.genes))?;
@@ -85,11 +106,17 @@ fn processor_seconds() -> f64 {
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [path, out, rest @ ..] = args.as_slice() else {
-        return Err("usage: preprocess COUNTS.h5ad RESULTS.json [BATCH_KEY] [REPEATS]".into());
+        let usage =
+            "usage: preprocess COUNTS.h5ad RESULTS.json [BATCH_KEY] [REPEATS] [STEP,STEP...]";
+        return Err(usage.into());
     };
     let key = rest.first().map_or("batch", String::as_str);
     let mut report = Report {
         repeats: rest.get(1).map_or(Ok(3), |r| r.parse())?,
+        steps: rest
+            .get(2)
+            .map(|s| s.split(',').map(str::to_owned).collect())
+            .unwrap_or_default(),
         times: String::new(),
         results: String::new(),
     };
@@ -97,11 +124,11 @@ fn main() -> Result<()> {
     let counts = data.matrix(None)?.to_csr();
     let batch = data.obs.column("obs", key)?.to_categorical(key)?;
 
-    report.time("qc", || Ok(qc_metrics(&counts, &[], &[50, 100, 200, 500])?))?;
+    report.only("qc", || Ok(qc_metrics(&counts, &[], &[50, 100, 200, 500])?))?;
     let logs = report.time("lognorm", || {
         Ok(log1p(&normalize_total(&counts, Some(1e4))?)?)
     })?;
-    let chosen = report.genes(&logs, "hvg_seurat", HvgFlavor::Seurat, None)?;
+    let chosen = report.genes(&logs, CHOOSES, HvgFlavor::Seurat, None)?;
     report.genes(&logs, "hvg_seurat_batch", HvgFlavor::Seurat, Some(&batch))?;
     report.genes(&logs, "hvg_cell_ranger", HvgFlavor::CellRanger, None)?;
     report.genes(&counts, "hvg_seurat_v3", HvgFlavor::SeuratV3, None)?;
@@ -113,9 +140,10 @@ fn main() -> Result<()> {
     )?;
     report.genes(&counts, "hvg_pearson", HvgFlavor::PearsonResiduals, None)?;
     components(&mut report, &logs, &chosen, &batch)?;
-    let lsi = report.time("lsi", || Ok(Lsi::fit(&counts, COMPONENTS, 0)?))?;
-    report.keep_matrix("lsi", &lsi.components)?;
-    report.time("clr", || {
+    if let Some(lsi) = report.only("lsi", || Ok(Lsi::fit(&counts, COMPONENTS, 0)?))? {
+        report.keep_matrix("lsi", &lsi.components)?;
+    }
+    report.only("clr", || {
         Ok(Clr::fit(&counts, ClrMargin::Features)?.apply(counts.clone())?)
     })?;
     std::fs::write(out, format!("{{{}}}", report.results))?;
@@ -145,20 +173,22 @@ fn components(
         oversample: 10,
         power: 7,
     };
-    let found = report.time("pca_randomized", || Ok(pca_with(logs, &options)?))?;
-    report.keep_matrix("pca_randomized", &found.components)?;
+    if let Some(found) = report.only("pca_randomized", || Ok(pca_with(logs, &options)?))? {
+        report.keep_matrix("pca_randomized", &found.components)?;
+    }
     options.solver = PcaSolver::Auto;
     options.mask = None;
-    let found = report.time("pca_all_genes", || Ok(pca_with(logs, &options)?))?;
-    report.keep_matrix("pca_all_genes", &found.components)?;
+    if let Some(found) = report.only("pca_all_genes", || Ok(pca_with(logs, &options)?))? {
+        report.keep_matrix("pca_all_genes", &found.components)?;
+    }
 
     let columns: Vec<_> = chosen.iter().map(|&g| Some(g)).collect();
     let few = logs.select_columns(&columns)?;
     let mut scale = ScaleOptions::default();
     scale.max_value = Some(10.0);
-    report.time("scale", || Ok(Scaler::fit(&few, scale)?.to_dense(&few)?))?;
+    report.only("scale", || Ok(Scaler::fit(&few, scale)?.to_dense(&few)?))?;
     let harmony_options = HarmonyOptions::default();
-    report.time("harmony", || {
+    report.only("harmony", || {
         Ok(harmony(some.scores.view(), &[batch], &harmony_options)?)
     })?;
     Ok(())

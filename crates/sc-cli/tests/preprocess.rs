@@ -137,6 +137,26 @@ fn from_disk_as_in_memory() {
 }
 
 #[test]
+fn changed_on_disk_as_in_memory() {
+    let place = Place::new();
+    for command in [
+        "normalize cells.h5ad --target-sum 1e4 --keep-counts counts",
+        "normalize cells.h5ad --no-log",
+        "clr cells.h5ad --keep-counts counts",
+        "clr cells.h5ad --margin cells",
+        "scale cells.h5ad --no-zero-center --max-value 3",
+    ] {
+        place.ok(&format!("preprocess {command} --out a.h5ad"));
+        place.ok(&format!("preprocess {command} --out b.h5ad --backed"));
+        assert_eq!(read(&place, "a.h5ad"), read(&place, "b.h5ad"), "{command}");
+    }
+    for command in ["scale", "clr --centered"] {
+        let command = format!("preprocess {command} cells.h5ad --out c.h5ad --backed");
+        says(&place.error(&command), &["--backed"]);
+    }
+}
+
+#[test]
 fn scales_and_ratios() {
     let place = Place::new();
     place.ok("preprocess normalize cells.h5ad --out logs.h5ad");

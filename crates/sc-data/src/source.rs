@@ -120,6 +120,9 @@ impl<T: RowSource + ?Sized> RowSource for Box<T> {
     fn read_range(&self, rows: Range<usize>) -> Result<Csr> {
         (**self).read_range(rows)
     }
+    fn in_memory(&self) -> Option<&Csr> {
+        (**self).in_memory()
+    }
 }
 
 impl<T: RowSource + ?Sized> RowSource for Arc<T> {

@@ -251,3 +251,68 @@ fn annotations_are_replaced_around_matrices_that_stay() {
     );
     assert_eq!(h5ad::read(&to).unwrap(), found);
 }
+
+#[test]
+fn a_matrix_is_replaced_by_rows_read_one_block_after_the_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (folder.path().join("a.h5ad"), folder.path().join("b.h5ad"));
+    let names =
+        |prefix: &str, n: usize| Table::new((0..n).map(|i| format!("{prefix}{i}")).collect());
+    // More rows than are held at once, some of them empty.
+    let x = ndarray::Array2::from_shape_fn((5000, 3), |(i, j)| ((i * 7 + j) % 3) as f32);
+    let counts = Csr::from_dense(&x);
+    let data = AnnData::new(counts.clone(), names("c", 5000), names("g", 3)).unwrap();
+    h5ad::write(&from, &data, &WriteOptions::default()).unwrap();
+    let annotations = h5ad::read_annotations(&from).unwrap();
+    let doubled = counts.map(|v| 2.0 * v);
+    let new = |layer, keep| h5ad::NewMatrix {
+        layer,
+        rows: &doubled,
+        keep,
+    };
+    for options in [WriteOptions::default(), WriteOptions::gzip(4)] {
+        let kept = new(None, Some("counts"));
+        h5ad::write_changed(&from, &to, &annotations, kept, &options).unwrap();
+        let found = h5ad::read(&to).unwrap();
+        assert_eq!(found.x, Some(doubled.clone().into()));
+        assert_eq!(found.layers["counts"], counts.clone().into());
+        let small = folder.path().join("c.h5ad");
+        h5ad::write_changed(&from, &small, &annotations, new(None, None), &options).unwrap();
+        let found = h5ad::read(&small).unwrap();
+        assert_eq!(found.x, Some(doubled.clone().into()));
+        assert!(found.layers.is_empty());
+        // The space of the old matrix is used again.
+        let size = |path: &std::path::Path| std::fs::metadata(path).unwrap().len();
+        assert!(size(&small) < size(&to) && size(&small) < size(&from) * 3 / 2);
+    }
+    // A layer, and names and shapes that are refused.
+    let again = folder.path().join("d.h5ad");
+    let annotations = h5ad::read_annotations(&to).unwrap();
+    let options = WriteOptions::default();
+    h5ad::write_changed(
+        &to,
+        &again,
+        &annotations,
+        new(Some("counts"), None),
+        &options,
+    )
+    .unwrap();
+    let found = h5ad::read(&again).unwrap();
+    assert_eq!(found.layers["counts"], doubled.clone().into());
+    let refused = |m| h5ad::write_changed(&to, &again, &annotations, m, &options).unwrap_err();
+    assert!(
+        refused(new(None, Some("counts")))
+            .to_string()
+            .contains("counts")
+    );
+    assert!(refused(new(None, Some("a/b"))).to_string().contains("a/b"));
+    refused(new(Some("none"), None));
+    let few = Csr::zeros(4999, 3);
+    let few = h5ad::NewMatrix {
+        rows: &few,
+        layer: None,
+        keep: None,
+    };
+    assert!(refused(few).to_string().contains("4999"));
+    assert_eq!(h5ad::read(&again).unwrap(), found);
+}

@@ -1,10 +1,15 @@
 use ndarray::Array2;
+use rayon::prelude::*;
 use sc_data::{Csr, RowSource};
 
-use crate::columns::over_columns;
+use crate::columns::{Block, blocks};
+use crate::simd::{ln_1p_into, ln_1p_wide};
 use crate::transform::{Transform, map_rows, same_genes};
 use crate::values::Check;
 use crate::{Error, Result};
+
+/// Rows whose logarithms one thread sums up at a time. Fixed, because the order of sums depends on it.
+const ROWS: usize = 1024;
 
 /// Over what [`Clr`] takes the mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,31 +66,29 @@ impl Clr {
                 n_features,
             });
         }
-        let parts = over_columns(
-            source,
-            |width| vec![0f64; width],
-            |block, start| Check::NotNegative.block(block, start),
-            |sums: &mut Vec<f64>, _, column, _, value| {
-                sums[column] += f64::from(value).ln_1p();
-            },
-        )?;
+        let mut sums = vec![0.0; n_features];
+        for block in blocks(source) {
+            let block = block?;
+            Check::NotNegative.block(&block)?;
+            add_logs(&mut sums, &block);
+        }
         let n = source.n_rows() as f64;
-        let sums = parts.into_iter().flat_map(|p| p.state);
         Ok(Self {
-            means: Some(sums.map(|s| s / n).collect()),
+            means: Some(sums.into_iter().map(|s| s / n).collect()),
             n_features,
         })
     }
 
     fn check(&self, block: &Csr) -> Result<()> {
-        Check::NotNegative.block(block, 0)?;
+        Check::NotNegative.matrix(block)?;
         same_genes(block.n_cols(), self.n_features)
     }
 
     /// The mean of a cell's logarithms.
     fn of_cell(&self, values: &[f32]) -> f64 {
-        let sum: f64 = values.iter().map(|&v| f64::from(v).ln_1p()).sum();
-        sum / self.n_features as f64
+        let mut logs = vec![0.0; values.len()];
+        ln_1p_wide(values, &mut logs);
+        logs.iter().sum::<f64>() / self.n_features as f64
     }
 
     /// The log ratio as Aitchison defined it, with a count of one added: `ln(1 + x) - m`. Zeros become `-m`: the result is
@@ -96,26 +99,62 @@ impl Clr {
     pub fn centered(&self, x: &Csr) -> Result<Array2<f32>> {
         self.check(x)?;
         let mut out = x.to_dense();
+        let mut logs = vec![0.0; x.n_cols()];
         for (i, mut row) in out.rows_mut().into_iter().enumerate() {
             let own = self.of_cell(x.row(i).1);
-            for (j, v) in row.iter_mut().enumerate() {
+            if let Some(values) = row.as_slice() {
+                ln_1p_wide(values, &mut logs);
+            }
+            for (j, (v, log)) in row.iter_mut().zip(&logs).enumerate() {
                 let mean = self.means.as_ref().map_or(own, |m| m[j]);
-                *v = (f64::from(*v).ln_1p() - mean) as f32;
+                *v = (log - mean) as f32;
             }
         }
         Ok(out)
     }
 }
 
+/// Adds the sums of `ln(1 + x)` over the rows of a block.
+fn add_logs(sums: &mut [f64], block: &Block<'_>) {
+    let starts: Vec<usize> = (0..block.n_rows()).step_by(ROWS).collect();
+    let parts: Vec<Vec<f64>> = starts
+        .into_par_iter()
+        .map(|start| {
+            let mut part = vec![0.0; sums.len()];
+            let mut logs = Vec::new();
+            for i in start..(start + ROWS).min(block.n_rows()) {
+                let (features, values) = block.row(i);
+                logs.resize(values.len(), 0.0);
+                ln_1p_wide(values, &mut logs);
+                for (&j, log) in features.iter().zip(&logs) {
+                    part[j as usize] += log;
+                }
+            }
+            part
+        })
+        .collect();
+    for part in parts {
+        sums.iter_mut().zip(part).for_each(|(s, p)| *s += p);
+    }
+}
+
 impl Transform for Clr {
     fn apply(&self, block: Csr) -> Result<Csr> {
         self.check(&block)?;
+        let Some(means) = &self.means else {
+            return map_rows(block, |_, _, values| {
+                let factor = (-self.of_cell(values)).exp();
+                let ratios: Vec<f64> = values.iter().map(|&v| f64::from(v) * factor).collect();
+                ln_1p_into(&ratios, values);
+            });
+        };
+        let factors: Vec<f64> = means.iter().map(|m| (-m).exp()).collect();
         map_rows(block, |_, features, values| {
-            let own = self.of_cell(values);
-            for (&j, v) in features.iter().zip(values) {
-                let mean = self.means.as_ref().map_or(own, |m| m[j as usize]);
-                *v = (f64::from(*v) * (-mean).exp()).ln_1p() as f32;
-            }
+            let each = features.iter().zip(&*values);
+            let ratios: Vec<f64> = each
+                .map(|(&j, &v)| f64::from(v) * factors[j as usize])
+                .collect();
+            ln_1p_into(&ratios, values);
         })
     }
 }

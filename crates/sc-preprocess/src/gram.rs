@@ -4,12 +4,12 @@
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatMut, MatRef, Par};
 use rayon::prelude::*;
-use sc_data::{Csr, RowSource};
+use sc_data::RowSource;
 
 use crate::Result;
-use crate::columns::blocks;
-use crate::covariance::{project, transposed};
-use crate::lanczos::{self, Eigen};
+use crate::columns::{Block, blocks};
+use crate::covariance::{Panels, project};
+use crate::lanczos::{self, Eigen, Reading};
 use crate::pca::Decomposition;
 use crate::values::Check;
 
@@ -19,6 +19,9 @@ const DENSE: f64 = 0.25;
 const DENSE_ROWS: usize = 512;
 /// Columns that one thread takes at a time of a dense product. Fixed, because the order of sums depends on it.
 const STRIP: usize = 128;
+
+/// Rows and columns that are mirrored at once.
+const TILE: usize = 32;
 
 /// The smallest eigenvalue, as a share of the largest, whose vector of genes can be had from that of cells.
 const SMALLEST: f64 = 1e-10;
@@ -40,18 +43,13 @@ impl Gram {
         let n = source.n_rows() as f64;
         let mut upper = vec![0.0; genes * genes];
         let mut sum = vec![0.0; genes];
-        for rows in blocks(source.n_rows()) {
-            let start = rows.start;
-            let block = source.read_range(rows)?;
-            Check::Finite.block(&block, start)?;
+        for block in blocks(source) {
+            let block = block?;
+            Check::Finite.block(&block)?;
             for (&g, &v) in block.indices().iter().zip(block.data()) {
                 sum[g as usize] += f64::from(v);
             }
-            if block.n_stored() as f64 > DENSE * (block.n_rows() * genes) as f64 {
-                add_dense(&mut upper, &block);
-            } else {
-                add_sparse(&mut upper, &block);
-            }
+            add_products(&mut upper, &block);
         }
         let mean: Vec<f64> = sum.iter().map(|s| s / n).collect();
         let variance = (0..genes)
@@ -85,9 +83,9 @@ pub(crate) fn by_cells(
 ) -> Result<Option<Decomposition>> {
     let cells = source.n_rows();
     let n = cells as f64;
-    let block = source.read_range(0..cells)?;
-    Check::Finite.block(&block, 0)?;
-    let by_gene = block.transpose();
+    let block = Block::read(source, 0..cells)?;
+    Check::Finite.block(&block)?;
+    let by_gene = block.matrix().transpose();
     let (mean, variance): (Vec<f64>, Vec<f64>) = (0..by_gene.n_rows())
         .map(|g| {
             let values = by_gene.row(g).1.iter().map(|&v| f64::from(v));
@@ -102,11 +100,8 @@ pub(crate) fn by_cells(
         vec![0.0; mean.len()]
     };
     let mut upper = vec![0.0; cells * cells];
-    if by_gene.n_stored() as f64 > DENSE * (cells * by_gene.n_rows()) as f64 {
-        add_dense(&mut upper, &by_gene);
-    } else {
-        add_sparse(&mut upper, &by_gene);
-    }
+    let genes = Block::read(&by_gene, 0..by_gene.n_rows())?;
+    add_products(&mut upper, &genes);
     // (x_i - m)(x_j - m) = x_i x_j - x_i m - x_j m + m m
     let along: Vec<f64> = (0..cells)
         .map(|i| {
@@ -119,23 +114,27 @@ pub(crate) fn by_cells(
     let matrix = Symmetric::from_upper(upper, cells, |i, j, v| {
         (v - along[i] - along[j] + square) / (n - 1.0)
     });
-    let found = lanczos::largest(cells, k, seed, |w| Ok(matrix.apply(w)))?;
+    let found = lanczos::largest(cells, k, seed, Reading::Cheap, |w| Ok(matrix.apply(w)))?;
     let largest = found.values.first().copied().unwrap_or(0.0);
     let least = found.values.last().copied().unwrap_or(0.0);
     if least <= SMALLEST * largest {
         return Ok(None);
     }
     // v = X^T u, of length 1.
-    let rows = transposed(&found.vectors, cells);
-    let mut totals = vec![0.0; k];
-    for row in rows.chunks_exact(k) {
-        totals.iter_mut().zip(row).for_each(|(t, v)| *t += v);
+    let u = Panels::new(&found.vectors, cells);
+    let product = project(&genes, &u, &u.along(&vec![0.0; cells]));
+    let totals = found
+        .vectors
+        .chunks_exact(cells)
+        .map(|u| u.iter().sum::<f64>());
+    let mut vectors = vec![0.0; product.len()];
+    let each = vectors.chunks_exact_mut(mean.len()).zip(totals).enumerate();
+    for (j, (vector, total)) in each {
+        let column = product.iter().skip(j).step_by(k);
+        for ((v, p), m) in vector.iter_mut().zip(column).zip(&shift) {
+            *v = p - m * total;
+        }
     }
-    let mut vectors = project(&by_gene, &rows, &vec![0.0; k], k);
-    for (row, m) in vectors.chunks_exact_mut(k).zip(&shift) {
-        row.iter_mut().zip(&totals).for_each(|(v, t)| *v -= m * t);
-    }
-    let mut vectors = transposed(&vectors, k);
     for vector in vectors.chunks_exact_mut(mean.len()) {
         let length = vector.iter().map(|v| v * v).sum::<f64>().sqrt();
         vector.iter_mut().for_each(|v| *v /= length);
@@ -166,11 +165,17 @@ impl Symmetric {
         size: usize,
         f: impl Fn(usize, usize, f64) -> f64,
     ) -> Self {
-        for i in 0..size {
-            for j in i..size {
-                let value = f(i, j, entries[i * size + j]);
-                entries[i * size + j] = value;
-                entries[j * size + i] = value;
+        // In tiles, because one of the two places is far from the one before.
+        let tile = |start: usize| start..(start + TILE).min(size);
+        for rows in (0..size).step_by(TILE).map(tile) {
+            for columns in (rows.start..size).step_by(TILE).map(tile) {
+                for i in rows.clone() {
+                    for j in columns.start.max(i)..columns.end {
+                        let value = f(i, j, entries[i * size + j]);
+                        entries[i * size + j] = value;
+                        entries[j * size + i] = value;
+                    }
+                }
             }
         }
         Self { entries, size }
@@ -200,12 +205,19 @@ impl Symmetric {
     }
 }
 
-/// Adds `X^T X` at and above the diagonal: for each gene, the rest of every row that has it.
-fn add_sparse(upper: &mut [f64], block: &Csr) {
-    let genes = block.n_cols();
-    if genes == 0 {
-        return;
+/// Adds `X^T X` at and above the diagonal.
+fn add_products(upper: &mut [f64], block: &Block<'_>) {
+    if block.n_cols() == 0 {
+    } else if block.density() > DENSE {
+        add_dense(upper, block);
+    } else {
+        add_sparse(upper, block);
     }
+}
+
+/// For each gene, the rest of every row that has it.
+fn add_sparse(upper: &mut [f64], block: &Block<'_>) {
+    let genes = block.n_cols();
     // For each gene the places of its entries among all, in the order of rows.
     let mut starts = vec![0usize; genes + 1];
     for &g in block.indices() {
@@ -214,7 +226,7 @@ fn add_sparse(upper: &mut [f64], block: &Csr) {
     for g in 0..genes {
         starts[g + 1] += starts[g];
     }
-    let mut places = vec![(0u32, 0u32); block.n_stored()];
+    let mut places = vec![(0u32, 0u32); block.data().len()];
     let mut next = starts.clone();
     for i in 0..block.n_rows() {
         for (k, &g) in block.row(i).0.iter().enumerate() {
@@ -240,17 +252,23 @@ fn add_sparse(upper: &mut [f64], block: &Csr) {
 }
 
 /// The same by dense products of strips of columns.
-fn add_dense(upper: &mut [f64], block: &Csr) {
+fn add_dense(upper: &mut [f64], block: &Block<'_>) {
     let genes = block.n_cols();
+    let mut dense = vec![0.0; DENSE_ROWS.min(block.n_rows()) * genes];
     for start in (0..block.n_rows()).step_by(DENSE_ROWS) {
-        let rows = start..(start + DENSE_ROWS).min(block.n_rows());
-        let mut x = Mat::<f64>::zeros(rows.len(), genes);
-        for (i, r) in rows.enumerate() {
-            let (columns, values) = block.row(r);
-            for (&c, &v) in columns.iter().zip(values) {
-                x[(i, c as usize)] = f64::from(v);
-            }
-        }
+        let rows = DENSE_ROWS.min(block.n_rows() - start);
+        let used = &mut dense[..rows * genes];
+        used.par_chunks_exact_mut(genes)
+            .enumerate()
+            .with_min_len(16)
+            .for_each(|(i, row)| {
+                row.fill(0.0);
+                let (columns, values) = block.row(start + i);
+                for (&c, &v) in columns.iter().zip(values) {
+                    row[c as usize] = f64::from(v);
+                }
+            });
+        let x = MatRef::from_row_major_slice(used, rows, genes);
         upper
             .par_chunks_mut(STRIP * genes)
             .enumerate()
@@ -261,8 +279,8 @@ fn add_dense(upper: &mut [f64], block: &Csr) {
                 matmul(
                     out.subcols_mut(first, genes - first),
                     Accum::Add,
-                    x.as_ref().subcols(first, n).transpose(),
-                    x.as_ref().subcols(first, genes - first),
+                    x.subcols(first, n).transpose(),
+                    x.subcols(first, genes - first),
                     1.0,
                     Par::Seq,
                 );

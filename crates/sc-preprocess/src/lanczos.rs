@@ -11,13 +11,19 @@ use faer::{Accum, Mat, MatRef, Par};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
+use rayon::prelude::*;
 
+use crate::simd::{Kernel, dispatch, multiply_add};
 use crate::{Error, Result};
 
 /// More columns than eigenpairs are iterated, which speeds up the last pairs.
 const EXTRA: usize = 10;
-/// Blocks in the basis before it is restarted from its best vectors.
+/// Columns of a block, unless it has to be wider.
+const NARROW: usize = 16;
+/// Wide blocks in the basis before it is restarted from its best vectors.
 const MAX_BLOCKS: usize = 12;
+/// Rows that one thread takes at a time. Fixed, because the order of sums depends on it.
+const STRIP: usize = 512;
 /// Restarts before what was found is returned as it is.
 const MAX_RESTARTS: usize = 8;
 /// The residual `|C v - lambda v| / lambda` at which a pair counts as found.
@@ -33,29 +39,51 @@ pub(crate) struct Eigen {
     pub(crate) residual: f64,
 }
 
+/// What it takes to go over the data for a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// Little: they lie in memory. Narrow blocks find the pairs with the fewest products of single columns.
+    Cheap,
+    /// More than the product itself: blocks as wide as there are pairs find them in the fewest readings.
+    Dear,
+}
+
 /// The `k` largest eigenpairs of the symmetric positive semidefinite matrix of size `n` with the products `apply`.
 pub(crate) fn largest(
     n: usize,
     k: usize,
     seed: u64,
+    reading: Reading,
     apply: impl Fn(&[f64]) -> Result<Vec<f64>>,
 ) -> Result<Eigen> {
-    let width = (k + EXTRA).min(n);
-    let mut block = gaussian(n * width, seed);
+    let wide = (k + EXTRA).min(n);
+    let mut narrow = reading == Reading::Cheap && NARROW < wide;
+    let mut block = gaussian(n * if narrow { NARROW } else { wide }, seed);
     let mut restarts = 0;
     loop {
         let mut basis = Basis::new(n);
         let mut next = basis.orthonormalise(block);
+        // Columns at which the pairs are looked at.
+        let mut due = match restarts {
+            0 if narrow => 3 * wide,
+            0 => 6 * wide,
+            _ => 0,
+        };
         loop {
             let image = apply(&next)?;
-            let remainder = basis.extend(&next, &image);
+            let remainder = basis.extend(&next, image);
             next = basis.orthonormalise(remainder.clone());
+            if narrow && next.is_empty() {
+                // Nothing leads out of this space, but it may be small, or lack vectors whose eigenvalues are the same.
+                narrow = false;
+                next = basis.orthonormalise(gaussian(n * wide, seed.wrapping_add(1)));
+            }
             let exhausted = next.is_empty();
-            let full = basis.blocks.len() >= MAX_BLOCKS;
-            let due = basis.blocks.len() >= 6 && basis.blocks.len().is_multiple_of(2);
-            if !(exhausted || full || due || restarts > 0) {
+            let full = basis.len() >= MAX_BLOCKS * wide;
+            if !(exhausted || full || basis.len() >= due) {
                 continue;
             }
+            due = basis.len() + basis.len() / 4;
             let (values, coefficients) = basis.ritz()?;
             let residual = basis.residual(&remainder, &values, &coefficients, k);
             let found = exhausted || residual <= TOLERANCE;
@@ -67,7 +95,8 @@ pub(crate) fn largest(
                 });
             }
             if full {
-                block = basis.combine(&coefficients, width);
+                block = basis.combine(&coefficients, wide);
+                narrow = false;
                 restarts += 1;
                 break;
             }
@@ -97,7 +126,7 @@ pub(crate) fn randomized(
         block = next;
     }
     let image = apply(&block)?;
-    let remainder = basis.extend(&block, &image);
+    let remainder = basis.extend(&block, image);
     let (values, coefficients) = basis.ritz()?;
     Ok(Eigen {
         values: values.iter().take(k).map(|v| v.max(0.0)).collect(),
@@ -137,10 +166,9 @@ impl Basis {
         MatRef::from_column_major_slice(&self.columns, self.n, self.len())
     }
 
-    /// Adds the block `w` with `image = C w` and returns what of `image` lies outside the basis.
-    fn extend(&mut self, w: &[f64], image: &[f64]) -> Vec<f64> {
+    /// Adds the block `w`, whose product `C w` is given, and returns what of that lies outside the basis.
+    fn extend(&mut self, w: &[f64], mut remainder: Vec<f64>) -> Vec<f64> {
         self.columns.extend_from_slice(w);
-        let mut remainder = image.to_vec();
         let mut projection = self.remove_projection(&mut remainder);
         // Once more, because rounding left a little behind.
         projection += self.remove_projection(&mut remainder);
@@ -153,17 +181,51 @@ impl Basis {
         let v = self.matrix();
         let width = w.len() / self.n;
         let mut projection = Mat::zeros(v.ncols(), width);
+        if v.ncols() == 0 || width == 0 {
+            return projection;
+        }
+        // Strips of rows, whose sums are added in their order.
+        let strips: Vec<(usize, usize)> = (0..self.n)
+            .step_by(STRIP)
+            .map(|start| (start, STRIP.min(self.n - start)))
+            .collect();
         let columns = MatRef::from_column_major_slice(w, self.n, width);
-        matmul(
-            projection.as_mut(),
-            Accum::Replace,
-            v.transpose(),
-            columns,
-            1.0,
-            Par::Seq,
-        );
-        let columns = faer::MatMut::from_column_major_slice_mut(w, self.n, width);
-        matmul(columns, Accum::Add, v, projection.as_ref(), -1.0, Par::Seq);
+        let parts: Vec<Mat<f64>> = strips
+            .par_iter()
+            .map(|&(start, len)| {
+                let mut part = Mat::zeros(v.ncols(), width);
+                let across = v.subrows(start, len).transpose();
+                let columns = columns.subrows(start, len);
+                matmul(
+                    part.as_mut(),
+                    Accum::Replace,
+                    across,
+                    columns,
+                    1.0,
+                    Par::Seq,
+                );
+                part
+            })
+            .collect();
+        parts.iter().for_each(|part| projection += part);
+        let along: Vec<Mat<f64>> = strips
+            .par_iter()
+            .map(|&(start, len)| {
+                let mut part = Mat::zeros(len, width);
+                let v = v.subrows(start, len);
+                let p = projection.as_ref();
+                matmul(part.as_mut(), Accum::Replace, v, p, 1.0, Par::Seq);
+                part
+            })
+            .collect();
+        w.par_chunks_exact_mut(self.n)
+            .enumerate()
+            .for_each(|(j, column)| {
+                for (column, part) in column.chunks_mut(STRIP).zip(&along) {
+                    let part = part.col(j).iter();
+                    column.iter_mut().zip(part).for_each(|(c, p)| *c -= p);
+                }
+            });
         projection
     }
 
@@ -175,10 +237,8 @@ impl Basis {
         let mut kept: Vec<f64> = Vec::with_capacity(w.len());
         for column in w.chunks_exact_mut(self.n) {
             for _ in 0..2 {
-                for earlier in kept.chunks_exact(self.n) {
-                    let along = dot(earlier, column);
-                    subtract(column, along, earlier);
-                }
+                let column = &mut *column;
+                dispatch(Orthogonalise { column, to: &kept });
             }
             let length = norm(column);
             if length > 1e-12 * scale && self.len() + kept.len() / self.n < self.n {
@@ -285,31 +345,41 @@ impl Basis {
     }
 }
 
-/// In eight sums side by side, which the processor adds at once.
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    const LANES: usize = 8;
-    let (a_lanes, b_lanes) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest: f64 = a_lanes
-        .remainder()
-        .iter()
-        .zip(b_lanes.remainder())
-        .map(|(x, y)| x * y)
-        .sum();
-    let mut sums = [0.0; LANES];
-    for (x, y) in a_lanes.zip(b_lanes) {
-        for l in 0..LANES {
-            sums[l] += x[l] * y[l];
+/// Takes out of a column what lies along vectors of length 1 that are orthogonal to each other.
+struct Orthogonalise<'a> {
+    column: &'a mut [f64],
+    to: &'a [f64],
+}
+
+impl Kernel for Orthogonalise<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        for earlier in self.to.chunks_exact(self.column.len()) {
+            let along = dot::<FMA>(earlier, self.column);
+            for (x, y) in self.column.iter_mut().zip(earlier) {
+                *x = multiply_add::<FMA>(-along, *y, *x);
+            }
         }
     }
+}
+
+/// In sums side by side, which the processor adds at once.
+#[inline(always)]
+fn dot<const FMA: bool>(a: &[f64], b: &[f64]) -> f64 {
+    const LANES: usize = 32;
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    let mut sums = [0.0; LANES];
+    for (x, y) in a.iter().zip(b) {
+        for l in 0..LANES {
+            sums[l] = multiply_add::<FMA>(x[l], y[l], sums[l]);
+        }
+    }
+    let rest: f64 = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum();
     sums.iter().sum::<f64>() + rest
 }
 
 fn norm(a: &[f64]) -> f64 {
-    dot(a, a).sqrt()
-}
-
-fn subtract(a: &mut [f64], factor: f64, b: &[f64]) {
-    for (x, y) in a.iter_mut().zip(b) {
-        *x -= factor * y;
-    }
+    dot::<false>(a, a).sqrt()
 }

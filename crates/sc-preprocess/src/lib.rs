@@ -36,6 +36,7 @@ mod normalize;
 mod pca;
 mod qc;
 mod scale;
+mod simd;
 mod stats;
 mod tfidf;
 mod transform;

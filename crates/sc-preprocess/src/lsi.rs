@@ -5,7 +5,7 @@ use crate::columns::blocks;
 use crate::covariance::Covariance;
 use crate::pca::{PcaOptions, decompose};
 use crate::tfidf::{LogNormalized, TfIdf, TfIdfFlavor};
-use crate::transform::Streamed;
+use crate::transform::{Streamed, Transform};
 use crate::{Error, Result};
 
 /// Latent semantic indexing of open chromatin, as scglue (Cao and Gao, "Multi-omics single-cell data integration and
@@ -76,14 +76,21 @@ impl Lsi {
         }
         refuse_empty(source)?;
         let step = LogNormalized(TfIdf::fit(source, TfIdfFlavor::Glue)?);
-        let x = Streamed::new(source, &step);
         let options = PcaOptions {
             center: false,
             mask: None,
             ..options.clone()
         };
-        let found = decompose(&x, &options)?;
-        let scores = found.scores(&x)?;
+        let decomposed = |x: &dyn RowSource| {
+            let found = decompose(x, &options)?;
+            let scores = found.scores(x)?;
+            Ok::<_, Error>((found, scores))
+        };
+        // In memory the logarithms are taken once, and not in each reading.
+        let (found, scores) = match source.in_memory() {
+            Some(counts) => decomposed(&step.apply(counts.clone())?)?,
+            None => decomposed(&Streamed::new(source, &step))?,
+        };
         let mut u = array(source.n_rows(), k, scores)?;
         let mut components = array(k, source.n_cols(), found.eigen.vectors)?;
         let mut singular_values = Vec::with_capacity(k);
@@ -157,12 +164,13 @@ fn largest<'a>(values: impl Iterator<Item = &'a f64>) -> f64 {
 }
 
 fn refuse_empty(source: &dyn RowSource) -> Result<()> {
-    for rows in blocks(source.n_rows()) {
-        let start = rows.start;
-        let block = source.read_range(rows)?;
+    for block in blocks(source) {
+        let block = block?;
         let empty = (0..block.n_rows()).find(|&i| block.row(i).1.iter().all(|&v| v == 0.0));
         if let Some(i) = empty {
-            return Err(Error::EmptyCell { row: start + i });
+            return Err(Error::EmptyCell {
+                row: block.first + i,
+            });
         }
     }
     Ok(())

@@ -38,7 +38,7 @@ pub(crate) fn grouped_moments(
     let parts = over_columns(
         source,
         |width| Sums::new(width * n_groups),
-        |block, start| check.block(block, start),
+        |block| check.block(block),
         |sums: &mut Sums, row, column, width, value| {
             let v = f(value);
             let at = groups.of(row) * width + column;

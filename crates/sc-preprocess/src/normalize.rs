@@ -1,6 +1,7 @@
 use sc_data::{Csr, RowSource};
 
 use crate::columns::{blocks, over_columns};
+use crate::simd::ln_1p_all;
 use crate::stats::median;
 use crate::transform::{Transform, map_rows, same_genes};
 use crate::values::Check;
@@ -90,7 +91,7 @@ impl NormalizeTotal {
 
 impl Transform for NormalizeTotal {
     fn apply(&self, block: Csr) -> Result<Csr> {
-        Check::NotNegative.block(&block, 0)?;
+        Check::NotNegative.matrix(&block)?;
         let excluded = self.excluded.as_deref();
         if let Some(mask) = excluded {
             same_genes(block.n_cols(), mask.len())?;
@@ -113,12 +114,8 @@ pub struct Log1p;
 
 impl Transform for Log1p {
     fn apply(&self, block: Csr) -> Result<Csr> {
-        Check::NotNegative.block(&block, 0)?;
-        map_rows(block, |_, _, values| {
-            for v in values {
-                *v = v.ln_1p();
-            }
-        })
+        Check::NotNegative.matrix(&block)?;
+        map_rows(block, |_, _, values| ln_1p_all(values))
     }
 }
 
@@ -160,10 +157,9 @@ fn total(genes: &[u32], values: &[f32], excluded: Option<&[bool]>) -> f64 {
 /// The median of the positive totals; 1 if there is none.
 fn median_total(source: &dyn RowSource, excluded: Option<&[bool]>) -> Result<f64> {
     let mut totals = Vec::new();
-    for rows in blocks(source.n_rows()) {
-        let start = rows.start;
-        let block = source.read_range(rows)?;
-        Check::NotNegative.block(&block, start)?;
+    for block in blocks(source) {
+        let block = block?;
+        Check::NotNegative.block(&block)?;
         let of_rows = (0..block.n_rows()).map(|i| {
             let (genes, values) = block.row(i);
             total(genes, values, excluded)
@@ -177,16 +173,15 @@ fn median_total(source: &dyn RowSource, excluded: Option<&[bool]>) -> Result<f64
 /// For each gene whether it has more than a share of the counts of some cell.
 fn highly_expressed(source: &dyn RowSource, max_fraction: f64) -> Result<Vec<bool>> {
     let mut limits = Vec::with_capacity(source.n_rows());
-    for rows in blocks(source.n_rows()) {
-        let start = rows.start;
-        let block = source.read_range(rows)?;
-        Check::NotNegative.block(&block, start)?;
-        limits.extend(block.row_sums().iter().map(|t| t * max_fraction));
+    for block in blocks(source) {
+        let block = block?;
+        Check::NotNegative.block(&block)?;
+        limits.extend(block.row_sums().map(|t| t * max_fraction));
     }
     let parts = over_columns(
         source,
         |width| vec![false; width],
-        |_, _| Ok(()),
+        |_| Ok(()),
         |mask: &mut Vec<bool>, row, column, _, value| {
             mask[column] |= f64::from(value) > limits[row];
         },

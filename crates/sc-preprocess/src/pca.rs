@@ -4,7 +4,7 @@ use sc_data::{Columns, RowSource};
 use crate::columns::BLOCK;
 use crate::covariance::Covariance;
 use crate::gram::{self, Gram};
-use crate::lanczos::{self, Eigen};
+use crate::lanczos::{self, Eigen, Reading};
 use crate::moments::moments;
 use crate::values::Check;
 use crate::{Error, Result};
@@ -23,7 +23,8 @@ pub enum PcaSolver {
     /// Makes the covariance matrix of the genes in one reading of the data, then iterates on that. Exact; the memory grows
     /// with the square of the number of genes.
     Covariance,
-    /// A block Lanczos iteration on the data, read about a dozen times twice. Exact.
+    /// A block Lanczos iteration on the data, read a dozen times (in narrower blocks, more often, if they lie in memory).
+    /// Exact.
     Lanczos,
     /// Halko, Martinsson and Tropp's randomised subspace iteration: `power + 1` readings of the data. Approximate:
     /// [`Pca::residual`] says how far from exact it is.
@@ -123,8 +124,11 @@ pub fn pca_with(source: &dyn RowSource, options: &PcaOptions) -> Result<Pca> {
         });
     }
     let genes: Vec<usize> = (0..mask.len()).filter(|&g| mask[g]).collect();
-    let some = Columns::new(source, genes.iter().map(|&g| Some(g)).collect())?;
-    let found = of_all_genes(&some, options)?;
+    let columns: Vec<Option<usize>> = genes.iter().map(|&g| Some(g)).collect();
+    let found = match source.in_memory() {
+        Some(all) => of_all_genes(&all.select_columns(&columns)?, options)?,
+        None => of_all_genes(&Columns::new(source, columns)?, options)?,
+    };
     let mut components = Array2::zeros((found.components.nrows(), mask.len()));
     let mut mean = vec![0.0; mask.len()];
     for (k, &g) in genes.iter().enumerate() {
@@ -198,7 +202,13 @@ pub(crate) fn decompose(source: &dyn RowSource, options: &PcaOptions) -> Result<
     };
     if by_matrix {
         let gram = Gram::new(source, options.center)?;
-        let eigen = lanczos::largest(genes, k, options.seed, |w| Ok(gram.apply(w)))?;
+        let eigen = lanczos::largest(
+            genes,
+            k,
+            options.seed,
+            Reading::Cheap,
+            |w| Ok(gram.apply(w)),
+        )?;
         return Ok(Decomposition {
             eigen,
             mean: centre(gram.mean),
@@ -222,7 +232,13 @@ pub(crate) fn decompose(source: &dyn RowSource, options: &PcaOptions) -> Result<
         PcaSolver::Randomized { oversample, power } => {
             lanczos::randomized(genes, k, options.seed, (oversample, power), apply)?
         }
-        _ => lanczos::largest(genes, k, options.seed, apply)?,
+        _ => {
+            let reading = match source.in_memory() {
+                Some(_) => Reading::Cheap,
+                None => Reading::Dear,
+            };
+            lanczos::largest(genes, k, options.seed, reading, apply)?
+        }
     };
     Ok(Decomposition {
         eigen,

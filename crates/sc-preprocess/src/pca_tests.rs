@@ -119,6 +119,23 @@ fn the_same_bits_on_any_number_of_threads_and_from_blocks() {
 }
 
 #[test]
+fn directions_of_equal_variance_are_all_found() {
+    // All variances but one are the same: more of them than a block of the iteration has columns.
+    let x = Csr::from_dense(&Array2::eye(70));
+    for solver in [PcaSolver::Covariance, PcaSolver::Lanczos] {
+        let mut options = PcaOptions::new(40);
+        options.solver = solver;
+        let p = pca_with(&x, &options).unwrap();
+        let off = |v: &f64| (v - 1.0 / 69.0).abs();
+        assert!(p.explained_variance.iter().all(|v| off(v) < 1e-9));
+        let products = p.components.dot(&p.components.t());
+        let identity = Array2::<f32>::eye(40);
+        assert!((&products - &identity).iter().all(|d| d.abs() < 1e-5));
+        assert!(p.residual < 1e-6);
+    }
+}
+
+#[test]
 fn transform_gives_the_scores_again() {
     let x = example(100, 30);
     let p = pca(&x, 5, 0).unwrap();

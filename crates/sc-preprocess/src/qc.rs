@@ -1,7 +1,7 @@
 use rayon::prelude::*;
-use sc_data::{Csr, RowSource};
+use sc_data::RowSource;
 
-use crate::columns::over_columns;
+use crate::columns::{Block, over_columns};
 use crate::values::Check;
 use crate::{Error, Result};
 
@@ -128,8 +128,8 @@ pub fn qc_metrics(
     let parts = over_columns(
         source,
         |width| (vec![0u32; width], vec![0f64; width]),
-        |block, start| {
-            Check::NotNegative.block(block, start)?;
+        |block| {
+            Check::NotNegative.block(block)?;
             let rows = (0..block.n_rows()).into_par_iter().with_min_len(64);
             let found: Vec<Cell> = rows.map(|i| Cell::new(block, i, sets, top)).collect();
             of_cells.extend(found);
@@ -169,7 +169,7 @@ struct Cell {
 }
 
 impl Cell {
-    fn new(block: &Csr, i: usize, sets: &[GeneSet], top: &[usize]) -> Self {
+    fn new(block: &Block<'_>, i: usize, sets: &[GeneSet], top: &[usize]) -> Self {
         let (genes, values) = block.row(i);
         let total = values.iter().map(|&v| f64::from(v)).sum();
         let in_set = |set: &GeneSet| {
@@ -229,6 +229,7 @@ fn cell_table(cells: &[Cell], sets: &[GeneSet], top: &[usize]) -> CellQc {
 mod tests {
     use super::*;
     use ndarray::array;
+    use sc_data::Csr;
 
     #[test]
     fn counts_of_cells_and_genes() {

@@ -2,6 +2,7 @@ use sc_data::{Csr, RowSource};
 
 use crate::Result;
 use crate::columns::over_columns;
+use crate::simd::ln_1p_into;
 use crate::transform::{Transform, map_rows, same_genes};
 use crate::values::Check;
 
@@ -35,7 +36,7 @@ impl TfIdf {
         let parts = over_columns(
             source,
             |width| vec![0f64; width],
-            |block, start| Check::NotNegative.block(block, start),
+            |block| Check::NotNegative.block(block),
             |sums: &mut Vec<f64>, _, column, _, value| sums[column] += f64::from(value),
         )?;
         let n = source.n_rows() as f64;
@@ -69,7 +70,7 @@ impl TfIdf {
 impl Transform for TfIdf {
     /// Cells without counts stay empty.
     fn apply(&self, block: Csr) -> Result<Csr> {
-        Check::NotNegative.block(&block, 0)?;
+        Check::NotNegative.matrix(&block)?;
         same_genes(block.n_cols(), self.idf.len())?;
         map_rows(block, |_, features, values| {
             if values.iter().any(|&v| v > 0.0) {
@@ -86,15 +87,14 @@ pub(crate) struct LogNormalized(pub(crate) TfIdf);
 
 impl Transform for LogNormalized {
     fn apply(&self, block: Csr) -> Result<Csr> {
-        Check::NotNegative.block(&block, 0)?;
+        Check::NotNegative.matrix(&block)?;
         same_genes(block.n_cols(), self.0.idf.len())?;
         map_rows(block, |_, features, values| {
-            let row = self.0.row(features, values);
+            let mut row = self.0.row(features, values);
             let total: f64 = row.iter().sum();
             if total > 0.0 {
-                for (v, w) in values.iter_mut().zip(row) {
-                    *v = (1e4 * w / total).ln_1p() as f32;
-                }
+                row.iter_mut().for_each(|w| *w *= 1e4 / total);
+                ln_1p_into(&row, values);
             }
         })
     }

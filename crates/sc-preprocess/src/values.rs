@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 use sc_data::Csr;
 
+use crate::columns::Block;
 use crate::{Error, Result};
 
 /// Values looked at by one thread at a time.
@@ -30,27 +31,44 @@ impl Check {
         }
     }
 
-    /// Names the first bad value of a block whose first row has the number `first_row`.
-    pub(crate) fn block(self, block: &Csr, first_row: usize) -> Result<()> {
-        let all_good = block
-            .data()
+    fn all_good(self, values: &[f32]) -> bool {
+        values
             .par_chunks(AT_ONCE)
-            .all(|values| values.iter().fold(true, |good, &v| good & self.is_good(v)));
-        if all_good {
+            .all(|values| values.iter().fold(true, |good, &v| good & self.is_good(v)))
+    }
+
+    /// Names the first bad value of a block.
+    pub(crate) fn block(self, block: &Block<'_>) -> Result<()> {
+        if self.all_good(block.data()) {
             return Ok(());
         }
-        match block.data().iter().position(|&v| !self.is_good(v)) {
-            None => Ok(()),
-            Some(k) => Err(Error::InvalidValue {
-                row: first_row
-                    + block
-                        .indptr()
-                        .partition_point(|&p| p <= k)
-                        .saturating_sub(1),
-                column: block.indices().get(k).map_or(0, |&c| c as usize),
-                value: block.data().get(k).copied().unwrap_or(f32::NAN),
-                expected: self.expected(),
-            }),
+        let rows = (0..block.n_rows()).map(|i| (block.first + i, block.row(i)));
+        self.name_first(rows)
+    }
+
+    /// Names the first bad value of a matrix.
+    pub(crate) fn matrix(self, matrix: &Csr) -> Result<()> {
+        if self.all_good(matrix.data()) {
+            return Ok(());
         }
+        self.name_first((0..matrix.n_rows()).map(|i| (i, matrix.row(i))))
+    }
+
+    fn name_first<'a>(
+        self,
+        rows: impl Iterator<Item = (usize, (&'a [u32], &'a [f32]))>,
+    ) -> Result<()> {
+        for (row, (columns, values)) in rows {
+            let bad = columns.iter().zip(values).find(|(_, v)| !self.is_good(**v));
+            if let Some((&column, &value)) = bad {
+                return Err(Error::InvalidValue {
+                    row,
+                    column: column as usize,
+                    value,
+                    expected: self.expected(),
+                });
+            }
+        }
+        Ok(())
     }
 }

@@ -1,7 +1,7 @@
-use sc_preprocess::{Clr, ClrMargin, Transform};
+use sc_preprocess::{Clr, ClrMargin};
 use serde::Serialize;
 
-use super::input::Input;
+use super::input::{FromDisk, Input};
 use crate::error::Result;
 use crate::progress::Spinner;
 
@@ -17,11 +17,13 @@ Examples:
 pub(crate) struct Args {
     #[command(flatten)]
     pub(super) input: Input,
+    #[command(flatten)]
+    from: FromDisk,
     /// Over what the mean is taken: the cells of a feature, or the features of a cell
     #[arg(long, value_enum, default_value_t = Margin::Features)]
     margin: Margin,
     /// ln(1 + x) minus its mean, instead of Seurat's ln(1 + x / exp(mean)), whose zeros stay zeros
-    #[arg(long)]
+    #[arg(long, conflicts_with = "backed")]
     centered: bool,
     /// Keep the matrix as it was as this layer
     #[arg(long, value_name = "LAYER")]
@@ -41,7 +43,7 @@ struct Summary {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let mut cells = args.input.read()?;
+    let mut cells = args.input.open(&args.from)?;
     let wrong = |e: sc_preprocess::Error| args.input.wrong(e);
     let margin = match args.margin {
         Margin::Features => ClrMargin::Features,
@@ -49,15 +51,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     let spinner = Spinner::new("taking log ratios".into());
     let step = Clr::fit(cells.source()?, margin).map_err(wrong)?;
-    let x = cells.matrix()?.to_csr();
-    let new = if args.centered {
-        step.centered(&x).map_err(wrong)?.into()
-    } else {
-        step.apply(x).map_err(wrong)?.into()
-    };
     drop(spinner);
-    cells.replace(new, args.keep_counts.as_deref())?;
-    cells.write()?;
+    let keep = args.keep_counts.as_deref();
+    if args.centered {
+        let x = cells.matrix()?.to_csr();
+        let new = step.centered(&x).map_err(wrong)?;
+        cells.replace(new.into(), keep)?;
+        cells.write()?;
+    } else {
+        cells.write_changed(&step, keep)?;
+    }
     let summary = Summary {
         n_cells: cells.data.n_obs(),
         n_features: cells.data.n_vars(),

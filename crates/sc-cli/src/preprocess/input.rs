@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use sc_data::{AnnData, Matrix, RowSource};
-use sc_io::h5ad::{BackedMatrix, WriteOptions};
+use sc_io::h5ad::{BackedMatrix, NewMatrix, WriteOptions};
 use sc_preprocess::{Log1p, NormalizeTotal, Streamed, Transform};
 
 use crate::common::{check_output, note, print_json, read, read_annotations, refuse_same, write};
@@ -30,7 +30,7 @@ pub(super) struct Input {
     pub(super) json: bool,
 }
 
-/// Options of the commands that only add annotations.
+/// Options of the commands that can do without the matrix in memory.
 #[derive(Debug, clap::Args)]
 pub(super) struct FromDisk {
     /// Read the matrix from the .h5ad file block by block, instead of holding it in memory
@@ -125,6 +125,27 @@ impl Cells<'_> {
         }
         self.data.layers.insert(keep.to_owned(), old);
         Ok(())
+    }
+
+    /// Writes the copy with the matrix changed by a step, and the old one as layer `keep`.
+    pub(super) fn write_changed(&mut self, step: &dyn Transform, keep: Option<&str>) -> Result<()> {
+        let Some(matrix) = &self.backed else {
+            let new = step.apply(self.matrix()?.to_csr());
+            let new = new.map_err(|e| self.input.wrong(e))?;
+            self.replace(new.into(), keep)?;
+            return self.write();
+        };
+        let out = &self.input.out;
+        let _spinner = Spinner::new(format!("writing {}", out.display()));
+        let new = NewMatrix {
+            layer: self.input.layer.as_deref(),
+            rows: &Streamed::new(matrix, step),
+            keep,
+        };
+        let (from, options) = (&self.input.data, WriteOptions::default());
+        Ok(sc_io::h5ad::write_changed(
+            from, out, &self.data, new, &options,
+        )?)
     }
 
     /// Writes the copy with what was added.

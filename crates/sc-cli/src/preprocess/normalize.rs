@@ -3,7 +3,7 @@ use sc_data::Uns;
 use sc_preprocess::{Log1p, NormalizeTotal, Transform};
 use serde::Serialize;
 
-use super::input::Input;
+use super::input::{FromDisk, Input};
 use crate::error::Result;
 use crate::options::share;
 use crate::progress::Spinner;
@@ -13,7 +13,8 @@ Examples:
   sc preprocess normalize counts.h5ad --out logs.h5ad --target-sum 1e4 --keep-counts counts
   sc preprocess normalize counts.h5ad --out logs.h5ad                  # to the median total
   sc preprocess normalize counts.h5ad --out scaled.h5ad --no-log
-  sc preprocess normalize counts.h5ad --out logs.h5ad --exclude-highly-expressed 0.05";
+  sc preprocess normalize counts.h5ad --out logs.h5ad --exclude-highly-expressed 0.05
+  sc preprocess normalize huge.h5ad --out logs.h5ad --target-sum 1e4 --backed";
 
 /// Scale every cell to the same total, and take ln(1 + x)
 #[derive(Debug, clap::Args)]
@@ -21,6 +22,8 @@ Examples:
 pub(crate) struct Args {
     #[command(flatten)]
     pub(super) input: Input,
+    #[command(flatten)]
+    from: FromDisk,
     /// The total of each cell [default: the median over cells with counts]
     #[arg(long, value_name = "TOTAL")]
     target_sum: Option<f64>,
@@ -45,7 +48,7 @@ struct Summary {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let mut cells = args.input.read()?;
+    let mut cells = args.input.open(&args.from)?;
     let wrong = |e: sc_preprocess::Error| args.input.wrong(e);
     let spinner = Spinner::new("normalising".into());
     let source = cells.source()?;
@@ -55,18 +58,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         (None, None) => NormalizeTotal::to_median(source),
     }
     .map_err(wrong)?;
-    let counts = cells.matrix()?.to_csr();
-    let mut new = step.apply(counts).map_err(wrong)?;
-    if !args.no_log {
-        new = Log1p.apply(new).map_err(wrong)?;
-    }
     drop(spinner);
-    cells.replace(new.into(), args.keep_counts.as_deref())?;
     if !args.no_log {
         let natural = IndexMap::from([("base".to_owned(), Uns::Null)]);
         cells.data.uns.insert("log1p".into(), Uns::Dict(natural));
     }
-    cells.write()?;
+    let steps: Box<dyn Transform + '_> = match args.no_log {
+        true => Box::new(&step),
+        false => Box::new((&step, Log1p)),
+    };
+    cells.write_changed(&steps, args.keep_counts.as_deref())?;
     let names = cells.data.var.index();
     let summary = Summary {
         n_cells: cells.data.n_obs(),

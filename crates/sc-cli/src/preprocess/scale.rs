@@ -1,8 +1,8 @@
 use sc_data::Column;
-use sc_preprocess::{ScaleOptions, Scaler, Transform};
+use sc_preprocess::{ScaleOptions, Scaler};
 use serde::Serialize;
 
-use super::input::Input;
+use super::input::{FromDisk, Input};
 use crate::error::Result;
 use crate::progress::Spinner;
 
@@ -20,6 +20,8 @@ var gets mean and std.";
 pub(crate) struct Args {
     #[command(flatten)]
     pub(super) input: Input,
+    #[command(flatten)]
+    from: FromDisk,
     /// Cut values off at this
     #[arg(long, value_name = "V")]
     max_value: Option<f64>,
@@ -36,27 +38,29 @@ struct Summary {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let mut cells = args.input.read()?;
+    if args.from.backed && !args.no_zero_center {
+        let hint = "centred data are dense: --backed needs --no-zero-center (`sc preprocess pca --scale` centres by itself)";
+        return Err(args.input.wrong(hint));
+    }
+    let mut cells = args.input.open(&args.from)?;
     let wrong = |e: sc_preprocess::Error| args.input.wrong(e);
     let mut options = ScaleOptions::default();
     options.zero_center = !args.no_zero_center;
     options.max_value = args.max_value;
     let spinner = Spinner::new("scaling".into());
     let step = Scaler::fit(cells.source()?, options).map_err(wrong)?;
-    let x = cells.matrix()?.to_csr();
-    let new = if options.zero_center {
-        step.to_dense(&x).map_err(wrong)?.into()
-    } else {
-        step.apply(x).map_err(wrong)?.into()
-    };
     drop(spinner);
-    cells.replace(new, None)?;
-    cells.data.var.insert("mean", Column::Float(step.mean))?;
-    cells
-        .data
-        .var
-        .insert("std", Column::Float(step.deviation))?;
-    cells.write()?;
+    let var = &mut cells.data.var;
+    var.insert("mean", Column::Float(step.mean.clone()))?;
+    var.insert("std", Column::Float(step.deviation.clone()))?;
+    if options.zero_center {
+        let x = cells.matrix()?.to_csr();
+        let new = step.to_dense(&x).map_err(wrong)?;
+        cells.replace(new.into(), None)?;
+        cells.write()?;
+    } else {
+        cells.write_changed(&step, None)?;
+    }
     let summary = Summary {
         n_cells: cells.data.n_obs(),
         n_genes: cells.data.n_vars(),

@@ -26,6 +26,7 @@ mod legacy;
 mod matrix;
 mod read;
 mod rewrite;
+mod rows;
 mod table;
 mod uns;
 mod write;
@@ -33,7 +34,7 @@ mod write_parts;
 
 pub use backed::BackedMatrix;
 pub use read::{read, read_annotations};
-pub use rewrite::write_annotations;
+pub use rewrite::{NewMatrix, write_annotations, write_changed};
 pub use write::{Compression, WriteOptions, write};
 
 use std::path::Path;

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use hdf5::{File, Group};
-use sc_data::AnnData;
+use sc_data::{AnnData, RowSource};
 
 use super::WriteOptions;
 use super::write_parts::Out;
@@ -25,7 +25,57 @@ pub fn write_annotations(
     data: &AnnData,
     options: &WriteOptions,
 ) -> Result<()> {
-    let (from, path) = (from.as_ref(), path.as_ref());
+    rewrite(from.as_ref(), path.as_ref(), data, None, options)
+}
+
+/// A matrix that takes the place of another in [`write_changed`].
+#[derive(Clone, Copy)]
+pub struct NewMatrix<'a> {
+    /// The layer that is replaced, or `X`.
+    pub layer: Option<&'a str>,
+    /// The cells, read some thousands at a time while they are written.
+    pub rows: &'a dyn RowSource,
+    /// The layer as which the old matrix stays; without one it is dropped.
+    pub keep: Option<&'a str>,
+}
+
+/// As [`write_annotations`], with one of the matrices replaced: cells changed while they are read, without holding them all.
+/// It is written as CSR.
+///
+/// # Errors
+/// As [`write_annotations`]; those of the new matrix, [`Error::Data`] if it has another shape, [`Error::Content`] if there
+/// is a layer `keep` already.
+pub fn write_changed(
+    from: impl AsRef<Path>,
+    path: impl AsRef<Path>,
+    data: &AnnData,
+    matrix: NewMatrix<'_>,
+    options: &WriteOptions,
+) -> Result<()> {
+    let path = path.as_ref();
+    for (what, found, expected) in [
+        ("rows", matrix.rows.n_rows(), data.n_obs()),
+        ("columns", matrix.rows.n_cols(), data.n_vars()),
+    ] {
+        if found != expected {
+            let what = format!("the {what} of the new matrix");
+            return Err(Error::data(path, "/")(sc_data::Error::LengthMismatch {
+                what,
+                found,
+                expected,
+            }));
+        }
+    }
+    rewrite(from.as_ref(), path, data, Some(matrix), options)
+}
+
+fn rewrite(
+    from: &Path,
+    path: &Path,
+    data: &AnnData,
+    matrix: Option<NewMatrix<'_>>,
+    options: &WriteOptions,
+) -> Result<()> {
     data.check().map_err(Error::data(path, "/"))?;
     same_shape(from, data)?;
     atomic::write_by_name(path, |temporary| {
@@ -37,11 +87,46 @@ pub fn write_annotations(
             .iter()
             .filter(|name| root.link_exists(name))
             .try_for_each(|name| root.unlink(name).map_err(Error::hdf5(path, *name)))
+            .and_then(|()| match &matrix {
+                Some(matrix) => replace(&out, root, matrix),
+                None => Ok(()),
+            })
             .and_then(|()| out.annotated(root, data));
         let flushed = file.flush().map_err(Error::hdf5(path, "/"));
         let closed = file.close().map_err(Error::hdf5(path, "/"));
         written.and(flushed).and(closed)
     })
+}
+
+/// Puts the new matrix in the place of the old one, whose space in the file it takes unless that is kept.
+fn replace(out: &Out<'_>, root: &Group, matrix: &NewMatrix<'_>) -> Result<()> {
+    let refuse = |at: &str| Error::hdf5(out.path, at.to_owned());
+    let old = match matrix.layer {
+        None => "X".to_owned(),
+        Some(layer) => format!("layers/{layer}"),
+    };
+    if let Some(keep) = matrix.keep {
+        out.check_name(root, keep)?;
+        if !root.link_exists("layers") {
+            out.group(root, "layers", "dict", "0.1.0")?;
+        }
+        let to = format!("layers/{keep}");
+        if root.link_exists(&to) {
+            let found = format!("a layer {keep:?}");
+            let hint = "another name for the old matrix";
+            return Err(Error::content(out.path, to, found, hint));
+        }
+        root.relink(&old, &to).map_err(refuse(&old))?;
+    } else {
+        root.unlink(&old).map_err(refuse(&old))?;
+    }
+    match matrix.layer {
+        None => out.rows(root, "X", matrix.rows),
+        Some(layer) => {
+            let layers = root.group("layers").map_err(refuse("layers"))?;
+            out.rows(&layers, layer, matrix.rows)
+        }
+    }
 }
 
 /// The contents only: the copy must be writable even if the original is not.

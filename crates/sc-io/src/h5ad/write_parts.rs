@@ -11,7 +11,7 @@ use crate::hdf::child;
 use crate::{Error, Result};
 
 /// Bytes of a chunk of packed numbers: large enough to pack well, small enough for the default chunk cache of 1 MiB.
-const CHUNK: usize = 512 << 10;
+pub(super) const CHUNK: usize = 512 << 10;
 /// Smaller arrays are not packed.
 const TOO_SMALL: usize = 1 << 10;
 /// More columns than this need attributes beyond 64 KiB, which old object headers cannot hold.
@@ -22,7 +22,7 @@ type Encoding = (&'static str, &'static str);
 /// Writes the parts of a file.
 pub(super) struct Out<'a> {
     pub(super) path: &'a Path,
-    compression: Compression,
+    pub(super) compression: Compression,
 }
 
 impl<'a> Out<'a> {
@@ -30,7 +30,7 @@ impl<'a> Out<'a> {
         Self { path, compression }
     }
 
-    fn at(&self, parent: &Location, name: &str) -> impl FnOnce(hdf5::Error) -> Error {
+    pub(super) fn at(&self, parent: &Location, name: &str) -> impl FnOnce(hdf5::Error) -> Error {
         Error::hdf5(self.path, child(&parent.name(), name))
     }
 
@@ -195,13 +195,7 @@ impl<'a> Out<'a> {
 
     /// Indices and pointers have one type, as scipy wants it.
     pub(super) fn sparse(&self, parent: &Group, name: &str, m: &Csr) -> Result<()> {
-        let group = self.group(parent, name, "csr_matrix", "0.1.0")?;
-        let shape = [m.n_rows() as i64, m.n_cols() as i64];
-        group
-            .new_attr_builder()
-            .with_data(&shape)
-            .create("shape")
-            .map_err(self.at(&group, "shape"))?;
+        let group = self.sparse_group(parent, name, m.n_rows(), m.n_cols())?;
         let small = i32::MAX as usize;
         let index = TypeDescriptor::Integer(if m.n_stored() <= small && m.n_cols() <= small {
             IntSize::U4
@@ -218,6 +212,23 @@ impl<'a> Out<'a> {
             None,
         )?;
         self.array_as(&group, "indptr", ArrayView::from(&pointers), &index, None)
+    }
+
+    /// The group of a matrix stored by rows.
+    pub(super) fn sparse_group(
+        &self,
+        parent: &Group,
+        name: &str,
+        rows: usize,
+        cols: usize,
+    ) -> Result<Group> {
+        let group = self.group(parent, name, "csr_matrix", "0.1.0")?;
+        group
+            .new_attr_builder()
+            .with_data(&[rows as i64, cols as i64])
+            .create("shape")
+            .map_err(self.at(&group, "shape"))?;
+        Ok(group)
     }
 
     pub(super) fn table(&self, parent: &Group, name: &str, table: &Table) -> Result<()> {

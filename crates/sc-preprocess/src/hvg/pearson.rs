@@ -57,9 +57,9 @@ pub(super) fn scores(
     let sums = over_columns(
         source,
         |width| Sums::new(width * n_groups),
-        |block, start| {
+        |block| {
             totals.extend(block.row_sums());
-            Check::NotNegative.block(block, start)
+            Check::NotNegative.block(block)
         },
         |sums: &mut Sums, row, column, width, value| {
             let v = f64::from(value);
@@ -145,7 +145,7 @@ fn changes(
             next += width;
             (Sums::new(width * n_groups), first)
         },
-        |_, _| Ok(()),
+        |_| Ok(()),
         |(sums, first): &mut (Sums, usize), row, column, width, value| {
             let k = groups.of(row);
             let model = &models[k];

@@ -64,7 +64,7 @@ fn cut_off_sums(source: &dyn RowSource, groups: &Groups, limits: &[Vec<f64>]) ->
                 .collect();
             (Sums::new(width * n_groups), own)
         },
-        |_, _| Ok(()),
+        |_| Ok(()),
         |(sums, limits): &mut (Sums, Vec<f64>), row, column, width, value| {
             let at = groups.of(row) * width + column;
             let v = f64::from(value).min(limits[at]);
