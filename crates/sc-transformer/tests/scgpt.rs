@@ -131,7 +131,11 @@ fn threads_change_no_bit() {
 fn threads_and_minibatches_change_no_bit_of_an_embedding() {
     let (counts, _, _) = cells(300);
     let vocab = vocab();
-    let model = small(&vocab).check().unwrap().init(&Device::Cpu, 9).unwrap();
+    let model = small(&vocab)
+        .check()
+        .unwrap()
+        .init(&Device::Cpu, 9)
+        .unwrap();
     let tokens = tokenizer(&vocab, TokenizerOptions::default());
     let embed = |threads: usize, rows: &Array2<f32>, max_cells: usize| {
         let mut source = CellSource::new(rows, &tokens);

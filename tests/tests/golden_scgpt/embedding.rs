@@ -37,7 +37,11 @@ fn cells_embed_as_the_original_embeds_them() {
             window: 5,
         };
         let again = model.embed(&source).unwrap();
-        assert_eq!(bits(&first), bits(&again), "{max_cells} cells, {max_tokens} tokens");
+        assert_eq!(
+            bits(&first),
+            bits(&again),
+            "{max_cells} cells, {max_tokens} tokens"
+        );
     }
 }
 

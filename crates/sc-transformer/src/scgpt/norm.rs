@@ -54,7 +54,9 @@ impl TokenNorm {
         let (d, bns) = (c.d_model, p.pp("dsbn").pp("bns"));
         Ok(match c.input_norm {
             InputNorm::None => Self::None,
-            InputNorm::Batch => Self::Batch(Box::new(BatchNorm::new(&p.pp("bn"), d, MOMENTUM, EPS)?)),
+            InputNorm::Batch => {
+                Self::Batch(Box::new(BatchNorm::new(&p.pp("bn"), d, MOMENTUM, EPS)?))
+            }
             InputNorm::DomainSpecific => Self::Domains(
                 (0..c.batches.len())
                     .map(|i| DomainNorm::new(&bns.pp(i), d))
