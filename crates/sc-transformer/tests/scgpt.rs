@@ -128,6 +128,32 @@ fn threads_change_no_bit() {
 }
 
 #[test]
+fn threads_and_minibatches_change_no_bit_of_an_embedding() {
+    let (counts, _, _) = cells(300);
+    let vocab = vocab();
+    let model = small(&vocab)
+        .check()
+        .unwrap()
+        .init(&Device::Cpu, 9)
+        .unwrap();
+    let tokens = tokenizer(&vocab, TokenizerOptions::default());
+    let embed = |threads: usize, rows: &Array2<f32>, max_cells: usize| {
+        let mut source = CellSource::new(rows, &tokens);
+        source.limits.max_cells = max_cells;
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        let e = pool.unwrap().install(|| model.embed(&source)).unwrap();
+        e.mapv(f32::to_bits)
+    };
+    let first = embed(1, &counts, 512);
+    assert_eq!(first, embed(2, &counts, 512));
+    assert_eq!(first, embed(2, &counts, 7));
+    let order: Vec<usize> = (0..300).rev().collect();
+    let axis = ndarray::Axis(0);
+    let turned = embed(2, &counts.select(axis, &order), 50);
+    assert_eq!(first, turned.select(axis, &order));
+}
+
+#[test]
 fn integration_trains_each_batch_with_its_own_norm() {
     let (counts, _, batches) = cells(60);
     let vocab = vocab();

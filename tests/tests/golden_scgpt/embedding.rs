@@ -37,13 +37,11 @@ fn cells_embed_as_the_original_embeds_them() {
             window: 5,
         };
         let again = model.embed(&source).unwrap();
-        let off = first
-            .iter()
-            .zip(&again)
-            .map(|(a, b)| (a - b).abs())
-            .fold(0.0, f32::max);
-        assert!(off <= 1e-6, "{max_cells} cells, {max_tokens} tokens: {off}");
-        assert_eq!(bits(&first).len(), bits(&again).len());
+        assert_eq!(
+            bits(&first),
+            bits(&again),
+            "{max_cells} cells, {max_tokens} tokens"
+        );
     }
 }
 

@@ -12,10 +12,6 @@ use crate::Result;
 /// Slope of the leaky rectifier below 0.
 const SLOPE: f64 = 0.01;
 
-pub(super) fn leaky_relu(x: &Tensor) -> Result<Tensor> {
-    Ok((ops::relu(x)? - (ops::relu(&x.neg()?)? * SLOPE)?)?)
-}
-
 /// What decoders are told besides a cell's or gene's own vector: rows of a table, and which row each token and cell has.
 #[derive(Debug, Clone)]
 pub(super) struct Condition {
@@ -64,8 +60,8 @@ impl Head {
     /// `[rows, D] -> [rows]`.
     fn forward(&self, x: &Tensor, told: Option<&Condition>, mode: &Mode<'_>) -> Result<Tensor> {
         let [first, second, third] = &self.layers;
-        let x = leaky_relu(&conditioned(first, x, told, mode)?)?;
-        let x = leaky_relu(&second.forward(&x, mode)?)?;
+        let x = ops::leaky_relu(&conditioned(first, x, told, mode)?, SLOPE)?;
+        let x = ops::leaky_relu(&second.forward(&x, mode)?, SLOPE)?;
         Ok(third.forward(&x, mode)?.squeeze(1)?)
     }
 }
@@ -181,7 +177,7 @@ impl Classifier {
             x = linear.forward(&x, mode)?;
             x = match self.between {
                 Between::Relu => ops::relu(&x)?,
-                Between::LeakyRelu => leaky_relu(&x)?,
+                Between::LeakyRelu => ops::leaky_relu(&x, SLOPE)?,
             };
             x = norm.forward(&x, mode)?;
         }
