@@ -7,7 +7,7 @@
 //! | module | what it adds |
 //! |---|---|
 //! | [`rng`] | seeded random streams with names: the same numbers for the same seed, whatever the thread count |
-//! | [`ops`] | operations whose gradients work: linear, sparse x dense, norms, activations, softmax, embedding ... |
+//! | [`ops`] | operations whose gradients work: linear, sparse x dense, attention, norms, activations, embedding ... |
 //! | [`likelihood`] | fused log-likelihoods of counts and their gradients |
 //! | [`math`] | vectorised exp, log, lgamma, digamma on slices |
 //! | [`numpy`] | numpy's legacy `RandomState`, to repeat the splits that Python programs made |

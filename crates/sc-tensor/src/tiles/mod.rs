@@ -37,12 +37,13 @@ pub(crate) trait Lanes: Pooled {
     fn splat<S: Simd>(simd: S, x: Self) -> Self::V<S>;
     /// `a b + c`, in one rounding where the machine can.
     fn multiply_add<S: Simd>(simd: S, a: Self::V<S>, b: Self::V<S>, c: Self::V<S>) -> Self::V<S>;
+    fn multiply<S: Simd>(simd: S, a: Self::V<S>, b: Self::V<S>) -> Self::V<S>;
     fn registers<S: Simd>(x: &[Self]) -> &[Self::V<S>];
     fn registers_mut<S: Simd>(x: &mut [Self]) -> &mut [Self::V<S>];
 }
 
 macro_rules! lanes {
-    ($t:ident, $v:ident, $splat:ident, $fma:ident, $slice:ident, $slice_mut:ident) => {
+    ($t:ident, $v:ident, $splat:ident, $fma:ident, $mul:ident, $slice:ident, $slice_mut:ident) => {
         impl Lanes for $t {
             type V<S: Simd> = S::$v;
 
@@ -53,6 +54,10 @@ macro_rules! lanes {
             #[inline(always)]
             fn multiply_add<S: Simd>(simd: S, a: S::$v, b: S::$v, c: S::$v) -> S::$v {
                 simd.$fma(a, b, c)
+            }
+            #[inline(always)]
+            fn multiply<S: Simd>(simd: S, a: S::$v, b: S::$v) -> S::$v {
+                simd.$mul(a, b)
             }
             #[inline(always)]
             fn registers<S: Simd>(x: &[Self]) -> &[S::$v] {
@@ -70,6 +75,7 @@ lanes!(
     f32s,
     splat_f32s,
     mul_add_e_f32s,
+    mul_f32s,
     as_simd_f32s,
     as_mut_simd_f32s
 );
@@ -78,6 +84,7 @@ lanes!(
     f64s,
     splat_f64s,
     mul_add_e_f64s,
+    mul_f64s,
     as_simd_f64s,
     as_mut_simd_f64s
 );
@@ -150,6 +157,37 @@ fn rows<S: Simd, T: Lanes, const M: usize, const FROM: usize>(
 
 /// The number of rows that [`by_rows`] takes must be a multiple of this.
 pub(crate) const BY_ROWS: usize = 12;
+
+/// `a = a b`, or `a = a b + c`, with `a` and `c` rows as wide as a panel and `b` one row.
+#[inline(always)]
+pub(crate) fn multiply_rows<S: Simd, T: Lanes>(
+    simd: S,
+    a: &mut [T],
+    b: &[T; WIDEST],
+    c: Option<&[T]>,
+) {
+    let a = T::registers_mut::<S>(a).as_chunks_mut::<REGISTERS>().0;
+    let Some(b) = T::registers::<S>(b).first_chunk::<REGISTERS>() else {
+        return;
+    };
+    match c {
+        None => {
+            for a in a {
+                for v in 0..REGISTERS {
+                    a[v] = T::multiply(simd, a[v], b[v]);
+                }
+            }
+        }
+        Some(c) => {
+            let c = T::registers::<S>(c).as_chunks::<REGISTERS>().0;
+            for (a, c) in a.iter_mut().zip(c) {
+                for v in 0..REGISTERS {
+                    a[v] = T::multiply_add(simd, a[v], b[v], c[v]);
+                }
+            }
+        }
+    }
+}
 
 /// Registers to the width of a narrow panel.
 const NARROW: usize = 2;

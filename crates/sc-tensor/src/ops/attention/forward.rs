@@ -8,7 +8,8 @@ use rayon::prelude::*;
 
 use super::problem::{Problem, Sequence};
 use crate::tiles::{
-    GROUP, Lanes, WIDEST, block, groups_of_columns, groups_of_rows, pad_to, panel_of_rows,
+    GROUP, Lanes, WIDEST, block, groups_of_columns, groups_of_rows, multiply_rows, pad_to,
+    panel_of_rows,
 };
 
 /// Rows of a task; a multiple of every panel's width.
@@ -206,7 +207,7 @@ impl<T: Lanes> Panel<T> {
                 for (keys, tile) in keys.zip(self.tile.chunks_exact_mut(GROUP * lanes)) {
                     block(simd, keys, &self.queries, tile, false);
                 }
-                self.weigh::<S, FMA>(count);
+                self.weigh::<S, FMA>(simd, count);
                 self.drop::<S>(problem, from, count);
                 let values = values.chunks_exact(n * GROUP);
                 for (values, sums) in values.zip(self.sums.chunks_exact_mut(GROUP * lanes)) {
@@ -221,13 +222,13 @@ impl<T: Lanes> Panel<T> {
             }
         }
         if problem.asks_itself(&sequence.segment) && self.from + lanes > n {
-            self.own::<S, FMA>(problem, sequence);
+            self.own::<S, FMA>(simd, problem, sequence);
         }
     }
 
     /// Scores of `count` keys become weights relative to the largest score so far, to which all sums are brought.
     #[inline(always)]
-    fn weigh<S: Simd, const FMA: bool>(&mut self, count: usize) {
+    fn weigh<S: Simd, const FMA: bool>(&mut self, simd: S, count: usize) {
         let lanes = T::width::<S>();
         let tile = &mut self.tile[..count * lanes];
         let mut largest = self.largest;
@@ -243,25 +244,21 @@ impl<T: Lanes> Panel<T> {
                 total[j] += row[j];
             }
         }
-        self.rescale::<S, FMA>(&largest);
+        self.rescale::<S, FMA>(simd, &largest);
         for j in 0..lanes {
             self.total[j] += total[j];
         }
     }
 
     #[inline(always)]
-    fn rescale<S: Simd, const FMA: bool>(&mut self, largest: &[T; WIDEST]) {
+    fn rescale<S: Simd, const FMA: bool>(&mut self, simd: S, largest: &[T; WIDEST]) {
         let lanes = T::width::<S>();
         let mut factor = [T::ZERO; WIDEST];
         for j in 0..lanes {
             factor[j] = (self.largest[j] - largest[j]).exp_lane::<FMA>();
             self.total[j] *= factor[j];
         }
-        for row in self.sums.chunks_exact_mut(lanes) {
-            for j in 0..lanes {
-                row[j] *= factor[j];
-            }
-        }
+        multiply_rows(simd, &mut self.sums, &factor, None);
         self.largest = *largest;
     }
 
@@ -286,7 +283,12 @@ impl<T: Lanes> Panel<T> {
 
     /// Adds the row itself to what rows attend to that are no keys.
     #[inline(always)]
-    fn own<S: Simd, const FMA: bool>(&mut self, problem: &Problem, sequence: &Sequence<'_, T>) {
+    fn own<S: Simd, const FMA: bool>(
+        &mut self,
+        simd: S,
+        problem: &Problem,
+        sequence: &Sequence<'_, T>,
+    ) {
         let (lanes, d, n) = (T::width::<S>(), problem.head, sequence.segment.keys);
         let mut theirs = vec![T::ZERO; d * lanes];
         panel_of_rows(
@@ -313,7 +315,7 @@ impl<T: Lanes> Panel<T> {
             }
             largest[j] = score[j].larger(largest[j]);
         }
-        self.rescale::<S, FMA>(&largest);
+        self.rescale::<S, FMA>(simd, &largest);
         let mut weight = [T::ZERO; WIDEST];
         for j in 0..lanes {
             weight[j] = (score[j] - largest[j]).exp_lane::<FMA>();

@@ -7,7 +7,9 @@ use rayon::prelude::*;
 use super::Stabiliser;
 use super::problem::{Features, Largest, Sizes, Sums};
 use crate::ops::attention::Segment;
-use crate::tiles::{GROUP, Lanes, Rows, WIDEST, block, groups_of_columns, groups_of_rows, pad_to};
+use crate::tiles::{
+    GROUP, Lanes, Rows, WIDEST, block, groups_of_columns, groups_of_rows, multiply_rows, pad_to,
+};
 
 /// Keys whose features are there at a time.
 const TILE: usize = 128;
@@ -324,14 +326,6 @@ impl<T: Lanes> Panel<T> {
         for (values, out) in groups {
             block(simd, values, tile, out, false);
         }
-        for (sums, new) in self
-            .products
-            .chunks_exact_mut(lanes)
-            .zip(self.tile.chunks_exact(lanes))
-        {
-            for j in 0..lanes {
-                sums[j] = sums[j] * self.factor[j] + new[j];
-            }
-        }
+        multiply_rows(simd, &mut self.products, &self.factor, Some(&self.tile[..]));
     }
 }
