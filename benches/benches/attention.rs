@@ -65,7 +65,7 @@ fn linear_time(c: &mut Criterion) {
         ops::favor_attention(q, k, v, &p, 10, &segments, Stabiliser::PerSequence).unwrap()
     };
     group.bench_function("forward", |b| {
-        b.iter(|| run(&q.detach(), &k.detach(), &v.detach()))
+        b.iter(|| run(&q.detach(), &k.detach(), &v.detach()));
     });
     group.bench_function("forward and backward", |b| {
         b.iter(|| backward(&run(&q, &k, &v).sum_all().unwrap()).unwrap());

@@ -259,7 +259,7 @@ fn a_matrix_is_replaced_by_rows_read_one_block_after_the_other() {
     let names =
         |prefix: &str, n: usize| Table::new((0..n).map(|i| format!("{prefix}{i}")).collect());
     // More rows than are held at once, some of them empty.
-    let x = ndarray::Array2::from_shape_fn((5000, 3), |(i, j)| ((i * 7 + j) % 3) as f32);
+    let x = Array2::from_shape_fn((5000, 3), |(i, j)| ((i * 7 + j) % 3) as f32);
     let counts = Csr::from_dense(&x);
     let data = AnnData::new(counts.clone(), names("c", 5000), names("g", 3)).unwrap();
     h5ad::write(&from, &data, &WriteOptions::default()).unwrap();

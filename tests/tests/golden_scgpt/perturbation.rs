@@ -97,7 +97,8 @@ fn activations_adaptive_shifts_zeros_and_bins() {
     let inputs = golden.file("perturbation/inputs.safetensors");
     let file = golden.file("perturbation/expected.safetensors");
     let mode = Mode::eval();
-    let cases: [(&str, fn(&mut PerturbConfig)); 3] = [
+    type Change = fn(&mut PerturbConfig);
+    let cases: [(&str, Change); 3] = [
         ("adaptive_bias", |c| c.adaptive_bias = true),
         ("activation_ReLU", |c| c.activation = Activation::Relu),
         ("activation_Tanh_adaptive", |c| {

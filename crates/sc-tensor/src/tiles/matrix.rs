@@ -26,7 +26,7 @@ impl<T: Lanes> Panels<T> {
     /// The transpose of `w`: its rows are the columns.
     pub(crate) fn of_transposed(w: Rows<'_, T>) -> Self {
         Self::fill(w.width, w.rows, |from, lanes, out| {
-            panel_of_rows(w, from, lanes, T::ONE, out)
+            panel_of_rows(w, from, lanes, T::ONE, out);
         })
     }
 

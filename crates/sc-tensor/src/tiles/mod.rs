@@ -138,8 +138,8 @@ fn rows<S: Simd, T: Lanes, const M: usize, const FROM: usize>(
     };
     let mut sums = [[T::splat(simd, T::ZERO); REGISTERS]; M];
     if add {
-        for i in 0..M {
-            sums[i] = c[i];
+        for (sum, c) in sums.iter_mut().zip(c.iter()) {
+            *sum = *c;
         }
     }
     for (a, b) in a.iter().zip(b) {
@@ -150,8 +150,8 @@ fn rows<S: Simd, T: Lanes, const M: usize, const FROM: usize>(
             }
         }
     }
-    for i in 0..M {
-        c[i] = sums[i];
+    for (c, sum) in c.iter_mut().zip(sums) {
+        *c = sum;
     }
 }
 

@@ -67,7 +67,7 @@ impl Dropout {
     #[inline(always)]
     pub(crate) fn column<T: Float>(&self, row: u64, column: usize) -> T {
         let bits = Self::bits(row, column / 2);
-        if column % 2 == 0 {
+        if column.is_multiple_of(2) {
             self.even(bits)
         } else {
             self.odd(bits)

@@ -130,7 +130,7 @@ fn by_sequence(x: &Tensor, s: &Segments) -> Vec<Vec<u64>> {
                 .sqr()
                 .map_err(Into::into)
         },
-        &[x.clone()],
+        std::slice::from_ref(x),
     );
     let bits = |t: &Tensor, s: Segment| -> Vec<u64> {
         let rows = t.narrow(0, s.start, s.rows).unwrap();

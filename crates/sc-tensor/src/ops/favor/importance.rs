@@ -145,9 +145,9 @@ impl<T: Lanes> WithSimd for Scores<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         if S::IS_SCALAR {
-            self.run::<S, false>(simd)
+            self.run::<S, false>(simd);
         } else {
-            self.run::<S, true>(simd)
+            self.run::<S, true>(simd);
         }
     }
 }

@@ -105,9 +105,9 @@ impl<T: Lanes> WithSimd for Task<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         if S::IS_SCALAR {
-            self.run::<S, false>(simd)
+            self.run::<S, false>(simd);
         } else {
-            self.run::<S, true>(simd)
+            self.run::<S, true>(simd);
         }
     }
 }
