@@ -1,10 +1,5 @@
 //! scGPT and scBERT.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    missing_docs
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod common;
 
@@ -44,9 +39,7 @@ fn released(place: &Place, data: &AnnData) {
     let params = params.d_hid(16).n_layers(2).check().unwrap();
     let model = params.init(&Device::Cpu, 3).unwrap();
     std::fs::create_dir_all(place.path("released")).unwrap();
-    model
-        .export(place.path("released"), Layout::Flash)
-        .unwrap();
+    model.export(place.path("released"), Layout::Flash).unwrap();
 }
 
 fn scbert(place: &Place, data: &AnnData) {
@@ -79,7 +72,12 @@ fn cells_are_embedded() {
         assert!((row.dot(&row) - 1.0).abs() < 1e-4);
     }
     // Neither threads nor minibatches, nor reading from disk, change a bit.
-    for more in ["--threads 1", "--batch-tokens 300", "--backed", "--gene-key symbol"] {
+    for more in [
+        "--threads 1",
+        "--batch-tokens 300",
+        "--backed",
+        "--gene-key symbol",
+    ] {
         place.ok(&format!(
             "transformer embed released cells.h5ad --out b.h5ad {more}"
         ));
@@ -103,7 +101,8 @@ fn cells_are_embedded() {
     assert_eq!(c, matrix(&place, "d.h5ad", "X_scBERT"));
     place.ok("transformer embed bert cells.h5ad --out e.h5ad --min-genes 1 --pooling mean");
     assert_ne!(c, matrix(&place, "e.h5ad", "X_scBERT"));
-    let said = json(&place.ok("transformer embed bert cells.h5ad --out f.h5ad --min-genes 60 --json"));
+    let said =
+        json(&place.ok("transformer embed bert cells.h5ad --out f.h5ad --min-genes 60 --json"));
     let f = matrix(&place, "f.h5ad", "X_scBERT");
     let left_out = f.rows().into_iter().filter(|r| r[0].is_nan()).count();
     assert_eq!(said["n_left_out"], left_out);
@@ -150,7 +149,9 @@ fn types_are_learned_and_given() {
         place.ok(&format!(
             "transformer finetune annotate cells.h5ad --labels-key batch --out {from}2 --from {from} --freeze --max-epochs 1"
         ));
-        place.ok(&format!("transformer annotate {from}2 cells.h5ad --out c.h5ad"));
+        place.ok(&format!(
+            "transformer annotate {from}2 cells.h5ad --out c.h5ad"
+        ));
     }
 }
 
@@ -214,13 +215,18 @@ fn an_interrupted_training_goes_on() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(checkpoint.is_file(), "it was done before it could be killed");
+    assert!(
+        checkpoint.is_file(),
+        "it was done before it could be killed"
+    );
     says(
         &place.error(&format!("{train} --out parts --max-epochs 3")),
         &["--resume", "--overwrite"],
     );
     says(
-        &place.error(&format!("{train} --out parts --max-epochs 3 --resume --seed 7")),
+        &place.error(&format!(
+            "{train} --out parts --max-epochs 3 --resume --seed 7"
+        )),
         &["seed", "0 then, 7 now"],
     );
     place.ok(&format!("{train} --out parts --max-epochs 3 --resume"));
@@ -228,15 +234,88 @@ fn an_interrupted_training_goes_on() {
 }
 
 #[test]
+fn genes_are_compared() {
+    let data = small();
+    let place = Place::with(&data);
+    released(&place, &data);
+    let names = data.var.index();
+    let sets = format!(
+        "first\t\t{}\nlast\t\t{}\n",
+        names[..30].join("\t"),
+        names[30..90].join("\t")
+    );
+    std::fs::write(place.path("sets.gmt"), sets).unwrap();
+    let said = json(&place.ok(
+        "transformer genes released cells.h5ad --out network.tsv --min-similarity 0.3 --programs programs.tsv \
+         --resolution 2 --gmt sets.gmt --enrichment tests.tsv --json",
+    ));
+    assert_eq!(said["n_genes"], common::GENES - 20);
+    let text = place.text("network.tsv");
+    let pairs: Vec<Vec<&str>> = text
+        .lines()
+        .skip(1)
+        .map(|l| l.split('\t').collect())
+        .collect();
+    assert_eq!(said["n_edges"], pairs.len());
+    assert!(pairs.len() > 100);
+    for pair in &pairs {
+        assert_ne!(pair[0], pair[1]);
+        let cosine: f32 = pair[2].parse().unwrap();
+        assert!((0.3..1.0).contains(&cosine));
+    }
+    let programs = place.text("programs.tsv");
+    let sizes = said["programs"].as_array().unwrap();
+    let sum: u64 = sizes.iter().map(|s| s.as_u64().unwrap()).sum();
+    assert!(sum > 50 && programs.lines().count() as u64 == sum + 1);
+    assert!(place.text("tests.tsv").lines().count() > 2);
+    says(
+        &place.error("transformer genes released cells.h5ad --out n.tsv --only no_such"),
+        &["cells.h5ad: var", "no_such"],
+    );
+
+    scbert(&place, &data);
+    place
+        .ok("transformer explain bert cells.h5ad --out e.tsv --labels-key cell.type --min-genes 1");
+    let text = place.text("e.tsv");
+    let mut sums = std::collections::BTreeMap::new();
+    for line in text.lines().skip(1) {
+        let parts: Vec<&str> = line.split('\t').collect();
+        let value: f64 = parts[2].parse().unwrap();
+        *sums.entry(parts[0].to_owned()).or_insert(0.0) += value;
+    }
+    // What is missing to 1 is the attention to the cell's own position.
+    assert!(
+        sums.len() > 5 && sums.values().all(|s| (0.9..1.0).contains(s)),
+        "{sums:?}"
+    );
+    says(
+        &place.error("transformer explain bert cells.h5ad --out e.tsv"),
+        &["gives cells no types", "--labels-key"],
+    );
+    says(
+        &place.error("transformer explain released cells.h5ad --out e.tsv"),
+        &["needs scBERT"],
+    );
+}
+
+#[test]
 fn what_cannot_be_done_is_explained() {
     let data = small();
     let place = Place::with(&data);
     released(&place, &data);
-    let embed = |model: &str| place.error(&format!("transformer embed {model} cells.h5ad --out a.h5ad"));
+    let embed = |model: &str| {
+        place.error(&format!(
+            "transformer embed {model} cells.h5ad --out a.h5ad"
+        ))
+    };
     says(&embed("nowhere"), &["nowhere", "no such folder"]);
     std::fs::create_dir(place.path("empty")).unwrap();
     says(&embed("empty"), &["model.safetensors", "best_model.pt"]);
-    std::fs::copy(place.path("released/vocab.json"), place.path("empty/vocab.json")).unwrap();
+    std::fs::copy(
+        place.path("released/vocab.json"),
+        place.path("empty/vocab.json"),
+    )
+    .unwrap();
     says(&embed("empty"), &["there is no best_model.pt, args.json"]);
     place.train("scvi", "--max-epochs 1");
     says(&embed("scvi"), &["kind \"scvi\"", "`sc embed`"]);

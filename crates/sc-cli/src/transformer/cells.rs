@@ -152,6 +152,13 @@ impl Data {
         column(&self.all.obs, &self.path, "obs", key)
     }
 
+    /// A column of var with yes or no.
+    pub(super) fn flags(&self, key: &str) -> Result<Vec<bool>> {
+        let container = format!("{}: var", self.path.display());
+        let values = self.all.var.column(&container, key)?.to_f64(key)?;
+        Ok(values.into_iter().map(|v| v > 0.0).collect())
+    }
+
     /// Says in which file something is wrong.
     pub(super) fn wrong(&self, error: impl std::fmt::Display) -> Error {
         wrong_in(&self.path, error)
@@ -193,8 +200,7 @@ impl Data {
     /// Says what to do about genes of other names.
     pub(super) fn no_genes(&self, error: sc_transformer::Error) -> Error {
         use sc_transformer::Error as E;
-        let is_name =
-            matches!(error, E::NoSharedGenes { .. } | E::NoGenesInCommon { .. });
+        let is_name = matches!(error, E::NoSharedGenes { .. } | E::NoGenesInCommon { .. });
         let columns: Vec<&str> = self.all.var.columns().map(|c| c.0).collect();
         let error = self.wrong(error);
         match is_name {
@@ -378,9 +384,7 @@ fn batches(
     let labels = labels
         .recode(key, &config.batches)
         .map_err(|e| data.wrong(e))?;
-    Ok(Some(
-        labels.complete_codes(key).map_err(|e| data.wrong(e))?,
-    ))
+    Ok(Some(labels.complete_codes(key).map_err(|e| data.wrong(e))?))
 }
 
 /// What scBERT reads of a source, and how its genes met the model.

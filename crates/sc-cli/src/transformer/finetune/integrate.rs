@@ -69,7 +69,11 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let genes: Vec<String> = prepared
         .genes
         .iter()
-        .filter_map(|&g| columns.get(g).and_then(|&c| tokens.get(c).copied().flatten()))
+        .filter_map(|&g| {
+            columns
+                .get(g)
+                .and_then(|&c| tokens.get(c).copied().flatten())
+        })
         .filter_map(|id| start.vocab().token(id).map(str::to_owned))
         .collect();
 
