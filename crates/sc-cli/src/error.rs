@@ -23,6 +23,9 @@ pub(crate) enum Error {
     /// Judging models.
     #[error(transparent)]
     Criticism(#[from] sc_criticism::Error),
+    /// scGPT and scBERT.
+    #[error(transparent)]
+    Transformer(#[from] sc_transformer::Error),
     /// Neighbours, and what is made of them.
     #[error(transparent)]
     Neighbors(#[from] sc_neighbors::Error),

@@ -35,6 +35,7 @@ mod train_run;
 mod train_scanvi;
 mod train_scvi;
 mod transfer;
+mod transformer;
 mod umap;
 mod volcano;
 
@@ -77,6 +78,7 @@ Examples:
   sc umap embedded.h5ad --rep X_scVI --plot umap.svg --color cell_type
   sc transfer atlas.h5ad mapped.h5ad --labels cell_type --out annotated.h5ad
   sc preprocess hvg cells.h5ad --out hvg.h5ad --flavor seurat_v3 --batch-key donor
+  sc transformer embed scGPT_human cells.h5ad --out embedded.h5ad --gene-key gene_name
   sc milo embedded.h5ad --sample donor --design '~ batch + condition' --table da.tsv
 
 `sc COMMAND --help` explains the options of a command. RUST_LOG=info shows more of what goes on.
@@ -88,6 +90,7 @@ enum Command {
     Convert(convert::Args),
     Preprocess(preprocess::Args),
     Train(train::Args),
+    Transformer(Box<transformer::Args>),
     Embed(embed::Args),
     Expression(expression::Args),
     Evaluate(evaluate::Args),
@@ -112,6 +115,7 @@ impl Command {
             Self::Inspect(_) | Self::Convert(_) | Self::Hub(_) => None,
             Self::Preprocess(a) => a.threads(),
             Self::Train(a) => a.threads(),
+            Self::Transformer(a) => a.threads(),
             Self::Embed(a) => a.query.threads,
             Self::Annotate(a) => a.query.threads,
             Self::Check(a) => a.threads,
@@ -136,6 +140,7 @@ impl Command {
             Self::Convert(a) => convert::run(&a),
             Self::Preprocess(a) => preprocess::run(&a),
             Self::Train(a) => train::run(&a),
+            Self::Transformer(a) => transformer::run(&a),
             Self::Embed(a) => embed::run(&a),
             Self::Expression(a) => expression::run(&a),
             Self::Evaluate(a) => evaluate::run(&a),

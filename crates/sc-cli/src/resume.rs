@@ -20,7 +20,8 @@ const FILE: &str = "checkpoint.json";
 pub(crate) struct Run {
     model: Value,
     train: TrainConfig,
-    registry: Registry,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    registry: Option<Registry>,
     epochs: usize,
     n_cells: usize,
     /// Of the names of the cells.
@@ -34,12 +35,19 @@ impl Run {
         cells: &Cells<'_>,
         names: &[String],
     ) -> Self {
+        let mut run = Self::of(model, train, cells.n_cells(), names);
+        run.registry = Some(cells.registry().clone());
+        run
+    }
+
+    /// Of a model without a registry.
+    pub(crate) fn of(model: Value, train: &TrainConfig, n_cells: usize, names: &[String]) -> Self {
         Self {
             model,
             train: train.clone(),
-            registry: cells.registry().clone(),
-            epochs: train.epochs(cells.n_cells()),
-            n_cells: cells.n_cells(),
+            registry: None,
+            epochs: train.epochs(n_cells),
+            n_cells,
             cells: format!("{:016x}", fingerprint(names)),
         }
     }

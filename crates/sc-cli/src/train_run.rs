@@ -97,7 +97,7 @@ impl Model for Scvi {
 pub(crate) fn run<P: Plan>(plan: &P) -> Result<()> {
     let task = &plan.task();
     let interrupt = Interrupt::listen()?;
-    prepare_folder(task)?;
+    prepare_folder(task.out, task.run)?;
     let mut data = load(task)?;
     let kept = check_counts(plan, task, &data)?;
     let cells = match kept {
@@ -123,7 +123,7 @@ pub(crate) fn run<P: Plan>(plan: &P) -> Result<()> {
             checkpoint: task.out.join(CHECKPOINT),
         });
     }
-    save(&model, task.out)?;
+    save(task.out, |dir| Ok(model.save(dir)?))?;
     tell(task, &cells, &fitted, start.elapsed().as_secs_f64())
 }
 
@@ -134,12 +134,11 @@ struct Data {
 }
 
 /// Makes the folder, and refuses to lose the state of another run.
-fn prepare_folder(task: &Task<'_>) -> Result<()> {
-    let dir = task.out;
+pub(crate) fn prepare_folder(dir: &Path, run: &train_scvi::Run) -> Result<()> {
     std::fs::create_dir_all(dir).map_err(Error::file(dir, "make this folder"))?;
     check_writable(dir)?;
     let interrupted = dir.join(CHECKPOINT).is_file();
-    if task.run.resume && !interrupted {
+    if run.resume && !interrupted {
         let why = if sc_model::save::is_saved_model(dir) {
             "training is finished there"
         } else {
@@ -150,8 +149,8 @@ fn prepare_folder(task: &Task<'_>) -> Result<()> {
             dir.display()
         )));
     }
-    if interrupted && !task.run.resume {
-        if !task.run.overwrite {
+    if interrupted && !run.resume {
+        if !run.overwrite {
             return Err(Error::Message(format!(
                 "{} holds {CHECKPOINT} of an interrupted training: go on with it with --resume, or lose it with \
                  --overwrite",
@@ -243,24 +242,41 @@ fn train(
     this: &Run,
     interrupt: &Interrupt,
 ) -> Result<Fitted> {
-    let dir = task.out;
-    let path = dir.join(CHECKPOINT);
     let shown = if config.validates_after(0) {
         "elbo_validation"
     } else {
         "elbo_train"
     };
-    let mut observer = (
+    observed(
+        (task.out, task.run),
+        shown,
+        this,
+        interrupt,
+        |state, mut observer| Ok(model.train(cells, config, state, &mut observer)?),
+    )
+}
+
+/// Trains in a folder, from the start or from its checkpoint: writes checkpoints and history, shows progress (the metric
+/// `shown`) and listens for Ctrl-C.
+pub(crate) fn observed(
+    (dir, run): (&Path, &train_scvi::Run),
+    shown: &str,
+    this: &Run,
+    interrupt: &Interrupt,
+    train: impl FnOnce(Option<&ResumeState>, Box<dyn Observer>) -> Result<Fitted>,
+) -> Result<Fitted> {
+    let path = dir.join(CHECKPOINT);
+    let observer = (
         (
             interrupt.flag.clone(),
-            Checkpoint::new(&path, task.run.checkpoint_every()),
+            Checkpoint::new(&path, run.checkpoint_every()),
         ),
         (
             CsvLog::new(dir.join("history.csv")),
             ProgressBar::new(shown),
         ),
     );
-    let state = if task.run.resume {
+    let state = if run.resume {
         this.check_same(dir)?;
         let state = ResumeState::load(&path)?;
         note(&format!("going on in epoch {}", state.epoch() + 1));
@@ -270,25 +286,25 @@ fn train(
         None
     };
     interrupt.training.store(true, Ordering::Relaxed);
-    let fitted = model.train(cells, config, state.as_ref(), &mut observer);
+    let fitted = train(state.as_ref(), Box::new(observer));
     interrupt.training.store(false, Ordering::Relaxed);
-    Ok(fitted?)
+    fitted
 }
 
 /// The model replaces the checkpoint, which stays until the model is on the disk.
-fn save(model: &impl Model, dir: &Path) -> Result<()> {
+pub(crate) fn save(dir: &Path, write: impl Fn(&Path) -> Result<()>) -> Result<()> {
     let _spinner = Spinner::new(format!("writing {}", dir.display()));
-    match model.save(dir) {
+    match write(dir) {
         Ok(()) => Run::clean(dir),
-        Err(e) => Err(Error::from(e).with_hint(rescue(model, dir))),
+        Err(e) => Err(e.with_hint(rescue(write, dir))),
     }
 }
 
 /// The disk is full, say: hours of training must not be lost for it. What the user can do.
-fn rescue(model: &impl Model, dir: &Path) -> String {
+fn rescue(write: impl Fn(&Path) -> Result<()>, dir: &Path) -> String {
     let elsewhere = tempfile::Builder::new().prefix("sc-model-").tempdir();
     if let Ok(folder) = elsewhere
-        && model.save(folder.path()).is_ok()
+        && write(folder.path()).is_ok()
     {
         return format!(
             "the model was saved to {} instead; move it",
@@ -375,7 +391,7 @@ fn tell(task: &Task<'_>, cells: &Cells<'_>, fitted: &Fitted, seconds: f64) -> Re
 }
 
 /// Ctrl-C and SIGTERM.
-struct Interrupt {
+pub(crate) struct Interrupt {
     flag: StopFlag,
     /// Whether there is a state worth saving.
     training: Arc<AtomicBool>,
@@ -383,7 +399,7 @@ struct Interrupt {
 
 impl Interrupt {
     /// While it trains, the first signal ends it after the current minibatch; otherwise, and the second time, at once.
-    fn listen() -> Result<Self> {
+    pub(crate) fn listen() -> Result<Self> {
         let this = Self {
             flag: StopFlag::default(),
             training: Arc::default(),
