@@ -17,7 +17,7 @@ const NOTES: &str = "cells.json";
 
 /// A trained model.
 pub(super) enum Transformer {
-    Scgpt(ScGpt),
+    Scgpt(Box<ScGpt>),
     Scbert(Scbert),
 }
 
@@ -90,7 +90,10 @@ pub(super) fn open(path: &Path, foreign: &Foreign) -> Result<Transformer> {
     }
     if sc_model::save::is_saved_model(path) {
         return match sc_model::save::model_kind(path)?.as_str() {
-            scgpt::KIND => Ok(Transformer::Scgpt(ScGpt::load(path, &Device::Cpu)?)),
+            scgpt::KIND => Ok(Transformer::Scgpt(Box::new(ScGpt::load(
+                path,
+                &Device::Cpu,
+            )?))),
             "scbert" => Ok(Transformer::Scbert(Scbert::load(path, &Device::Cpu)?)),
             kind => wrong(format!(
                 "holds a model of kind \"{kind}\"; `sc transformer` needs scgpt or scbert, and `sc embed` uses scvi and scanvi"
@@ -106,10 +109,10 @@ pub(super) fn open(path: &Path, foreign: &Foreign) -> Result<Transformer> {
         .filter(|f| !path.join(f).is_file())
         .collect();
     if missing.is_empty() {
-        return Ok(Transformer::Scgpt(ScGpt::from_checkpoint(
+        return Ok(Transformer::Scgpt(Box::new(ScGpt::from_checkpoint(
             path,
             &Device::Cpu,
-        )?));
+        )?)));
     }
     if missing.len() == files.len() {
         return wrong(format!(

@@ -1,8 +1,10 @@
-//! `sc transformer finetune`.
+//! `sc transformer finetune` and `sc transformer pretrain`.
 
 mod annotate;
 mod integrate;
+pub(super) mod pretrain;
 mod run;
+mod scbert;
 mod scgpt;
 
 use std::path::PathBuf;
@@ -54,7 +56,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
 
 /// Options of all tasks.
 #[derive(Debug, clap::Args)]
-struct Common {
+pub(super) struct Common {
     /// Cells: .h5ad, Cell Ranger .h5, or a folder with matrix.mtx
     data: PathBuf,
     /// Folder for the model; made if it isn't there
@@ -71,7 +73,7 @@ struct Common {
     #[command(flatten, next_help_heading = "Training")]
     training: Training,
     #[command(flatten, next_help_heading = "Run")]
-    run: train_scvi::Run,
+    pub(super) run: train_scvi::Run,
 }
 
 /// What may differ from the recipe of the original.

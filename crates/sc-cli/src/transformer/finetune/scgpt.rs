@@ -53,7 +53,7 @@ pub(super) enum Start {
     /// A released checkpoint.
     Released(Checkpoint),
     /// A model of ours.
-    Ours(ScGpt),
+    Ours(Box<ScGpt>),
     /// Nothing but the genes of the data.
     Scratch(GeneVocab),
 }
