@@ -185,6 +185,10 @@ fn batches_are_integrated() {
     ));
     place.ok("transformer embed model cells.h5ad --out a.h5ad");
     assert_eq!(matrix(&place, "a.h5ad", "X_scGPT").dim(), (CELLS, 16));
+    // For another task it is told no batches any more.
+    place.ok(
+        "transformer finetune annotate cells.h5ad --labels-key cell.type --from model --out b --max-epochs 1",
+    );
     let mut other = small();
     let wrong = sc_data::Categorical::from_labels(&vec!["new"; CELLS]);
     other

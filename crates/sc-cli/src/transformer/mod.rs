@@ -16,10 +16,11 @@ use crate::error::Result;
 const EXAMPLES: &str = "\
 Examples:
   sc transformer embed scGPT_human cells.h5ad --out embedded.h5ad --gene-key gene_name
-  sc transformer finetune annotate atlas.h5ad --out annotator --from scGPT_human --labels-key cell_type
+  sc transformer finetune annotate atlas.h5ad --out annotator --from scGPT_human \\
+      --labels-key cell_type
   sc transformer annotate annotator new_cells.h5ad --out annotated.h5ad --novel-below 0.5
-  sc transformer pretrain atlas.h5ad --out scgpt --d-model 128 --n-heads 4 --d-hid 128 --n-layers 4
-  sc transformer genes scGPT_human cells.h5ad --out network.tsv --gene-key gene_name --programs programs.tsv
+  sc transformer pretrain atlas.h5ad --out scgpt --d-model 128 --n-heads 4 --n-layers 4
+  sc transformer genes scGPT_human cells.h5ad --out network.tsv --programs programs.tsv
   sc transformer explain scbert_annotator cells.h5ad --out importance.tsv
 
 `sc transformer COMMAND --help` explains the options of a command.";

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Common;
 use super::run::Job;
 use super::scbert::{Performer, pretrained};
-use super::scgpt::{Sizes, Start, train};
+use super::scgpt::{Sizes, Start, train, untold};
 use crate::error::Result;
 use crate::options::at_least_one;
 use crate::train_run::{Interrupt, prepare_folder};
@@ -17,15 +17,17 @@ use crate::transformer::model::{Foreign, Notes};
 
 const EXAMPLES: &str = "\
 Examples:
-  sc transformer finetune annotate atlas.h5ad --out annotator --from scGPT_human --labels-key cell_type
+  sc transformer finetune annotate atlas.h5ad --out annotator --from scGPT_human \\
+      --labels-key cell_type
   sc transformer finetune annotate atlas.h5ad --out annotator --labels-key cell_type \\
       --d-model 64 --n-heads 4 --d-hid 64 --n-layers 3 --lr 1e-3
-  sc transformer finetune annotate counts.h5ad --out annotator --model scbert --labels-key cell_type \\
-      --from panglao_pretrain.pth --panel genes.txt
+  sc transformer finetune annotate counts.h5ad --out annotator --model scbert \\
+      --labels-key cell_type --from panglao_pretrain.pth --panel genes.txt
   sc transformer annotate annotator new_cells.h5ad --out annotated.h5ad --novel-below 0.5
 
 DIR then holds the model of the best epoch and the metrics of each (history.csv). Ctrl-C writes a
-checkpoint; the same command with --resume goes on, and looks for the best epoch among those that follow.";
+checkpoint; the same command with --resume goes on, and looks for the best epoch among those
+that follow.";
 
 /// Teach a model the types of cells
 #[derive(Debug, clap::Args)]
@@ -100,7 +102,10 @@ fn scgpt(args: &Args, data: &Data, labels: &Categorical, interrupt: &Interrupt) 
     recipe.tokens.max_len = args.max_length.or(recipe.tokens.max_len);
     recipe.train = common.training.apply(recipe.train);
     let classes = labels.categories().to_vec();
-    let model = start.model(&args.sizes, seed, |c| c.classes = classes)?;
+    let model = start.model(&args.sizes, seed, |c| {
+        untold(c);
+        c.classes = classes;
+    })?;
     if args.freeze {
         model.freeze_encoders(true);
     }

@@ -19,10 +19,11 @@ use crate::train_scvi;
 
 const EXAMPLES: &str = "\
 Examples:
-  sc transformer finetune annotate atlas.h5ad --out annotator --from scGPT_human --labels-key cell_type
+  sc transformer finetune annotate atlas.h5ad --out annotator --from scGPT_human \\
+      --labels-key cell_type
   sc transformer finetune integrate cells.h5ad --out integrated --from scGPT_human --batch-key donor
-  sc transformer finetune annotate atlas.h5ad --out annotator --model scbert --labels-key cell_type \\
-      --from panglao_pretrain.pth --panel genes.txt";
+  sc transformer finetune annotate atlas.h5ad --out annotator --model scbert \\
+      --labels-key cell_type --from panglao_pretrain.pth --panel genes.txt";
 
 /// Fine-tune scGPT or scBERT for a task, or train it for that from scratch
 #[derive(Debug, clap::Args)]

@@ -9,7 +9,7 @@ use super::Common;
 use super::annotate::{Kind, select};
 use super::run::Job;
 use super::scbert::{Performer, pretrained};
-use super::scgpt::{Sizes, Start};
+use super::scgpt::{Sizes, Start, untold};
 use crate::error::Result;
 use crate::options::at_least_one;
 use crate::train_run::{Interrupt, prepare_folder};
@@ -18,7 +18,7 @@ use crate::transformer::model::{Foreign, Notes};
 
 const EXAMPLES: &str = "\
 Examples:
-  sc transformer pretrain atlas.h5ad --out scgpt --d-model 128 --n-heads 4 --d-hid 128 --n-layers 4 --backed
+  sc transformer pretrain atlas.h5ad --out scgpt --d-model 128 --n-heads 4 --n-layers 4 --backed
   sc transformer pretrain more.h5ad --out scgpt2 --from scGPT_human --max-epochs 1
   sc transformer pretrain counts.h5ad --out scbert --model scbert --dim 64 --depth 4
   sc transformer finetune annotate labelled.h5ad --out annotator --from scgpt --labels-key cell_type
@@ -90,7 +90,10 @@ fn scgpt(args: &Args, data: &Data, interrupt: &Interrupt) -> Result<()> {
     let common = &args.common;
     let seed = common.training.seed;
     let start = Start::open(common.from.as_deref(), &data.genes, &args.sizes)?;
-    let model = start.model(&args.sizes, seed, |c| c.generative = true)?;
+    let model = start.model(&args.sizes, seed, |c| {
+        untold(c);
+        c.generative = true;
+    })?;
     let found = data.known(model.vocab(), common.ignore_case, &Notes::default())?;
     let mut tokens = TokenizerOptions::finetune(None, Parity::Correct);
     if let Some(binning) = &mut tokens.binning {
