@@ -18,7 +18,7 @@ const NOTES: &str = "cells.json";
 /// A trained model.
 pub(super) enum Transformer {
     Scgpt(Box<ScGpt>),
-    Scbert(Scbert),
+    Scbert(Box<Scbert>),
 }
 
 /// A model that others made.
@@ -75,7 +75,8 @@ impl Notes {
 /// Opens a model of ours, a released scGPT folder, or with a panel a checkpoint of scBERT.
 pub(super) fn open(path: &Path, foreign: &Foreign) -> Result<Transformer> {
     if let Some(panel) = &foreign.panel {
-        return scbert_file(path, panel, foreign.classes.as_deref()).map(Transformer::Scbert);
+        return scbert_file(path, panel, foreign.classes.as_deref())
+            .map(|m| Transformer::Scbert(Box::new(m)));
     }
     let wrong = |why: String| Err(Error::Message(format!("{}: {why}", path.display())));
     if !path.exists() {
@@ -94,7 +95,10 @@ pub(super) fn open(path: &Path, foreign: &Foreign) -> Result<Transformer> {
                 path,
                 &Device::Cpu,
             )?))),
-            "scbert" => Ok(Transformer::Scbert(Scbert::load(path, &Device::Cpu)?)),
+            "scbert" => Ok(Transformer::Scbert(Box::new(Scbert::load(
+                path,
+                &Device::Cpu,
+            )?))),
             kind => wrong(format!(
                 "holds a model of kind \"{kind}\"; `sc transformer` needs scgpt or scbert, and `sc embed` uses scvi and scanvi"
             )),

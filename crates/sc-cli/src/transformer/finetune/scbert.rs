@@ -43,7 +43,7 @@ pub(super) fn pretrained(
         return Ok(params.check()?.init(&Device::Cpu, common.training.seed)?);
     };
     match model::open(path, foreign)? {
-        Transformer::Scbert(model) => Ok(model),
+        Transformer::Scbert(model) => Ok(*model),
         Transformer::Scgpt(_) => Err(Error::Message(format!(
             "{}: holds scGPT, and scBERT was asked for",
             path.display()
