@@ -185,6 +185,10 @@ fn batches_are_integrated() {
     ));
     place.ok("transformer embed model cells.h5ad --out a.h5ad");
     assert_eq!(matrix(&place, "a.h5ad", "X_scGPT").dim(), (CELLS, 16));
+    // For another task it is told no batches any more.
+    place.ok(
+        "transformer finetune annotate cells.h5ad --labels-key cell.type --from model --out b --max-epochs 1",
+    );
     let mut other = small();
     let wrong = sc_data::Categorical::from_labels(&vec!["new"; CELLS]);
     other
@@ -208,6 +212,7 @@ fn an_interrupted_training_goes_on() {
     let mut command = place.command(&format!(
         "{train} --out parts --max-epochs 3 --checkpoint-minutes 0"
     ));
+    command.stderr(std::process::Stdio::null());
     let mut child = common::spawn(&mut command);
     let checkpoint = place.path("parts/checkpoint.safetensors");
     while !checkpoint.is_file() && child.try_wait().unwrap().is_none() {
@@ -231,6 +236,28 @@ fn an_interrupted_training_goes_on() {
     );
     place.ok(&format!("{train} --out parts --max-epochs 3 --resume"));
     assert_eq!(place.weights("whole"), place.weights("parts"));
+}
+
+#[test]
+fn models_are_pretrained() {
+    let place = Place::new();
+    let said = json(&place.ok(&format!(
+        "transformer pretrain cells.h5ad --out gpt {SIZES} --max-epochs 3 --batch-size 32 --lr 3e-3 --prompt-after 5 --json"
+    )));
+    let losses = said["history"]["gep_validation"].as_array().unwrap();
+    assert!(losses[2].as_f64() < losses[0].as_f64(), "{losses:?}");
+    place.ok("transformer embed gpt cells.h5ad --out a.h5ad");
+    place.ok("transformer finetune annotate cells.h5ad --labels-key cell.type --from gpt --out b --max-epochs 1");
+    let said = json(&place.ok(
+        "transformer pretrain cells.h5ad --model scbert --out bert --dim 16 --depth 2 --heads 2 --dim-head 8 --min-genes 5 \
+         --max-epochs 2 --batch-size 32 --lr 1e-3 --json",
+    ));
+    assert_eq!(said["epochs"], 2);
+    place.ok("transformer embed bert cells.h5ad --out c.h5ad --min-genes 1");
+    says(
+        &place.error("transformer pretrain cells.h5ad --from bert --out d"),
+        &["bert: holds scBERT"],
+    );
 }
 
 #[test]

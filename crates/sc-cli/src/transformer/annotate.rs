@@ -16,8 +16,10 @@ use crate::options::probability;
 const EXAMPLES: &str = "\
 Examples:
   sc transformer annotate annotator new_cells.h5ad --out annotated.h5ad
-  sc transformer annotate annotator new_cells.h5ad --out annotated.h5ad --novel-below 0.5 --labels-key cell_type
-  sc transformer annotate finetune_best.pth counts.h5ad --panel genes.txt --classes types.txt --out annotated.h5ad";
+  sc transformer annotate annotator new_cells.h5ad --out annotated.h5ad --novel-below 0.5 \\
+      --labels-key cell_type
+  sc transformer annotate finetune_best.pth counts.h5ad --out annotated.h5ad \\
+      --panel genes.txt --classes types.txt";
 
 /// Give each cell the type that a fine-tuned scGPT or scBERT finds most likely
 ///

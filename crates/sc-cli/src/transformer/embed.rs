@@ -15,7 +15,8 @@ Examples:
   sc transformer embed scGPT_human cells.h5ad --out embedded.h5ad --gene-key gene_name
   sc transformer embed scGPT_human huge.h5ad --out embedded.h5ad --backed --max-length 2048
   sc transformer embed integrated cells.h5ad --out embedded.h5ad --batch-key donor
-  sc transformer embed panglao_pretrain.pth counts.h5ad --panel genes.txt --out embedded.h5ad --pooling mean
+  sc transformer embed panglao_pretrain.pth counts.h5ad --out embedded.h5ad \\
+      --panel genes.txt --pooling mean
   sc umap embedded.h5ad --rep X_scGPT --plot umap.svg --color cell_type
 
 scGPT reads counts or normalised values: it bins the values of each cell. scBERT needs counts.";

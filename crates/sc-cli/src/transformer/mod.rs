@@ -16,9 +16,11 @@ use crate::error::Result;
 const EXAMPLES: &str = "\
 Examples:
   sc transformer embed scGPT_human cells.h5ad --out embedded.h5ad --gene-key gene_name
-  sc transformer finetune annotate atlas.h5ad --out annotator --from scGPT_human --labels-key cell_type
+  sc transformer finetune annotate atlas.h5ad --out annotator --from scGPT_human \\
+      --labels-key cell_type
   sc transformer annotate annotator new_cells.h5ad --out annotated.h5ad --novel-below 0.5
-  sc transformer genes scGPT_human cells.h5ad --out network.tsv --gene-key gene_name --programs programs.tsv
+  sc transformer pretrain atlas.h5ad --out scgpt --d-model 128 --n-heads 4 --n-layers 4
+  sc transformer genes scGPT_human cells.h5ad --out network.tsv --programs programs.tsv
   sc transformer explain scbert_annotator cells.h5ad --out importance.tsv
 
 `sc transformer COMMAND --help` explains the options of a command.";
@@ -36,6 +38,7 @@ enum Command {
     Embed(embed::Args),
     Annotate(annotate::Args),
     Finetune(finetune::Args),
+    Pretrain(Box<finetune::pretrain::Args>),
     Genes(genes::Args),
     Explain(explain::Args),
 }
@@ -46,6 +49,7 @@ impl Args {
             Command::Embed(a) => a.query.threads,
             Command::Annotate(a) => a.query.threads,
             Command::Finetune(a) => a.threads(),
+            Command::Pretrain(a) => a.common.run.threads,
             Command::Genes(a) => a.threads,
             Command::Explain(a) => a.threads,
         }
@@ -57,6 +61,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Command::Embed(a) => embed::run(a),
         Command::Annotate(a) => annotate::run(a),
         Command::Finetune(a) => finetune::run(a),
+        Command::Pretrain(a) => finetune::pretrain::run(a),
         Command::Genes(a) => genes::run(a),
         Command::Explain(a) => explain::run(a),
     }

@@ -17,8 +17,8 @@ const NOTES: &str = "cells.json";
 
 /// A trained model.
 pub(super) enum Transformer {
-    Scgpt(ScGpt),
-    Scbert(Scbert),
+    Scgpt(Box<ScGpt>),
+    Scbert(Box<Scbert>),
 }
 
 /// A model that others made.
@@ -75,7 +75,8 @@ impl Notes {
 /// Opens a model of ours, a released scGPT folder, or with a panel a checkpoint of scBERT.
 pub(super) fn open(path: &Path, foreign: &Foreign) -> Result<Transformer> {
     if let Some(panel) = &foreign.panel {
-        return scbert_file(path, panel, foreign.classes.as_deref()).map(Transformer::Scbert);
+        return scbert_file(path, panel, foreign.classes.as_deref())
+            .map(|m| Transformer::Scbert(Box::new(m)));
     }
     let wrong = |why: String| Err(Error::Message(format!("{}: {why}", path.display())));
     if !path.exists() {
@@ -90,8 +91,14 @@ pub(super) fn open(path: &Path, foreign: &Foreign) -> Result<Transformer> {
     }
     if sc_model::save::is_saved_model(path) {
         return match sc_model::save::model_kind(path)?.as_str() {
-            scgpt::KIND => Ok(Transformer::Scgpt(ScGpt::load(path, &Device::Cpu)?)),
-            "scbert" => Ok(Transformer::Scbert(Scbert::load(path, &Device::Cpu)?)),
+            scgpt::KIND => Ok(Transformer::Scgpt(Box::new(ScGpt::load(
+                path,
+                &Device::Cpu,
+            )?))),
+            "scbert" => Ok(Transformer::Scbert(Box::new(Scbert::load(
+                path,
+                &Device::Cpu,
+            )?))),
             kind => wrong(format!(
                 "holds a model of kind \"{kind}\"; `sc transformer` needs scgpt or scbert, and `sc embed` uses scvi and scanvi"
             )),
@@ -106,10 +113,10 @@ pub(super) fn open(path: &Path, foreign: &Foreign) -> Result<Transformer> {
         .filter(|f| !path.join(f).is_file())
         .collect();
     if missing.is_empty() {
-        return Ok(Transformer::Scgpt(ScGpt::from_checkpoint(
+        return Ok(Transformer::Scgpt(Box::new(ScGpt::from_checkpoint(
             path,
             &Device::Cpu,
-        )?));
+        )?)));
     }
     if missing.len() == files.len() {
         return wrong(format!(

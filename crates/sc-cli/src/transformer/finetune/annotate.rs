@@ -1,31 +1,33 @@
-use candle_core::Device;
 use sc_data::{Categorical, Rows};
 use sc_model::Parity;
-use sc_transformer::scbert::{FinetuneConfig, GenePanel, Scbert};
+use sc_transformer::scbert::FinetuneConfig;
 use sc_transformer::scgpt::{CellSource, LabelledCells, Recipe};
 use sc_transformer::tokens::Tokenizer;
 use serde_json::json;
 
 use super::Common;
 use super::run::Job;
-use super::scgpt::{Sizes, Start, train};
-use crate::error::{Error, Result};
+use super::scbert::{Performer, pretrained};
+use super::scgpt::{Sizes, Start, train, untold};
+use crate::error::Result;
 use crate::options::at_least_one;
 use crate::train_run::{Interrupt, prepare_folder};
 use crate::transformer::cells::{Data, GeneSummary, ScbertOptions, scbert_cells};
-use crate::transformer::model::{self, Foreign, Notes, Transformer};
+use crate::transformer::model::{Foreign, Notes};
 
 const EXAMPLES: &str = "\
 Examples:
-  sc transformer finetune annotate atlas.h5ad --out annotator --from scGPT_human --labels-key cell_type
+  sc transformer finetune annotate atlas.h5ad --out annotator --from scGPT_human \\
+      --labels-key cell_type
   sc transformer finetune annotate atlas.h5ad --out annotator --labels-key cell_type \\
       --d-model 64 --n-heads 4 --d-hid 64 --n-layers 3 --lr 1e-3
-  sc transformer finetune annotate counts.h5ad --out annotator --model scbert --labels-key cell_type \\
-      --from panglao_pretrain.pth --panel genes.txt
+  sc transformer finetune annotate counts.h5ad --out annotator --model scbert \\
+      --labels-key cell_type --from panglao_pretrain.pth --panel genes.txt
   sc transformer annotate annotator new_cells.h5ad --out annotated.h5ad --novel-below 0.5
 
 DIR then holds the model of the best epoch and the metrics of each (history.csv). Ctrl-C writes a
-checkpoint; the same command with --resume goes on, and looks for the best epoch among those that follow.";
+checkpoint; the same command with --resume goes on, and looks for the best epoch among those
+that follow.";
 
 /// Teach a model the types of cells
 #[derive(Debug, clap::Args)]
@@ -59,26 +61,9 @@ pub(super) struct Args {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Kind {
+pub(super) enum Kind {
     Scgpt,
     Scbert,
-}
-
-/// Sizes of scBERT with random weights.
-#[derive(Debug, clap::Args)]
-struct Performer {
-    /// Width of scBERT from scratch
-    #[arg(long, value_name = "N", default_value_t = 200, value_parser = at_least_one)]
-    dim: usize,
-    /// Its blocks
-    #[arg(long, value_name = "N", default_value_t = 6, value_parser = at_least_one)]
-    depth: usize,
-    /// Its attention heads
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = at_least_one)]
-    heads: usize,
-    /// Numbers of a head
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one)]
-    dim_head: usize,
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
@@ -117,7 +102,10 @@ fn scgpt(args: &Args, data: &Data, labels: &Categorical, interrupt: &Interrupt) 
     recipe.tokens.max_len = args.max_length.or(recipe.tokens.max_len);
     recipe.train = common.training.apply(recipe.train);
     let classes = labels.categories().to_vec();
-    let model = start.model(&args.sizes, seed, |c| c.classes = classes)?;
+    let model = start.model(&args.sizes, seed, |c| {
+        untold(c);
+        c.classes = classes;
+    })?;
     if args.freeze {
         model.freeze_encoders(true);
     }
@@ -162,7 +150,8 @@ fn scgpt(args: &Args, data: &Data, labels: &Categorical, interrupt: &Interrupt) 
 fn scbert(args: &Args, data: &Data, labels: &Categorical, interrupt: &Interrupt) -> Result<()> {
     let common = &args.common;
     let seed = common.training.seed;
-    let model = pretrained(args, data)?.with_classes(labels.categories(), seed)?;
+    let start = pretrained(common, &args.foreign, &args.performer, data)?;
+    let model = start.with_classes(labels.categories(), seed)?;
     let source = data.source("checking the counts")?;
     let cells = scbert_cells(&model, &source, data, &args.scbert.config())?;
     let labelled = model.labelled(&cells, labels)?;
@@ -194,29 +183,6 @@ fn scbert(args: &Args, data: &Data, labels: &Categorical, interrupt: &Interrupt)
     )
 }
 
-/// The model to begin with; random, of the genes of the data, if none was named.
-fn pretrained(args: &Args, data: &Data) -> Result<Scbert> {
-    let Some(path) = &args.common.from else {
-        let mut seen = std::collections::HashSet::new();
-        let once = data.genes.iter();
-        let once = once.filter(|g| !g.is_empty() && seen.insert(g.as_str()));
-        let panel = GenePanel::new(once.cloned())?;
-        let p = &args.performer;
-        let params = Scbert::params(panel).dim(p.dim).depth(p.depth);
-        let params = params.heads(p.heads).dim_head(p.dim_head);
-        return Ok(params
-            .check()?
-            .init(&Device::Cpu, args.common.training.seed)?);
-    };
-    match model::open(path, &args.foreign)? {
-        Transformer::Scbert(model) => Ok(model),
-        Transformer::Scgpt(_) => Err(Error::Message(format!(
-            "{}: holds scGPT, and --model scbert was asked for",
-            path.display()
-        ))),
-    }
-}
-
-fn select(names: &[String], rows: &[usize]) -> Vec<String> {
+pub(super) fn select(names: &[String], rows: &[usize]) -> Vec<String> {
     rows.iter().filter_map(|&r| names.get(r).cloned()).collect()
 }

@@ -22,7 +22,8 @@ Examples:
   sc metrics embedded.h5ad --embedding X_scGPT --batch-key donor --label-key cell_type
 
 DIR then holds the model of the best epoch and the metrics of each (history.csv). Ctrl-C writes a
-checkpoint; the same command with --resume goes on, and looks for the best epoch among those that follow.";
+checkpoint; the same command with --resume goes on, and looks for the best epoch among those
+that follow.";
 
 /// Teach scGPT to embed cells so that batches mix
 ///
@@ -85,6 +86,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
         .complete_codes(&args.batch_key)
         .map_err(|e| data.wrong(e))?;
     let model = start.model(&args.sizes, seed, |c| {
+        c.modalities.clear();
+        c.classes.clear();
         c.batches = used.categories().to_vec();
         c.use_batch_labels = true;
         c.input_norm = InputNorm::DomainSpecific;

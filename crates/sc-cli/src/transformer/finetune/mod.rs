@@ -1,8 +1,10 @@
-//! `sc transformer finetune`.
+//! `sc transformer finetune` and `sc transformer pretrain`.
 
 mod annotate;
 mod integrate;
+pub(super) mod pretrain;
 mod run;
+mod scbert;
 mod scgpt;
 
 use std::path::PathBuf;
@@ -17,10 +19,11 @@ use crate::train_scvi;
 
 const EXAMPLES: &str = "\
 Examples:
-  sc transformer finetune annotate atlas.h5ad --out annotator --from scGPT_human --labels-key cell_type
+  sc transformer finetune annotate atlas.h5ad --out annotator --from scGPT_human \\
+      --labels-key cell_type
   sc transformer finetune integrate cells.h5ad --out integrated --from scGPT_human --batch-key donor
-  sc transformer finetune annotate atlas.h5ad --out annotator --model scbert --labels-key cell_type \\
-      --from panglao_pretrain.pth --panel genes.txt";
+  sc transformer finetune annotate atlas.h5ad --out annotator --model scbert \\
+      --labels-key cell_type --from panglao_pretrain.pth --panel genes.txt";
 
 /// Fine-tune scGPT or scBERT for a task, or train it for that from scratch
 #[derive(Debug, clap::Args)]
@@ -54,7 +57,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
 
 /// Options of all tasks.
 #[derive(Debug, clap::Args)]
-struct Common {
+pub(super) struct Common {
     /// Cells: .h5ad, Cell Ranger .h5, or a folder with matrix.mtx
     data: PathBuf,
     /// Folder for the model; made if it isn't there
@@ -71,7 +74,7 @@ struct Common {
     #[command(flatten, next_help_heading = "Training")]
     training: Training,
     #[command(flatten, next_help_heading = "Run")]
-    run: train_scvi::Run,
+    pub(super) run: train_scvi::Run,
 }
 
 /// What may differ from the recipe of the original.

@@ -5,7 +5,7 @@ use std::path::Path;
 use candle_core::Device;
 use sc_model::train::{Fitted, Observer, ResumeState, TrainConfig, fit, resume};
 use sc_transformer::scgpt::{
-    Allow, Checkpoint, FineTune, KeepBest, LabelledCells, Objectives, ScGpt, ScGptConfig,
+    Allow, Checkpoint, FineTune, InputNorm, KeepBest, LabelledCells, Objectives, ScGpt, ScGptConfig,
 };
 use sc_transformer::vocab::{GeneVocab, SPECIALS};
 
@@ -53,7 +53,7 @@ pub(super) enum Start {
     /// A released checkpoint.
     Released(Checkpoint),
     /// A model of ours.
-    Ours(ScGpt),
+    Ours(Box<ScGpt>),
     /// Nothing but the genes of the data.
     Scratch(GeneVocab),
 }
@@ -127,6 +127,17 @@ impl Start {
             Self::Scratch(_) => {}
         }
         Ok(model)
+    }
+}
+
+/// A model that is told neither batches nor modalities, as it may have been for another task.
+pub(super) fn untold(config: &mut ScGptConfig) {
+    config.batches.clear();
+    config.modalities.clear();
+    config.use_batch_labels = false;
+    config.adversary = false;
+    if config.input_norm == InputNorm::DomainSpecific {
+        config.input_norm = InputNorm::None;
     }
 }
 
