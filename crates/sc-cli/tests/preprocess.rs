@@ -150,10 +150,10 @@ fn changed_on_disk_as_in_memory() {
         place.ok(&format!("preprocess {command} --out b.h5ad --backed"));
         assert_eq!(read(&place, "a.h5ad"), read(&place, "b.h5ad"), "{command}");
     }
-    for command in ["scale", "clr --centered"] {
-        let command = format!("preprocess {command} cells.h5ad --out c.h5ad --backed");
-        says(&place.error(&command), &["--backed"]);
-    }
+    let dense = place.error("preprocess scale cells.h5ad --out c.h5ad --backed");
+    says(&dense, &["--backed", "--no-zero-center"]);
+    let both = place.misuse("preprocess clr cells.h5ad --out c.h5ad --backed --centered");
+    says(&both, &["--backed", "--centered"]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use ndarray::{Array2, ArrayD, IxDyn};
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 use sc_data::{AnnData, Annotation, Categorical, Column, Csr, Matrix, Raw, Table, Uns};
-use sc_io::h5ad::{self, WriteOptions};
+use sc_io::h5ad::{self, Compression, WriteOptions};
 
 /// Text without NUL, which HDF5 cannot hold.
 fn text() -> impl Strategy<Value = String> {
@@ -281,9 +281,13 @@ fn a_matrix_is_replaced_by_rows_read_one_block_after_the_other() {
         let found = h5ad::read(&small).unwrap();
         assert_eq!(found.x, Some(doubled.clone().into()));
         assert!(found.layers.is_empty());
-        // The space of the old matrix is used again.
-        let size = |path: &std::path::Path| std::fs::metadata(path).unwrap().len();
-        assert!(size(&small) < size(&to) && size(&small) < size(&from) * 3 / 2);
+        // The space of the old matrix is used again. (Rows arrive one block after the other, so that their number is not known
+        // when chunks are sized: without compression the last one is written whole, which is much for as few cells.)
+        let sizes = [&from, &to, &small].map(|path| std::fs::metadata(path).unwrap().len());
+        assert!(sizes[2] < sizes[1], "{sizes:?}");
+        if matches!(options.compression, Compression::Gzip(_)) {
+            assert!(sizes[2] < sizes[0] * 3 / 2, "{sizes:?}");
+        }
     }
     // A layer, and names and shapes that are refused.
     let again = folder.path().join("d.h5ad");

@@ -58,7 +58,7 @@ pub(super) struct ScgptOptions {
     /// scGPT: look genes that are not in the vocabulary up again without regard to upper and lower case
     #[arg(long)]
     pub(super) ignore_case: bool,
-    /// scGPT: the most tokens of a cell, <cls> included; of a cell with more, a random sample is read [default: as it was
+    /// scGPT: the most tokens of a cell, `<cls>` included; of a cell with more, a random sample is read [default: as it was
     /// trained, and 1200 for released models]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     max_length: Option<usize>,

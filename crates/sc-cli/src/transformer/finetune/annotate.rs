@@ -44,7 +44,7 @@ pub(super) struct Args {
     /// The model
     #[arg(long, value_enum, default_value_t = Kind::Scgpt, help_heading = "Model")]
     model: Kind,
-    /// scGPT: the most tokens of a cell, <cls> included [default: 3001]
+    /// scGPT: the most tokens of a cell, `<cls>` included [default: 3001]
     #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Model")]
     max_length: Option<usize>,
     /// scGPT: keep what reads genes and values as it is; only the transformer and the classifier learn

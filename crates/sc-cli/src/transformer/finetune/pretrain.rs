@@ -35,7 +35,7 @@ pub(in crate::transformer) struct Args {
     /// The model
     #[arg(long, value_enum, default_value_t = Kind::Scgpt, help_heading = "Model")]
     model: Kind,
-    /// scGPT: the most tokens of a cell, <cls> included
+    /// scGPT: the most tokens of a cell, `<cls>` included
     #[arg(long, value_name = "N", default_value_t = 1200, value_parser = at_least_one, help_heading = "Model")]
     max_length: usize,
     /// scGPT: minibatches before the vectors of cells are prompts, too
