@@ -9,6 +9,7 @@ use sc_transformer::scgpt::{
 };
 use sc_transformer::vocab::{GeneVocab, SPECIALS};
 
+use crate::common::note;
 use crate::error::{Error, Result};
 use crate::options::at_least_one;
 use crate::transformer::model::{self, Foreign, Transformer};
@@ -141,7 +142,7 @@ pub(super) fn untold(config: &mut ScGptConfig) {
     }
 }
 
-/// The weights that both models have.
+/// The weights that both models have. Says which of the others start anew; those of the transformer must all be there.
 fn take_over(model: &ScGpt, old: &ScGpt) -> Result<()> {
     // Names of classes and batches may mean others: their heads and vectors are learned anew.
     const OWN: [&str; 5] = [
@@ -151,12 +152,27 @@ fn take_over(model: &ScGpt, old: &ScGpt) -> Result<()> {
         "mod_encoder.",
         "dsbn.",
     ];
+    let mut anew = Vec::new();
     for p in model.parameters().iter() {
-        let same = old.parameters().get(p.name());
-        let same = same.filter(|o| o.export_shape() == p.export_shape());
-        if let Some(same) = same.filter(|_| !OWN.iter().any(|o| p.name().starts_with(o))) {
-            p.import(&same.export()?)?;
+        if OWN.iter().any(|own| p.name().starts_with(own)) {
+            continue;
         }
+        let same = old.parameters().get(p.name());
+        match same.filter(|o| o.export_shape() == p.export_shape()) {
+            Some(same) => p.import(&same.export()?)?,
+            None => anew.push(p.name()),
+        }
+    }
+    if let Some(name) = anew.iter().find(|n| n.starts_with("transformer_encoder.")) {
+        return Err(Error::Message(format!(
+            "--from: the model there has no {name} of this model's shape, so that it would start from random weights"
+        )));
+    }
+    if !anew.is_empty() {
+        let names = anew.join(", ");
+        note(&format!(
+            "not in the model of --from, so learned anew: {names}"
+        ));
     }
     Ok(())
 }
