@@ -48,6 +48,8 @@ mod params;
 mod perturb;
 mod rows;
 mod save;
+#[cfg(test)]
+mod tests;
 mod train;
 
 pub use args::Args;
@@ -61,8 +63,8 @@ pub use memory::MemoryEstimate;
 pub use model::{Encoded, ScGpt};
 pub use params::{ScGptParams, ScGptValidParams};
 pub use perturb::{
-    Activation, Affine, GenesIncluded, PerturbConfig, PerturbTask, Perturbed, PredictOptions,
-    ScGptPerturb,
+    Activation, Affine, GenesIncluded, PERTURB_KIND, PerturbConfig, PerturbTask, Perturbed,
+    PredictOptions, ScGptPerturb,
 };
 pub use save::KIND;
 pub use train::{
