@@ -67,6 +67,6 @@ pub use perturb::{
     PredictOptions, ScGptPerturb,
 };
 pub use save::KIND;
-pub use train::{
-    FineTune, KeepBest, LabelledCells, Objectives, PretrainCells, Pretraining, Recipe,
-};
+/// The original's recipes end with the weights of the epoch with the lowest validation loss.
+pub use sc_model::train::KeepBest;
+pub use train::{FineTune, LabelledCells, Objectives, PretrainCells, Pretraining, Recipe};

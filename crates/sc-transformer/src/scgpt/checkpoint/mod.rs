@@ -110,7 +110,8 @@ impl Checkpoint {
         Ok(self.load_with(device, DType::F32, &Allow::default())?.0)
     }
 
-    /// The same in another precision, and where some tensors may differ.
+    /// The same in another precision, and where some tensors may differ. With `BF16` or `F16`, matrices are kept so, in half
+    /// the memory, and computed with in `F32`.
     ///
     /// # Errors
     /// As [`Checkpoint::load`], except for what is allowed.

@@ -31,7 +31,8 @@ impl ScGptPerturb {
         Self::load_with_dtype(dir, device, DType::F32)
     }
 
-    /// The same in another precision.
+    /// The same in another precision: with `BF16` or `F16`, matrices are kept so, in half the memory, and computed with in
+    /// `F32`.
     ///
     /// # Errors
     /// As [`ScGptPerturb::load`].

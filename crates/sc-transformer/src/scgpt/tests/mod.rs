@@ -1,9 +1,14 @@
+mod bad_input;
 mod folders;
+mod golden;
+mod half;
+mod resume;
 
 use candle_core::Device;
 
 use super::*;
-use crate::vocab::{GeneVocab, SPECIALS, SpecialsAt};
+use crate::tokens::{Tokenizer, TokenizerOptions};
+use crate::vocab::{GeneCase, GeneVocab, SPECIALS, SpecialsAt};
 
 const GENES: usize = 12;
 
@@ -30,4 +35,9 @@ fn refusal<T, E: std::fmt::Display>(r: Result<T, E>) -> String {
         Ok(_) => panic!("it was accepted"),
         Err(e) => e.to_string(),
     }
+}
+
+fn tokenizer(vocab: &GeneVocab, options: TokenizerOptions) -> Tokenizer {
+    let genes = vocab.match_genes(&genes(), GeneCase::Exact).unwrap();
+    Tokenizer::new(vocab, &genes, options).unwrap()
 }
