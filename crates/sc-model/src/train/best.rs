@@ -10,7 +10,7 @@ const EPOCH: &str = "epoch";
 
 /// Keeps the weights of the best epoch: that with the lowest validation loss, or by another metric.
 ///
-/// Give it to [`fit`](super::fit) or [`resume`](super::resume) as an observer, with a validation every epoch, and call
+/// Give it to [`fit`](super::fit()) or [`resume`](super::resume) as an observer, with a validation every epoch, and call
 /// [`KeepBest::restore`] afterwards. A [`Checkpoint`](super::Checkpoint) saves its weights, too, so that a resumed run ends
 /// with those of an undisturbed one, bit for bit.
 #[derive(Debug)]
@@ -114,8 +114,11 @@ impl<'a> KeepBest<'a> {
 
     /// The weights that a state has of the best epoch.
     fn saved(&self, state: &ResumeState, epoch: usize) -> Result<Option<Vec<(String, Tensor)>>> {
-        let of = state.kept(NAME, EPOCH).map(|t| t.to_scalar::<u32>());
-        if of.transpose()? != u32::try_from(epoch).ok() {
+        let of = match state.kept(NAME, EPOCH) {
+            Some(t) => t.to_scalar::<u32>()? as usize,
+            None => return Ok(None),
+        };
+        if of != epoch {
             return Ok(None);
         }
         let saved = self.changing().map(|p| {

@@ -21,19 +21,15 @@ fn without(token: &str) -> GeneVocab {
 fn a_vocabulary_without_padding_or_cls() {
     let said = refusal(ScGpt::params(&without(PAD)).map(drop));
     says(&said, &["13 tokens", "\"<pad>\"", "with_specials"]);
-    let vocab = without(CLS);
+    let bare = without(CLS);
     // A model needs none; an embedding does.
-    model(small(&vocab));
-    let matched = vocab.match_genes(&genes(), GeneCase::Exact).unwrap();
-    let said = refusal(Tokenizer::new(
-        &vocab,
-        &matched,
-        TokenizerOptions::default(),
-    ));
+    model(small(&bare));
+    let matched = bare.match_genes(&genes(), GeneCase::Exact).unwrap();
+    let said = refusal(Tokenizer::new(&bare, &matched, TokenizerOptions::default()));
     says(&said, &["13 tokens", "\"<cls>\"", "embedding of a cell"]);
-    // Neither does one for a checkpoint, whose vocab.json must have the padding.
+    // A checkpoint needs padding: its vocab.json must have the padding.
     let folder = tempfile::tempdir().unwrap();
-    let all = super::vocab();
+    let all = vocab();
     model(small(&all))
         .export(folder.path(), Layout::Torch)
         .unwrap();
