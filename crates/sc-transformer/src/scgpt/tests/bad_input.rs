@@ -27,7 +27,7 @@ fn a_vocabulary_without_padding_or_cls() {
     let matched = bare.match_genes(&genes(), GeneCase::Exact).unwrap();
     let said = refusal(Tokenizer::new(&bare, &matched, TokenizerOptions::default()));
     says(&said, &["13 tokens", "\"<cls>\"", "embedding of a cell"]);
-    // A checkpoint needs padding: its vocab.json must have the padding.
+    // The vocab.json of a checkpoint must have the padding, too.
     let folder = tempfile::tempdir().unwrap();
     let all = vocab();
     model(small(&all))
