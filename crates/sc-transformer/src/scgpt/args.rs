@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::config::ScGptConfig;
+use super::config::{ScGptConfig, ValueInput};
 use crate::{Error, Result};
 
 /// The arguments that say something about the architecture. Everything else in the file is passed over, and what is
@@ -34,6 +34,8 @@ pub struct Args {
     pub mask_value: f32,
     /// Bins of expression.
     pub n_bins: usize,
+    /// How values are read. Of categories there are two more than bins.
+    pub value_input: ValueInput,
 }
 
 impl Default for Args {
@@ -50,6 +52,7 @@ impl Default for Args {
             pad_value: c.pad_value,
             mask_value: c.mask_value,
             n_bins: c.n_bins,
+            value_input: c.value_input,
         }
     }
 }
@@ -94,6 +97,17 @@ impl Args {
             }
         };
         let d = Self::default();
+        let n_bins = count("n_bins", d.n_bins)?;
+        let value_input = match map.get("input_emb_style").and_then(Value::as_str) {
+            None => d.value_input,
+            Some("continuous") => ValueInput::Continuous,
+            Some("category") => ValueInput::Category { n: n_bins + 2 },
+            Some("scaling") => ValueInput::Scaling,
+            Some(other) => {
+                let known = "\"continuous\", \"category\" or \"scaling\"";
+                return Err(format!("\"input_emb_style\" is {other:?}, not {known}"));
+            }
+        };
         Ok(Self {
             embsize: count("embsize", d.embsize)?,
             nheads: count("nheads", d.nheads)?,
@@ -107,7 +121,8 @@ impl Args {
                 .map_or(d.pad_token, str::to_owned),
             pad_value: number("pad_value", f64::from(d.pad_value))? as f32,
             mask_value: number("mask_value", f64::from(d.mask_value))? as f32,
-            n_bins: count("n_bins", d.n_bins)?,
+            n_bins,
+            value_input,
         })
     }
 
@@ -125,12 +140,18 @@ impl Args {
             n_bins: self.n_bins,
             pad_value: self.pad_value,
             mask_value: self.mask_value,
+            value_input: self.value_input,
             ..ScGptConfig::default()
         }
     }
 
     /// The same as the text of a file.
     pub(super) fn to_json(&self) -> Value {
+        let style = match self.value_input {
+            ValueInput::Continuous => "continuous",
+            ValueInput::Category { .. } => "category",
+            ValueInput::Scaling => "scaling",
+        };
         serde_json::json!({
             "embsize": self.embsize,
             "nheads": self.nheads,
@@ -143,7 +164,7 @@ impl Args {
             "mask_value": self.mask_value,
             "n_bins": self.n_bins,
             "input_style": "binned",
-            "input_emb_style": "continuous",
+            "input_emb_style": style,
             "fast_transformer": true,
         })
     }
@@ -161,6 +182,7 @@ impl Args {
             pad_value: config.pad_value,
             mask_value: config.mask_value,
             n_bins: config.n_bins,
+            value_input: config.value_input,
         }
     }
 }
@@ -184,6 +206,7 @@ mod tests {
         for (text, word) in [
             ("[1]", "object"),
             (r#"{"nheads": -1}"#, "nheads"),
+            (r#"{"input_emb_style": "x"}"#, "scaling"),
             (r#"{"dropout": "much"}"#, "dropout"),
             ("{", "EOF"),
         ] {

@@ -63,6 +63,13 @@ fn an_export_makes_its_folder() {
         let bits = |p: &sc_model::Param| p.value().flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert_eq!((a.name(), bits(a)), (b.name(), bits(b)));
     }
+    // Models that read values in another way, too.
+    for input in [ValueInput::Scaling, ValueInput::Category { n: 53 }] {
+        let model = self::model(small(&vocab()).value_input(input));
+        model.export(&folder, Layout::Flash).unwrap();
+        let again = ScGpt::from_checkpoint(&folder, &Device::Cpu).unwrap();
+        assert_eq!(again.config().value_input, input);
+    }
     // A file in the way is named.
     let file = dir.path().join("file");
     std::fs::write(&file, "x").unwrap();
