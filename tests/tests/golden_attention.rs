@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor, Var};
-use sc_tensor::ops::{self, Keys, Segments, Stabiliser};
+use sc_tensor::ops::{self, Keys, Segments, Stabiliser, composed};
 use sc_tests::{json, shared, values};
 
 /// Tensors of a reference file, and how near they must be met.
@@ -85,6 +85,34 @@ fn attend(x: &Tensor, is_key: &[Vec<bool>], heads: usize, keys: Keys) -> Tensor 
     pick(&y, back)
 }
 
+/// The logarithms of the sums of `exp(score)`, `[batch, heads, n]`. With one more key, of zeros, and values that are 1 for that
+/// key alone, attention gives `1 / (1 + sum)`.
+fn log_sums(q: &Tensor, k: &Tensor, is_key: &[Vec<bool>]) -> Tensor {
+    let [q, k] = [q, k].map(|x| x.to_dtype(DType::F64).unwrap());
+    let (b, h, n, d) = q.dims4().unwrap();
+    let more = Tensor::zeros((b, h, 1, d), DType::F64, &Device::Cpu).unwrap();
+    let [q, k] = [q, k].map(|x| pack(&Tensor::cat(&[&x, &more], 2).unwrap()));
+    let ones = Tensor::cat(
+        &[
+            more.zeros_like().unwrap().repeat((1, 1, n, 1)).unwrap(),
+            more.ones_like().unwrap(),
+        ],
+        2,
+    );
+    let qkv = Tensor::cat(&[q, k, pack(&ones.unwrap())], 1).unwrap();
+    let mut is_key = is_key.to_vec();
+    is_key.iter_mut().for_each(|cell| cell.push(true));
+    let y = attend(&qkv, &is_key, h, Keys::Only);
+    let y = y
+        .reshape((b, n + 1, h, d))
+        .unwrap()
+        .narrow(1, 0, n)
+        .unwrap();
+    let share = y.narrow(3, 0, 1).unwrap().squeeze(3).unwrap();
+    let sums = (share.recip().unwrap() - 1.0).unwrap().log().unwrap();
+    sums.transpose(1, 2).unwrap().contiguous().unwrap()
+}
+
 #[test]
 fn softmax_attention() {
     let Some(golden) = Golden::open("attention/softmax_attention.safetensors") else {
@@ -105,6 +133,8 @@ fn softmax_attention() {
         };
         let dense = attend(&qkv, &used(n), heads, Keys::Only);
         golden.check(&format!("{case}.dense"), &unpack(&dense, &q));
+        let sums = log_sums(&q, &get("k"), &used(n));
+        golden.check(&format!("{case}.logsumexp_dense"), &sums);
 
         // Padded rows don't attend to themselves.
         let only = attend(&qkv, &used(known), heads, Keys::Only);
@@ -118,6 +148,33 @@ fn softmax_attention() {
         let both = padded.where_cond(&only, &and_self).unwrap();
         golden.check(&format!("{case}.generative_mask"), &unpack(&both, &q));
     }
+}
+
+/// The features of all cells, with the factor that the original has and that cancels in the attention.
+fn features(phi: sc_tensor::Result<Vec<Tensor>>) -> Tensor {
+    let phi = Tensor::stack(&phi.unwrap(), 0).unwrap();
+    let m = phi.dim(3).unwrap() as f64;
+    (phi * m.powf(-0.5)).unwrap()
+}
+
+/// Which rows see which in generative pre-training. With scores that are all 0 and values that are the columns of a unit
+/// matrix, attention shows it.
+#[test]
+fn the_mask_of_generative_pretraining() {
+    let Some(golden) = Golden::open("scgpt_generative/dense_mask_r50.safetensors") else {
+        return;
+    };
+    let (n, known) = (19, 10);
+    let zeros = Tensor::zeros((n, 2 * n), DType::F32, &Device::Cpu).unwrap();
+    let eye = Tensor::eye(n, DType::F32, &Device::Cpu).unwrap();
+    let qkv = Tensor::cat(&[zeros, eye], 1).unwrap();
+    let segments = Segments::with_keys([(n, known)]).unwrap();
+    let y = ops::attention(&qkv, 1, &segments, Keys::AndSelf, None).unwrap();
+    let seen: Vec<f64> = values(&y)
+        .iter()
+        .map(|&v| f64::from(u8::from(v > 0.0)))
+        .collect();
+    assert_eq!(seen, values(golden.get("allowed")));
 }
 
 #[test]
@@ -136,6 +193,15 @@ fn favor() {
         let run = |stabiliser| {
             ops::favor_attention(&q, &k, &v, &projection, heads, &segments, stabiliser).unwrap()
         };
+        let phi = composed::favor_query_features(&q, &projection, heads, &segments);
+        check("phi_q", &features(phi));
+        for (name, stabiliser) in [
+            ("phi_k_per_cell", Stabiliser::PerSequence),
+            ("phi_k_batch_max", Stabiliser::Batch),
+        ] {
+            let phi = composed::favor_key_features(&k, &projection, heads, &segments, stabiliser);
+            check(name, &features(phi));
+        }
         check(
             "out_per_cell",
             &unpack(&run(Stabiliser::PerSequence), &shape),

@@ -134,6 +134,8 @@ impl Param {
 pub struct Params {
     device: Device,
     dtype: DType,
+    /// The type of weights that are matrices, if they are kept in half precision.
+    half: Option<DType>,
     entries: Vec<Param>,
     by_name: HashMap<Arc<str>, usize>,
 }
@@ -171,7 +173,11 @@ impl Params {
     /// If it cannot be read.
     pub fn first_non_finite(&self) -> Result<Option<String>> {
         for p in self.entries.iter().filter(|p| p.frozen.dtype().is_float()) {
-            if !crate::optim::sum_of_squares(&p.frozen)?.is_finite() {
+            let values = match p.frozen.dtype() {
+                DType::BF16 | DType::F16 => p.frozen.to_dtype(DType::F32)?,
+                _ => p.frozen.clone(),
+            };
+            if !crate::optim::sum_of_squares(&values)?.is_finite() {
                 return Ok(Some(p.name().to_owned()));
             }
         }
@@ -183,9 +189,20 @@ impl Params {
         &self.device
     }
 
-    /// Their floating-point type.
+    /// The floating-point type that is computed in.
     pub fn dtype(&self) -> DType {
         self.dtype
+    }
+
+    /// The type of the matrices among them where they are kept in half precision; see [`build_params`].
+    pub fn half(&self) -> Option<DType> {
+        self.half
+    }
+
+    /// The memory that they take, in bytes.
+    pub fn bytes(&self) -> usize {
+        let of = |p: &Param| p.frozen.elem_count() * p.frozen.dtype().size_in_bytes();
+        self.entries.iter().map(of).sum()
     }
 
     /// A copy of all values, e.g. of the best epoch.

@@ -161,8 +161,16 @@ fn to_bytes(t: &Tensor) -> Result<Option<(Dtype, Vec<u8>)>> {
         DType::I64 => bytes!(Dtype::I64, i64),
         DType::U32 => bytes!(Dtype::U32, u32),
         DType::U8 => bytes!(Dtype::U8, u8),
+        DType::BF16 => Some((Dtype::BF16, half_bytes(&flat)?)),
+        DType::F16 => Some((Dtype::F16, half_bytes(&flat)?)),
         _ => None,
     })
+}
+
+fn half_bytes(flat: &Tensor) -> Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(2 * flat.elem_count());
+    flat.write_bytes(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn from_view(view: &TensorView<'_>, device: &Device) -> Result<Option<Tensor>> {
@@ -182,6 +190,18 @@ fn from_view(view: &TensorView<'_>, device: &Device) -> Result<Option<Tensor>> {
         Dtype::I64 => numbers!(i64),
         Dtype::U32 => numbers!(u32),
         Dtype::U8 | Dtype::BOOL => numbers!(u8),
+        Dtype::BF16 => Some(Tensor::from_raw_buffer(
+            data,
+            DType::BF16,
+            view.shape(),
+            device,
+        )?),
+        Dtype::F16 => Some(Tensor::from_raw_buffer(
+            data,
+            DType::F16,
+            view.shape(),
+            device,
+        )?),
         _ => None,
     })
 }

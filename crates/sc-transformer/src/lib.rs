@@ -19,9 +19,19 @@
 //!
 //! Models are trained by [`sc_model::train::fit`], with its checkpoints, observers and schedules. Cells come from any
 //! [`RowSource`](sc_data::RowSource): a matrix in memory, or the rows of a file as they are needed.
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::print_stderr
+    )
+)]
 
 mod error;
+#[cfg(test)]
+mod golden;
 pub mod mapping;
 pub mod network;
 pub mod perturb_metrics;

@@ -151,6 +151,8 @@ fn of_all_heads_and_the_reversal() {
         seen += check(&file, &format!("grad.{name}."), &model, &loss);
     }
     assert!(seen > 70, "{seen}");
+    // That of the vector of padding, which `check` found to be zero.
+    assert_eq!(file.scalar("grad_padrow_absmax"), 0.0);
 }
 
 #[test]
@@ -187,6 +189,8 @@ fn of_domain_norms_in_training() {
             .encode(Input::with_batches(&cells, &labels), &mode)
             .unwrap();
         file.near(&format!("step{step}.cell_emb"), e.cells());
+        let mlm = model.decode(&e, &mode).unwrap().value;
+        file.near(&format!("step{step}.mlm_output"), &mlm);
         let (target, scored) = (tensor(&truth, e.hidden()), mask(&masked, e.hidden()));
         let mut all = terms(&model, &e, &target, &scored, &mode);
         let dab = model.batch_logits(e.cells(), 1.0, &mode).unwrap();

@@ -13,6 +13,7 @@ mod embedding;
 mod forward;
 mod generative;
 mod gradients;
+mod layer;
 mod layouts;
 mod losses;
 mod perturbation;

@@ -7,7 +7,7 @@ use sc_tensor::rng::Rng;
 use sc_transformer::scgpt::{
     Activation, Allow, GenesIncluded, MvcStyle, PerturbConfig, PredictOptions, ScGptPerturb, losses,
 };
-use sc_transformer::tokens::TokenBatch;
+use sc_transformer::tokens::{Binner, Binning, TokenBatch};
 
 use super::folder::{File, Golden, mask, padded, tensor};
 
@@ -138,6 +138,10 @@ fn activations_adaptive_shifts_zeros_and_bins() {
     batch.values = file.f32s("values_distinct");
     let made = m.forward(&batch, &mode).unwrap();
     file.near("n_input_bins_51.mlm_output", &made.expression.value);
+    let binner = Binner::new(Binning::default()).unwrap();
+    let rows = batch.values.chunks(24);
+    let bins: Vec<f32> = rows.flat_map(|row| binner.bin(&[], row)).collect();
+    assert_eq!(bins, file.f32s("binned"));
 }
 
 #[test]

@@ -51,6 +51,8 @@ fn decoders(
     file.near(&format!("{prefix}cell_emb"), e.cells());
     let dab = model.batch_logits(e.cells(), 1.0, mode).unwrap();
     file.near(&format!("{prefix}dab_output"), &dab);
+    let ecs = losses::elastic_similarity(e.cells(), 0.8).unwrap();
+    file.near(&format!("{prefix}loss_ecs"), &ecs);
 }
 
 #[test]
@@ -70,8 +72,6 @@ fn zeros_classes_and_adversary() {
         decoders(&expected, &format!("{values}."), &model, &e, &mode, None);
         let classes = model.class_logits(e.cells(), &mode).unwrap();
         expected.near(&format!("{values}.cls_output"), &classes);
-        let ecs = losses::elastic_similarity(e.cells(), 0.8).unwrap();
-        expected.near(&format!("{values}.loss_ecs"), &ecs);
         let cce = losses::contrastive(e.cells(), e.cells(), 0.5).unwrap();
         expected.near(&format!("{values}.loss_cce"), &cce);
     }
@@ -281,6 +281,8 @@ fn modalities() {
         let dab = model.batch_logits(e.cells(), 1.0, &mode).unwrap();
         let dab = losses::cross_entropy(&dab, &labels).unwrap();
         expected.near(&format!("{prefix}loss.dab"), &dab);
+        let ecs = losses::elastic_similarity(e.cells(), 0.8).unwrap();
+        expected.near(&format!("{prefix}loss.ecs"), &ecs);
         let error = model.encode(&inputs.padded("values"), &mode).unwrap_err();
         assert!(
             with_batches || error.to_string().contains("modalit"),

@@ -80,19 +80,20 @@ fn steps_before_tokens() {
     for (row, expected) in logs.rows().into_iter().zip(expected.rows()) {
         assert_eq!(binner.bin(&[], &row.to_vec()), expected.to_vec());
     }
-    // Variable genes of logarithms.
-    let ranger = &about["hvg"]["cell_ranger_log1p"];
-    let mut recipe =
-        PreprocessOptions::integration(ranger["n_top_genes"].as_u64().unwrap() as usize, false);
-    recipe.log1p = true;
-    let found = preprocess(&x, &recipe, None).unwrap();
-    let names: Vec<&String> = found.genes.iter().map(|&g| &all[g]).collect();
-    assert_eq!(
-        names,
-        texts(&ranger["selected_in_gene_order"])
-            .iter()
-            .collect::<Vec<_>>()
-    );
+    // Variable genes, of counts and of logarithms, over all cells and batch by batch.
+    let lists = about["hvg"].as_object().unwrap();
+    assert_eq!(lists.len(), 5);
+    for (name, list) in lists {
+        let of_counts = name.starts_with("seurat_v3");
+        let n_top = list["n_top_genes"].as_u64().unwrap() as usize;
+        let mut recipe = PreprocessOptions::integration(n_top, of_counts);
+        recipe.log1p = true;
+        let by_batch = name.contains("batch").then_some(&batch);
+        let found = preprocess(&x, &recipe, by_batch).unwrap();
+        let names: Vec<&String> = found.genes.iter().map(|&g| &all[g]).collect();
+        let expected = texts(&list["selected_in_gene_order"]);
+        assert_eq!(names, expected.iter().collect::<Vec<_>>(), "{name}");
+    }
 
     for case in about["check_logged"].as_array().unwrap() {
         let found = check_logged(&matrix(&case["matrix"])).unwrap();

@@ -34,6 +34,10 @@ enum Source<'a> {
 
 /// Runs `build` with a [`ParamBuilder`] and returns what it built together with the parameters it made.
 ///
+/// With `dtype` one of half precision ([`DType::BF16`], [`DType::F16`]), weights that are matrices (linear layers, tables of
+/// vectors) are kept so, in half the memory, and widened when they are used: everything is computed in `f32`. Such a model
+/// cannot be trained.
+///
 /// # Errors
 /// Those of `build`.
 pub fn build_params<T, E: From<Error>>(
@@ -65,9 +69,11 @@ fn build_from<T, E: From<Error>>(
     source: Source<'_>,
     build: impl FnOnce(&ParamBuilder<'_>) -> Result<T, E>,
 ) -> Result<(T, Params), E> {
+    let half = matches!(dtype, DType::BF16 | DType::F16).then_some(dtype);
     let store = RefCell::new(Params {
         device: device.clone(),
-        dtype,
+        dtype: half.map_or(dtype, |_| DType::F32),
+        half,
         entries: Vec::new(),
         by_name: HashMap::new(),
     });
@@ -104,9 +110,14 @@ impl ParamBuilder<'_> {
         self.store.borrow().device.clone()
     }
 
-    /// Their floating-point type.
+    /// The floating-point type that is computed in.
     pub fn dtype(&self) -> DType {
         self.store.borrow().dtype
+    }
+
+    /// The type that matrices are kept in, where that is one of half precision.
+    pub fn half(&self) -> Option<DType> {
+        self.store.borrow().half
     }
 
     /// A parameter.
@@ -185,6 +196,8 @@ impl ParamBuilder<'_> {
         transposed: bool,
     ) -> Result<Param> {
         let (device, dtype) = (self.device(), self.dtype());
+        let matrix = shape.rank() == 2 && !is_buffer && !transposed;
+        let kept = self.half().filter(|_| matrix).unwrap_or(dtype);
         let rng = match self.source {
             Source::Random(rng) => rng,
             Source::File(path, tensors) => {
@@ -192,7 +205,7 @@ impl ParamBuilder<'_> {
                 if transposed {
                     dims.reverse();
                 }
-                let t = self.read_tensor(path, tensors, name, &dims, dtype)?;
+                let t = self.read_tensor(path, tensors, name, &dims, kept)?;
                 let t = if transposed {
                     t.t()?.contiguous()?
                 } else {
@@ -207,7 +220,7 @@ impl ParamBuilder<'_> {
             Init::Normal(sd) => (stream.normal(shape, dtype, &device)? * sd)?,
             Init::Uniform(bound) => stream.uniform(-bound, bound, shape, dtype, &device)?,
         };
-        self.push(name, &value, is_buffer, transposed)
+        self.push(name, &value.to_dtype(kept)?, is_buffer, transposed)
     }
 
     fn push(&self, name: &str, value: &Tensor, is_buffer: bool, transposed: bool) -> Result<Param> {
@@ -216,7 +229,7 @@ impl ParamBuilder<'_> {
         let name: Arc<str> = self.path(name).into();
         let param = Param {
             frozen: var.as_detached_tensor(),
-            trainable: Arc::new(AtomicBool::new(true)),
+            trainable: Arc::new(AtomicBool::new(self.half().is_none())),
             partial: Arc::default(),
             name: name.clone(),
             var,

@@ -1,4 +1,5 @@
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,12 @@ use crate::{Error, Optimizer, Params, Result, tensors};
 
 /// The entry of a checkpoint with [`Trainable::settings`](super::Trainable::settings).
 const SETTINGS: &str = "settings";
+
+/// What observers had saved is called `kept/<observer>/<tensor>`.
+const KEPT: &str = "kept";
+
+/// Tensors that observers want saved, by observer.
+pub(super) type Kept = RefCell<BTreeMap<&'static str, Vec<(String, Tensor)>>>;
 
 /// Stands for `train` or `validation` in the name of a metric.
 const SET: &str = "{set}";
@@ -95,6 +102,7 @@ pub(super) struct Saver<'a> {
     pub(super) progress: &'a Progress,
     pub(super) config: &'a TrainConfig,
     pub(super) settings: String,
+    pub(super) kept: &'a Kept,
 }
 
 impl Snapshot for Saver<'_> {
@@ -115,6 +123,10 @@ impl Snapshot for Saver<'_> {
             .map(|p| (format!("model/{}", p.name()), p.value().clone()))
             .collect();
         all.extend(self.optimizer.state(self.params)?);
+        for (observer, tensors) in self.kept.borrow().iter() {
+            let named = |(name, t): &(String, Tensor)| (kept(observer, name), t.clone());
+            all.extend(tensors.iter().map(named));
+        }
         let metadata = [
             ("progress", serde_json::to_string(self.progress)),
             ("config", serde_json::to_string(self.config)),
@@ -131,6 +143,15 @@ impl Snapshot for Saver<'_> {
         .collect::<Result<tensors::Metadata>>()?;
         tensors::write(path, &all, &metadata)
     }
+
+    fn keep(&self, name: &'static str, tensors: Vec<(String, Tensor)>) {
+        self.kept.borrow_mut().insert(name, tensors);
+    }
+}
+
+/// What a tensor of an observer is called in a file.
+fn kept(observer: &str, tensor: &str) -> String {
+    format!("{KEPT}/{observer}/{tensor}")
 }
 
 /// A state of training that was saved by [`Checkpoint`].
@@ -167,6 +188,29 @@ impl ResumeState {
     /// The epoch it had reached, from 0.
     pub fn epoch(&self) -> usize {
         self.progress.epoch
+    }
+
+    /// Whether it was saved after an epoch, not in the middle of one.
+    pub fn is_between_epochs(&self) -> bool {
+        self.progress.step_in_epoch == 0
+    }
+
+    /// The metrics of the epochs so far.
+    pub fn history(&self) -> &History {
+        &self.progress.history
+    }
+
+    /// A tensor that an observer had saved by [`Snapshot::keep`].
+    pub fn kept(&self, observer: &str, tensor: &str) -> Option<&Tensor> {
+        self.tensors.get(&kept(observer, tensor))
+    }
+
+    /// The error of an observer that needs something else than is there.
+    pub fn lacks(&self, what: impl std::fmt::Display) -> Error {
+        Error::Format {
+            path: self.path.clone(),
+            reason: format!("lacks {what}"),
+        }
     }
 
     pub(super) fn progress(&self) -> &Progress {

@@ -3,14 +3,14 @@ use std::time::Instant;
 use candle_core::DType;
 use sc_tensor::rng::Rng;
 
-use super::checkpoint::{Progress, ResumeState, Saver};
+use super::checkpoint::{Kept, Progress, ResumeState, Saver};
 use super::config::Split;
 use super::{
     Control, EpochEvent, Loss, Observer, RunInfo, Step, StepEvent, StopReason, TrainConfig,
     Trainable,
 };
 use crate::optim::first_non_finite;
-use crate::{Error, LrSchedule, Mode, Optimizer, Result};
+use crate::{Error, LrSchedule, Mode, Optimizer, Params, Result};
 
 /// What training left behind besides the weights.
 #[derive(Debug, Clone)]
@@ -38,6 +38,7 @@ pub fn fit<M: Trainable<D>, D: ?Sized>(
     observer: &mut dyn Observer,
 ) -> Result<Fitted> {
     config.check()?;
+    check_precision(model.params())?;
     let split = model.split(data, config)?;
     check_minibatches(split.train.len(), config.batch_size, model.min_batch())?;
     let progress = Progress::new(split, config);
@@ -50,6 +51,7 @@ pub fn fit<M: Trainable<D>, D: ?Sized>(
         config,
         progress,
         optimizer,
+        kept: Kept::default(),
         rng: Rng::new(config.seed),
     }
     .run(observer)
@@ -67,6 +69,7 @@ pub fn resume<M: Trainable<D>, D: ?Sized>(
     observer: &mut dyn Observer,
 ) -> Result<Fitted> {
     config.check()?;
+    check_precision(model.params())?;
     state.check(config, &model.settings(), model.n_cells(data))?;
     state.restore(model.params())?;
     let mut optimizer =
@@ -74,15 +77,17 @@ pub fn resume<M: Trainable<D>, D: ?Sized>(
     optimizer.load_state(model.params(), state.tensors())?;
     set_masks(model, &mut optimizer)?;
     let progress = state.progress().clone();
-    Loop {
+    let run = Loop {
         model,
         data,
         config,
         progress,
         optimizer,
+        kept: Kept::default(),
         rng: Rng::new(config.seed),
-    }
-    .run(observer)
+    };
+    observer.on_resume(state, &run.saver())?;
+    run.run(observer)
 }
 
 fn set_masks<M: Trainable<D>, D: ?Sized>(model: &M, optimizer: &mut Optimizer) -> Result<()> {
@@ -90,6 +95,20 @@ fn set_masks<M: Trainable<D>, D: ?Sized>(model: &M, optimizer: &mut Optimizer) -
         .masks()
         .into_iter()
         .try_for_each(|(name, mask)| optimizer.set_mask(model.params(), &name, mask))
+}
+
+/// Refuses weights that small steps would not change.
+fn check_precision(params: &Params) -> Result<()> {
+    match params.half() {
+        None => Ok(()),
+        Some(half) => Err(Error::InvalidSetting {
+            name: "dtype",
+            value: half.as_str().into(),
+            reason:
+                "weights in half precision are for inference; load the model in f32 to train it"
+                    .into(),
+        }),
+    }
 }
 
 /// Refuses a split whose last minibatch would be too small for the model, before anything is trained.
@@ -117,6 +136,7 @@ struct Loop<'a, M, D: ?Sized> {
     config: &'a TrainConfig,
     progress: Progress,
     optimizer: Optimizer,
+    kept: Kept,
     rng: Rng,
 }
 
@@ -185,6 +205,7 @@ impl<M: Trainable<D>, D: ?Sized> Loop<'_, M, D> {
             progress: &self.progress,
             config: self.config,
             settings: self.model.settings(),
+            kept: &self.kept,
         }
     }
 

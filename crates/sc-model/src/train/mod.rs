@@ -1,5 +1,6 @@
 //! The training loop, whatever the model.
 
+mod best;
 mod checkpoint;
 mod config;
 mod fit;
@@ -7,6 +8,7 @@ mod history;
 mod observer;
 mod observers;
 
+pub use best::KeepBest;
 pub use checkpoint::{Checkpoint, ResumeState};
 pub use config::{Split, SplitConfig, TrainConfig};
 pub use fit::{Fitted, fit, resume};

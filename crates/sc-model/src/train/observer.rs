@@ -1,6 +1,8 @@
 use std::path::Path;
 
-use super::History;
+use candle_core::Tensor;
+
+use super::{History, ResumeState};
 use crate::Result;
 
 /// Whether training goes on.
@@ -48,6 +50,10 @@ pub trait Snapshot {
     /// # Errors
     /// If the file cannot be written.
     fn save(&self, path: &Path) -> Result<()>;
+
+    /// Has tensors of an observer saved in this and all later states of the run, under a name of its own, instead of those it
+    /// gave before; [`Observer::on_resume`] finds them by [`ResumeState::kept`].
+    fn keep(&self, name: &'static str, tensors: Vec<(String, Tensor)>);
 }
 
 /// A minibatch has been trained on.
@@ -78,6 +84,15 @@ pub struct EpochEvent<'a> {
 
 /// Watches training: progress bars, logs, checkpoints. Combine several in a tuple.
 pub trait Observer {
+    /// Before all else where a run goes on from a saved state. The model has its weights already; `now` saves the run that
+    /// begins.
+    ///
+    /// # Errors
+    /// An error ends training.
+    fn on_resume(&mut self, _state: &ResumeState, _now: &dyn Snapshot) -> Result<()> {
+        Ok(())
+    }
+
     /// Before the first step.
     ///
     /// # Errors
@@ -119,7 +134,33 @@ pub trait Observer {
 /// Watches nothing.
 impl Observer for () {}
 
+impl<O: Observer + ?Sized> Observer for &mut O {
+    fn on_resume(&mut self, state: &ResumeState, now: &dyn Snapshot) -> Result<()> {
+        (**self).on_resume(state, now)
+    }
+    fn on_start(&mut self, info: &RunInfo) -> Result<()> {
+        (**self).on_start(info)
+    }
+    fn on_step(&mut self, event: &StepEvent<'_>) -> Result<Control> {
+        (**self).on_step(event)
+    }
+    fn on_epoch(&mut self, event: &EpochEvent<'_>) -> Result<Control> {
+        (**self).on_epoch(event)
+    }
+    fn on_end(
+        &mut self,
+        reason: StopReason,
+        history: &History,
+        state: &dyn Snapshot,
+    ) -> Result<()> {
+        (**self).on_end(reason, history, state)
+    }
+}
+
 impl<O: Observer + ?Sized> Observer for Box<O> {
+    fn on_resume(&mut self, state: &ResumeState, now: &dyn Snapshot) -> Result<()> {
+        (**self).on_resume(state, now)
+    }
     fn on_start(&mut self, info: &RunInfo) -> Result<()> {
         (**self).on_start(info)
     }
@@ -140,6 +181,9 @@ impl<O: Observer + ?Sized> Observer for Box<O> {
 }
 
 impl<O: Observer> Observer for Option<O> {
+    fn on_resume(&mut self, state: &ResumeState, now: &dyn Snapshot) -> Result<()> {
+        self.as_mut().map_or(Ok(()), |o| o.on_resume(state, now))
+    }
     fn on_start(&mut self, info: &RunInfo) -> Result<()> {
         self.as_mut().map_or(Ok(()), |o| o.on_start(info))
     }
@@ -168,6 +212,10 @@ fn either(a: Control, b: Control) -> Control {
 
 /// Both watch; training stops if one of them says so.
 impl<A: Observer, B: Observer> Observer for (A, B) {
+    fn on_resume(&mut self, state: &ResumeState, now: &dyn Snapshot) -> Result<()> {
+        self.0.on_resume(state, now)?;
+        self.1.on_resume(state, now)
+    }
     fn on_start(&mut self, info: &RunInfo) -> Result<()> {
         self.0.on_start(info)?;
         self.1.on_start(info)
@@ -190,7 +238,10 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
 }
 
 /// All watch; training stops if one of them says so.
-impl Observer for Vec<Box<dyn Observer>> {
+impl Observer for Vec<Box<dyn Observer + '_>> {
+    fn on_resume(&mut self, state: &ResumeState, now: &dyn Snapshot) -> Result<()> {
+        self.iter_mut().try_for_each(|o| o.on_resume(state, now))
+    }
     fn on_start(&mut self, info: &RunInfo) -> Result<()> {
         self.iter_mut().try_for_each(|o| o.on_start(info))
     }

@@ -7,7 +7,8 @@ use crate::{Error, Result};
 
 /// Rows of `weight` (`[V, D]`) by index: `ids` of any shape gives `[.., D]`.
 ///
-/// The gradient of the weight adds up the rows of equal ids in the order in which they stand.
+/// The gradient of the weight adds up the rows of equal ids in the order in which they stand. Rows of a weight in half
+/// precision (`bf16`, `f16`) come as `f32`.
 ///
 /// # Errors
 /// [`Error::OutOfRange`] if an id is not below `V`, [`Error::DType`] if the ids are not `u32`, [`Error::Shape`] if the
@@ -19,7 +20,7 @@ pub fn embedding(weight: &Tensor, ids: &Tensor) -> Result<Tensor> {
             found: ids.dtype(),
         });
     }
-    if !composed::fusible(&[weight]) {
+    if !composed::fusible(&[weight]) && !composed::is_half(weight) {
         return composed::embedding(weight, ids);
     }
     let mut dims = ids.dims().to_vec();
@@ -45,7 +46,11 @@ pub fn embedding_ids(weight: &Tensor, ids: &[u32]) -> Result<Tensor> {
     check_ids("embedding", ids, v)?;
     if !composed::fusible(&[weight]) {
         let ids = Tensor::from_slice(ids, ids.len(), weight.device())?;
-        return composed::embedding(weight, &ids);
+        let rows = composed::embedding(weight, &ids)?;
+        return match composed::is_half(weight) {
+            true => Ok(rows.to_dtype(DType::F32)?),
+            false => Ok(rows),
+        };
     }
     Ok(kernel::apply(Embedding(ids.to_vec()), &[weight])?)
 }

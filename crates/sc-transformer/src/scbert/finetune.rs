@@ -1,8 +1,6 @@
-use candle_core::Tensor;
 use sc_data::Categorical;
 use sc_model::train::{
-    Control, EpochEvent, Fitted, History, Loss, Observer, ResumeState, RunInfo, Snapshot, Split,
-    Step, StepEvent, StopReason, TrainConfig, Trainable, fit, resume,
+    Fitted, KeepBest, Loss, Observer, ResumeState, Split, Step, TrainConfig, Trainable, fit, resume,
 };
 use sc_model::{EarlyStopping, Params, Parity};
 use serde::{Deserialize, Serialize};
@@ -122,7 +120,7 @@ impl Scbert {
         self.keep_best(observer, |o| fit(&task, cells, &config.train, o))
     }
 
-    /// Goes on with [`Scbert::finetune`] from a saved state. The best epoch is looked for among those that follow.
+    /// Goes on with [`Scbert::finetune`] from a saved state: the result is the same bit for bit.
     ///
     /// # Errors
     /// Those of [`resume`].
@@ -179,17 +177,9 @@ impl Scbert {
         observer: &mut dyn Observer,
         train: impl FnOnce(&mut dyn Observer) -> sc_model::Result<Fitted>,
     ) -> Result<Fitted> {
-        let mut best = KeepBest {
-            params: &self.params,
-            inner: observer,
-            best: None,
-        };
-        let fitted = train(&mut best)?;
-        if let Some((_, weights)) = best.best {
-            for (p, value) in self.params.trainable().zip(&weights) {
-                p.var().set(value)?;
-            }
-        }
+        let mut observers = (KeepBest::highest(&self.params, ACCURACY), observer);
+        let fitted = train(&mut observers)?;
+        observers.0.restore()?;
         Ok(fitted)
     }
 }
@@ -340,46 +330,5 @@ impl<'c> Trainable<LabelledCells<'c>> for Finetuning<'_> {
             )
         };
         run().map_err(Error::into_model)
-    }
-}
-
-/// Remembers the trained weights of the epoch with the best accuracy.
-struct KeepBest<'a> {
-    params: &'a Params,
-    inner: &'a mut dyn Observer,
-    best: Option<(f64, Vec<Tensor>)>,
-}
-
-impl Observer for KeepBest<'_> {
-    fn on_start(&mut self, info: &RunInfo) -> sc_model::Result<()> {
-        self.inner.on_start(info)
-    }
-
-    fn on_step(&mut self, event: &StepEvent<'_>) -> sc_model::Result<Control> {
-        self.inner.on_step(event)
-    }
-
-    fn on_epoch(&mut self, event: &EpochEvent<'_>) -> sc_model::Result<Control> {
-        let now = event
-            .history
-            .get(ACCURACY)
-            .last()
-            .filter(|p| p.0 == event.epoch);
-        if let Some(&(_, accuracy)) = now
-            && self.best.as_ref().is_none_or(|b| accuracy > b.0)
-        {
-            let weights = self.params.trainable().map(|p| p.value().copy());
-            self.best = Some((accuracy, weights.collect::<candle_core::Result<_>>()?));
-        }
-        self.inner.on_epoch(event)
-    }
-
-    fn on_end(
-        &mut self,
-        reason: StopReason,
-        history: &History,
-        state: &dyn Snapshot,
-    ) -> sc_model::Result<()> {
-        self.inner.on_end(reason, history, state)
     }
 }

@@ -1,7 +1,5 @@
 use super::Scbert;
 use super::infer::SHORT;
-use super::layout::layout;
-use super::model::head_kind;
 
 /// What a model is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,13 +39,7 @@ impl Scbert {
     pub fn memory(&self, work: Work, threads: usize) -> MemoryEstimate {
         let c = &self.config;
         let (positions, width) = (self.panel.positions(), self.params.dtype().size_in_bytes());
-        let sizes = layout(c, positions, head_kind(&self.labels));
-        let numbers: usize = sizes
-            .iter()
-            .map(|(_, shape)| shape.iter().product::<usize>())
-            .sum();
-        // The vectors of the genes are doubles.
-        let weights = (numbers + positions * c.dim) * width;
+        let weights = self.params.bytes();
         // Of one position: what the fullest moment of a block holds, and what a block leaves for the way back.
         let inner = c.inner();
         let fullest = (3 * c.dim + 4 * inner).max(3 * c.dim + 2 * c.n_hidden());

@@ -170,7 +170,7 @@ impl Nets {
             (p.pp("token_emb")).param("weight", (c.n_tokens(), c.dim), Init::Normal(1.0))?;
         let genes = match c.learn_genes {
             true => genes.param("weight", shape, Init::Normal(1.0))?,
-            false => genes.buffer("weight", shape, 0.0, DType::F64)?,
+            false => genes.buffer("weight", shape, 0.0, p.half().unwrap_or(DType::F64))?,
         };
         let performer = p.pp("performer");
         let calls = performer.buffer("calls_since_last_redraw", (), 0.0, DType::I64)?;
@@ -212,6 +212,10 @@ impl Nets {
     pub(super) fn embed(&self, tokens: &[u32], mode: &Mode<'_>) -> Result<Tensor> {
         let (table, genes) = (self.tokens.get(mode), self.genes.get(mode));
         let x = ops::embedding_ids(table, tokens)?;
+        let genes = match genes.dtype() {
+            DType::BF16 | DType::F16 => &genes.to_dtype(x.dtype())?,
+            _ => genes,
+        };
         let (rows, dim) = x.dims2()?;
         let cells =
             x.to_dtype(genes.dtype())?

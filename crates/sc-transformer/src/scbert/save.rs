@@ -18,7 +18,7 @@ struct Saved {
 }
 
 impl Scbert {
-    /// Writes `config.json` and `model.safetensors` to a folder.
+    /// Writes `config.json` and `model.safetensors` to a folder, which is made if it isn't there.
     ///
     /// # Errors
     /// If the disk refuses; each file is whole or as it was.
@@ -36,6 +36,14 @@ impl Scbert {
     /// # Errors
     /// If it is not whole, or of another model.
     pub fn load(dir: impl AsRef<Path>, device: &Device) -> Result<Self> {
+        Self::load_with_dtype(dir, device, DType::F32)
+    }
+
+    /// The same in another precision: with `BF16` or `F16`, matrices are kept so, and computed with in `F32`.
+    ///
+    /// # Errors
+    /// As [`Scbert::load`].
+    pub fn load_with_dtype(dir: impl AsRef<Path>, device: &Device, dtype: DType) -> Result<Self> {
         let dir = dir.as_ref();
         let path = dir.join(WEIGHTS);
         let kind = sc_model::save::model_kind(dir)?;
@@ -49,7 +57,7 @@ impl Scbert {
             saved.model,
             panel,
             saved.labels,
-            DType::F32,
+            dtype,
             device,
             &path,
             &tensors,

@@ -20,12 +20,13 @@ const PARALLEL: &str = "module.";
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct UpstreamOptions {
-    /// The classes, in the order in which the original sorted them, for a fine-tuned checkpoint. Without them they are
-    /// called by their numbers.
+    /// The classes, in the order in which the original sorted them, for a fine-tuned checkpoint:
+    /// [`read_label_dict`](super::read_label_dict) reads them. Without them they are called by their numbers.
     pub labels: Option<Vec<String>>,
     /// Tensors that the file may have although the model does not.
     pub ignore: Vec<String>,
-    /// The precision to compute in; `F64` is for checking numbers.
+    /// The precision to compute in; `F64` is for checking numbers. With `BF16` or `F16`, matrices are kept so, in half the
+    /// memory, and computed with in `F32`.
     pub dtype: DType,
 }
 
@@ -77,7 +78,8 @@ impl Scbert {
         Self::from_tensors(config, panel, labels, options.dtype, device, path, &tensors)
     }
 
-    /// Writes a checkpoint that the original reads: its dictionary, names and types, without the state of its optimiser.
+    /// Writes a checkpoint that the original reads: its dictionary, names and types, without the state of its
+    /// optimiser. The folder is made if it isn't there.
     ///
     /// # Errors
     /// If the disk refuses; the file is whole or as it was.
@@ -98,6 +100,10 @@ impl Scbert {
             ("scheduler_state_dict", nothing()),
             ("losses", Value::Float(0.0)),
         ]);
+        let path = path.as_ref();
+        if let Some(folder) = path.parent() {
+            sc_model::files::create_folder(folder)?;
+        }
         Ok(pytorch::write(path, &root.into())?)
     }
 }

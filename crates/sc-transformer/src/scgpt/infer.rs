@@ -1,11 +1,10 @@
 //! Embedding and classifying many cells.
 
-use candle_core::{DType, Tensor, WithDType};
+use candle_core::{DType, Tensor};
 use ndarray::Array2;
-use rayon::prelude::*;
 use sc_data::RowSource;
 use sc_model::{Classify, Embed, Mode, Probabilities};
-use sc_tensor::ops::{self, Segments};
+use sc_tensor::ops;
 
 use super::config::{CellEmbedding, NormPlacement, ensure};
 use super::input::Input;
@@ -142,69 +141,9 @@ impl Layer {
         };
         let q = part(&gather(&normed, &starts)?, 0, d)?;
         let kv = part(&normed, d, 2 * d)?;
-        let context = match h.dtype() {
-            DType::F64 => first_context::<f64>(&q, &kv, self.heads, input.segments())?,
-            _ => first_context::<f32>(&q, &kv, self.heads, input.segments())?,
-        };
+        let context = ops::attention_first(&q, &kv, self.heads, input.segments())?;
         let attended = self.out_proj.forward(&context, mode)?;
         self.around(&gather(h, &starts)?, mode, |_| Ok(attended))
-    }
-}
-
-/// Attention of one query a cell, `[cells, D]`, to keys and values side by side, `[rows, 2 D]`; cells in parallel.
-fn first_context<T: WithDType>(
-    q: &Tensor,
-    kv: &Tensor,
-    heads: usize,
-    segments: &Segments,
-) -> Result<Tensor> {
-    let (n, d) = q.dims2()?;
-    let (queries, pairs) = (
-        q.flatten_all()?.to_vec1::<T>()?,
-        kv.flatten_all()?.to_vec1::<T>()?,
-    );
-    let size = (d / heads.max(1)).max(1);
-    let cells: Vec<_> = segments.iter().collect();
-    let mut out = vec![0f64; n * d];
-    out.par_chunks_mut(d.max(1))
-        .enumerate()
-        .for_each(|(cell, out)| {
-            let (Some(s), Some(q)) = (cells.get(cell), queries.get(cell * d..(cell + 1) * d))
-            else {
-                return;
-            };
-            let rows = pairs
-                .get(s.start * 2 * d..(s.start + s.keys) * 2 * d)
-                .unwrap_or(&[]);
-            for (head, out) in out.chunks_mut(size).enumerate() {
-                let q = &q[head * size..][..out.len()];
-                one_head(q, rows, head * size, d, out);
-            }
-        });
-    let context = Tensor::from_vec(out, (n, d), &candle_core::Device::Cpu)?;
-    Ok(context.to_dtype(q.dtype())?.to_device(q.device())?)
-}
-
-/// `out = softmax(k q / sqrt(len)) v` for the keys and values at `offset` of each row of `2 d` numbers.
-fn one_head<T: WithDType>(q: &[T], rows: &[T], offset: usize, d: usize, out: &mut [f64]) {
-    let scale = 1.0 / (q.len() as f64).sqrt();
-    let q: Vec<f64> = q.iter().map(|v| v.to_f64() * scale).collect();
-    let score = |row: &[T]| -> f64 {
-        let key = row[offset..].iter().zip(&q);
-        key.map(|(k, q)| k.to_f64() * q).sum()
-    };
-    let scores: Vec<f64> = rows.chunks_exact(2 * d).map(score).collect();
-    let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let mut total = 0.0;
-    for (row, score) in rows.chunks_exact(2 * d).zip(&scores) {
-        let weight = (score - top).exp();
-        total += weight;
-        for (o, v) in out.iter_mut().zip(&row[d + offset..]) {
-            *o += weight * v.to_f64();
-        }
-    }
-    if total > 0.0 {
-        out.iter_mut().for_each(|o| *o /= total);
     }
 }
 

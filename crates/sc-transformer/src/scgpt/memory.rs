@@ -56,7 +56,10 @@ impl ScGptConfig {
 impl ScGpt {
     /// What minibatches of `cells` cells of `tokens` tokens each need, about; see [`ScGptConfig::estimate_memory`].
     pub fn estimate_memory(&self, tokens: usize, cells: usize) -> MemoryEstimate {
-        self.config.estimate_memory(tokens, cells)
+        MemoryEstimate {
+            weights: self.parameters().bytes(),
+            ..self.config.estimate_memory(tokens, cells)
+        }
     }
 
     /// How large minibatches can be for embedding in `bytes` of memory besides the weights.

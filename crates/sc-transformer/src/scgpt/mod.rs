@@ -48,6 +48,8 @@ mod params;
 mod perturb;
 mod rows;
 mod save;
+#[cfg(test)]
+mod tests;
 mod train;
 
 pub use args::Args;
@@ -61,10 +63,10 @@ pub use memory::MemoryEstimate;
 pub use model::{Encoded, ScGpt};
 pub use params::{ScGptParams, ScGptValidParams};
 pub use perturb::{
-    Activation, Affine, GenesIncluded, PerturbConfig, PerturbTask, Perturbed, PredictOptions,
-    ScGptPerturb,
+    Activation, Affine, GenesIncluded, PERTURB_KIND, PerturbConfig, PerturbTask, Perturbed,
+    PredictOptions, ScGptPerturb,
 };
 pub use save::KIND;
-pub use train::{
-    FineTune, KeepBest, LabelledCells, Objectives, PretrainCells, Pretraining, Recipe,
-};
+/// The original's recipes end with the weights of the epoch with the lowest validation loss.
+pub use sc_model::train::KeepBest;
+pub use train::{FineTune, LabelledCells, Objectives, PretrainCells, Pretraining, Recipe};

@@ -20,13 +20,13 @@ pub fn favor_attention(
     stabiliser: Stabiliser,
 ) -> Result<Tensor> {
     let mut out = Vec::with_capacity(segments.len());
-    let keys = key_features(k, projection, heads, segments, stabiliser)?;
+    let keys = features_of_keys(k, projection, heads, segments, stabiliser)?;
     for (s, psi) in segments.iter().zip(keys).filter(|(s, _)| s.rows > 0) {
         let Some(psi) = psi else {
             out.push(Tensor::zeros((s.rows, v.dim(1)?), v.dtype(), v.device())?);
             continue;
         };
-        let phi = query_features(&by_head(q, heads, s, s.rows)?, projection)?;
+        let phi = features_of_queries(&by_head(q, heads, s, s.rows)?, projection)?;
         let values = by_head(v, heads, s, s.keys)?;
         let sums = psi.t()?.contiguous()?.matmul(&values)?;
         let totals = phi
@@ -54,14 +54,14 @@ pub fn favor_key_importance(
     stabiliser: Stabiliser,
 ) -> Result<Tensor> {
     let mut out = Vec::with_capacity(segments.len());
-    let keys = key_features(&k.detach(), projection, heads, segments, stabiliser)?;
+    let keys = features_of_keys(&k.detach(), projection, heads, segments, stabiliser)?;
     for (s, psi) in segments.iter().zip(keys).filter(|(s, _)| s.rows > 0) {
         let zeros = |n: usize| Tensor::zeros((n, heads), q.dtype(), q.device());
         let Some(psi) = psi else {
             out.push(zeros(s.rows)?);
             continue;
         };
-        let phi = query_features(&by_head(&q.detach(), heads, s, s.rows)?, projection)?;
+        let phi = features_of_queries(&by_head(&q.detach(), heads, s, s.rows)?, projection)?;
         let matrix = phi.matmul(&psi.t()?.contiguous()?)?;
         let rows = matrix.broadcast_div(&matrix.sum_keepdim(D::Minus1)?)?;
         out.push(rows.mean(1)?.t()?.contiguous()?);
@@ -71,6 +71,39 @@ pub fn favor_key_importance(
         return Ok(Tensor::zeros((0, heads), q.dtype(), q.device())?);
     }
     Ok(Tensor::cat(&out, 0)?)
+}
+
+/// The features of the queries of each sequence, `[heads, rows, m]`: `phi` of
+/// [`favor_attention`](crate::ops::favor_attention).
+///
+/// # Errors
+/// If the shapes don't fit.
+pub fn favor_query_features(
+    q: &Tensor,
+    projection: &Tensor,
+    heads: usize,
+    segments: &Segments,
+) -> Result<Vec<Tensor>> {
+    let of = |s: Segment| features_of_queries(&by_head(q, heads, s, s.rows)?, projection);
+    segments.iter().map(of).collect()
+}
+
+/// The features of the keys of each sequence, `[heads, keys, m]`: `psi` of
+/// [`favor_attention`](crate::ops::favor_attention).
+///
+/// # Errors
+/// If the shapes don't fit.
+pub fn favor_key_features(
+    k: &Tensor,
+    projection: &Tensor,
+    heads: usize,
+    segments: &Segments,
+    stabiliser: Stabiliser,
+) -> Result<Vec<Tensor>> {
+    let (m, dtype, device) = (projection.dim(0)?, k.dtype(), k.device());
+    let none = || Ok(Tensor::zeros((heads, 0, m), dtype, device)?);
+    let all = features_of_keys(k, projection, heads, segments, stabiliser)?;
+    all.into_iter().map(|f| f.map_or_else(none, Ok)).collect()
 }
 
 /// `[heads, n, d]` of the first `n` rows of a sequence.
@@ -91,7 +124,7 @@ fn exponents(x: &Tensor, projection: &Tensor) -> Result<(Tensor, Tensor)> {
     Ok((u, (scaled.sqr()?.sum_keepdim(D::Minus1)? * 0.5)?))
 }
 
-fn query_features(x: &Tensor, projection: &Tensor) -> Result<Tensor> {
+fn features_of_queries(x: &Tensor, projection: &Tensor) -> Result<Tensor> {
     let (u, norms) = exponents(x, projection)?;
     let first = u.detach().argmax_keepdim(D::Minus1)?;
     let largest = u.gather(&first, D::Minus1)?;
@@ -99,7 +132,7 @@ fn query_features(x: &Tensor, projection: &Tensor) -> Result<Tensor> {
 }
 
 /// The features of the keys of each sequence, `[heads, keys, m]`; none where there is no key.
-fn key_features(
+fn features_of_keys(
     k: &Tensor,
     projection: &Tensor,
     heads: usize,

@@ -9,7 +9,7 @@ mod favor;
 use candle_core::{D, DType, Tensor};
 
 pub use attention::{attention, attention_first};
-pub use favor::{favor_attention, favor_key_importance};
+pub use favor::{favor_attention, favor_key_features, favor_key_importance, favor_query_features};
 
 use crate::Result;
 
@@ -323,4 +323,9 @@ pub(crate) fn fusible(tensors: &[&Tensor]) -> bool {
     tensors
         .iter()
         .all(|t| t.device().is_cpu() && matches!(t.dtype(), DType::F32 | DType::F64))
+}
+
+/// Whether a tensor is kept in half precision.
+pub(crate) fn is_half(t: &Tensor) -> bool {
+    matches!(t.dtype(), DType::BF16 | DType::F16)
 }

@@ -22,6 +22,8 @@ fn data_that_cannot_be_used() {
     ));
     let error = of(&good, &["g0", "g1", "g2"], &CellsConfig::default()).unwrap_err();
     assert!(matches!(error, Error::NoCells { found: 2, .. }), "{error}");
+    let said = error.to_string();
+    assert!(said.contains("none of the 2 cells") && said.contains("fewer than 200 of the 3"));
     for value in [f32::NAN, f32::INFINITY, -1.0] {
         let bad = Csr::from_dense(&array![[1f32, 1.0, 1.0], [1.0, 0.0, value]]);
         let error = of(&bad, &["g0", "g1", "g2"], &any_number()).unwrap_err();
@@ -29,9 +31,22 @@ fn data_that_cannot_be_used() {
             matches!(&error, Error::BadCount { cell: 1, gene, .. } if gene == "g2"),
             "{error}"
         );
+        let said = error.to_string();
+        assert!(
+            said.contains(&format!("cell 1 has {value} of gene g2")),
+            "{said}"
+        );
+        assert!(said.contains("finite and not negative"), "{said}");
     }
-    for tokens in [vec![], vec![0; 3], vec![0, 0, 9, 0]] {
-        assert!(model.encode(&tokens, Stabiliser::PerSequence).is_err());
+    // Cells have as many tokens as there are positions, and tokens are known ones.
+    for (tokens, part) in [
+        (vec![], "tokens = 0 of them"),
+        (vec![0; 3], "a cell has 4"),
+        (vec![0; 5], "tokens = 5 of them"),
+        (vec![0, 0, 9, 0], "9"),
+    ] {
+        let error = model.encode(&tokens, Stabiliser::PerSequence).unwrap_err();
+        assert!(error.to_string().contains(part), "{error}");
     }
     let cells = model
         .cells(&good, &["g0", "g1", "g2"], &any_number())
@@ -84,7 +99,7 @@ fn panels() {
 #[test]
 fn checkpoints_of_other_models_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("model.pth");
+    let path = dir.path().join("not/yet/there/model.pth");
     let model = small(5, DType::F32);
     model.save_scbert(&path).unwrap();
     let open = |panel, options: &UpstreamOptions| {
@@ -121,14 +136,24 @@ fn checkpoints_of_other_models_are_refused() {
         }
     }
     pytorch::write(&path, &Dict::ordered(pairs).into()).unwrap();
-    let Err(Error::OtherTensors {
+    let error = open(panel(5), &UpstreamOptions::default()).unwrap_err();
+    let said = error.to_string();
+    for part in [
+        "model.pth",
+        "missing: perf",
+        "of this model: extra",
+        "is [1] instead of [20]",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+    let Error::OtherTensors {
         missing,
         unexpected,
         shapes,
         ..
-    }) = open(panel(5), &UpstreamOptions::default())
+    } = error
     else {
-        panic!("was read");
+        panic!("{said}");
     };
     assert_eq!(missing, ["performer.net.layers.2.0.norm.bias"]);
     assert_eq!(unexpected, ["extra"]);
@@ -149,6 +174,37 @@ fn checkpoints_of_other_models_are_refused() {
             .to_string()
             .contains("no checkpoint of scBERT")
     );
+}
+
+#[test]
+fn weights_in_half_precision() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = small(30, DType::F32);
+    let whole = whole.with_classes(&labels(&["a", "b"]), 1).unwrap();
+    whole.save(dir.path()).unwrap();
+    let counts = counts(8, 30, 4);
+    let embed = |m: &Scbert| {
+        let cells = m.cells(&counts, &names(30), &any_number()).unwrap();
+        (m.embed(&cells).unwrap(), m.classify(&cells).unwrap().values)
+    };
+    let off = |a: &Array2<f32>, b: &Array2<f32>| (a - b).fold(0.0f32, |m, v| m.max(v.abs()));
+    let expected = embed(&whole);
+    for (dtype, allowed) in [(DType::BF16, 8e-2), (DType::F16, 1e-2)] {
+        let half = Scbert::load_with_dtype(dir.path(), &Device::Cpu, dtype).unwrap();
+        let bytes = (half.parameters().bytes(), whole.parameters().bytes());
+        assert!(bytes.0 * 10 < bytes.1 * 6, "{bytes:?}");
+        let found = embed(&half);
+        let errors = (off(&found.0, &expected.0), off(&found.1, &expected.1));
+        assert!(errors.0 > 0.0 && errors.0 < allowed, "{errors:?}");
+        assert!(errors.1 > 0.0 && errors.1 < allowed, "{errors:?}");
+        // It is the model with rounded weights.
+        let path = dir.path().join("half.pth");
+        half.save_scbert(&path).unwrap();
+        let rounded =
+            Scbert::from_scbert(&path, panel(30), &UpstreamOptions::default(), &Device::Cpu);
+        let rounded = embed(&rounded.unwrap());
+        assert!(off(&rounded.0, &found.0) < 1e-5 && off(&rounded.1, &found.1) < 1e-5);
+    }
 }
 
 #[test]

@@ -1,4 +1,5 @@
 mod files;
+mod golden;
 mod training;
 
 use candle_core::{DType, Device, Tensor};
@@ -224,6 +225,29 @@ fn a_cell_does_not_depend_on_others_or_on_threads() {
         first(&two, Stabiliser::Batch),
         first(&alone, Stabiliser::Batch)
     );
+}
+
+#[test]
+fn a_thousand_cells_embed_the_same_on_any_threads_and_in_any_order() {
+    let model = small(24, DType::F32);
+    let all = counts(1000, 24, 6);
+    let embed = |threads: usize, counts: &Csr| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        let run = || {
+            let cells = model.cells(counts, &names(24), &any_number()).unwrap();
+            model.embed(&cells).unwrap().mapv(f32::to_bits)
+        };
+        pool.unwrap().install(run)
+    };
+    let first = embed(1, &all);
+    assert_eq!(first.dim(), (1000, 12));
+    assert_eq!(first, embed(2, &all));
+    let backwards: Vec<usize> = (0..1000).rev().collect();
+    let shuffled = Rng::new(2).stream("order").permutation(1000);
+    for order in [backwards, shuffled] {
+        let turned = embed(2, &all.select_rows(&order).unwrap());
+        assert_eq!(first.select(ndarray::Axis(0), &order), turned);
+    }
 }
 
 #[test]

@@ -128,6 +128,56 @@ fn fine_tuning_learns_and_leaves_the_rest_alone() {
     }
 }
 
+/// Saves after some epochs, and stops there.
+struct StopAfter(usize, std::path::PathBuf);
+
+impl sc_model::train::Observer for StopAfter {
+    fn on_epoch(
+        &mut self,
+        event: &sc_model::train::EpochEvent<'_>,
+    ) -> sc_model::Result<sc_model::train::Control> {
+        use sc_model::train::Control;
+        if event.epoch + 1 < self.0 {
+            return Ok(Control::Continue);
+        }
+        event.state.save(&self.1)?;
+        Ok(Control::Stop)
+    }
+}
+
+#[test]
+fn fine_tuning_goes_on_bit_for_bit_and_remembers_the_best_epoch() {
+    let (counts, types) = two_types(40, 16);
+    let model = || {
+        let model = small(16, DType::F32);
+        model.with_classes(types.categories(), 1).unwrap()
+    };
+    let whole = model();
+    let cells = whole.cells(&counts, &names(16), &any_number()).unwrap();
+    let labelled = whole.labelled(&cells, &types).unwrap();
+    let mut config = FinetuneConfig::default();
+    quick(&mut config.train, 6);
+    config.train.lr = 0.1;
+    config.redraw_every = Some(30);
+    let fitted = whole.finetune(&labelled, &config, &mut ()).unwrap();
+    let all = fitted.history.values("accuracy_validation");
+    let best = (0..all.len()).reduce(|b, i| if all[i] > all[b] { i } else { b });
+    let best = best.unwrap();
+    assert!(best < 3, "{all:?}");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.safetensors");
+    for epochs in [best + 1, 4] {
+        let mut stop = StopAfter(epochs, path.clone());
+        model().finetune(&labelled, &config, &mut stop).unwrap();
+        let state = sc_model::train::ResumeState::load(&path).unwrap();
+        let second = model();
+        second
+            .resume_finetuning(&labelled, &config, &state, &mut ())
+            .unwrap();
+        assert!(weights(&second) == weights(&whole), "after {epochs} epochs");
+    }
+}
+
 #[test]
 fn training_is_the_same_on_any_number_of_threads() {
     let (counts, _) = two_types(40, 16);

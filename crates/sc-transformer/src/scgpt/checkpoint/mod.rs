@@ -110,7 +110,8 @@ impl Checkpoint {
         Ok(self.load_with(device, DType::F32, &Allow::default())?.0)
     }
 
-    /// The same in another precision, and where some tensors may differ.
+    /// The same in another precision, and where some tensors may differ. With `BF16` or `F16`, matrices are kept so, in half
+    /// the memory, and computed with in `F32`.
     ///
     /// # Errors
     /// As [`Checkpoint::load`], except for what is allowed.
@@ -174,7 +175,7 @@ impl ScGpt {
         from.load_into(&self.params, allow)
     }
 
-    /// Writes a folder that the original reads. The model's settings that `args.json` has no name for are not in it.
+    /// Writes a folder that the original reads, and makes it if it isn't there. The model's settings that `args.json` has no name for are not in it.
     ///
     /// # Errors
     /// If the disk refuses; each file is whole or as it was.

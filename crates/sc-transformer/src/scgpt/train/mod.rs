@@ -1,12 +1,10 @@
-//! Training: the objectives, the recipes of the original, and what keeps the best epoch.
+//! Training: the objectives, and the recipes of the original.
 
-mod best;
 mod finetune;
 mod freeze;
 mod pretrain;
 mod recipe;
 
-pub use best::KeepBest;
 pub use finetune::{FineTune, LabelledCells};
 pub use pretrain::{PretrainCells, Pretraining};
 pub use recipe::{Objectives, Recipe};
