@@ -5,6 +5,18 @@ use std::path::Path;
 
 use crate::{Error, Result};
 
+/// Makes a folder and those above it, if they aren't there.
+///
+/// # Errors
+/// [`Error::File`] if the disk refuses, or a file is in the way.
+pub fn create_folder(path: &Path) -> Result<()> {
+    std::fs::create_dir_all(path).map_err(|source| Error::File {
+        path: path.to_owned(),
+        action: "make",
+        source,
+    })
+}
+
 /// Writes a file through a temporary one beside it, which takes its name only when it is complete and on disk.
 ///
 /// # Errors

@@ -18,7 +18,7 @@ struct Saved {
 }
 
 impl Scbert {
-    /// Writes `config.json` and `model.safetensors` to a folder.
+    /// Writes `config.json` and `model.safetensors` to a folder, which is made if it isn't there.
     ///
     /// # Errors
     /// If the disk refuses; each file is whole or as it was.

@@ -77,7 +77,8 @@ impl Scbert {
         Self::from_tensors(config, panel, labels, options.dtype, device, path, &tensors)
     }
 
-    /// Writes a checkpoint that the original reads: its dictionary, names and types, without the state of its optimiser.
+    /// Writes a checkpoint that the original reads: its dictionary, names and types, without the state of its
+    /// optimiser. The folder is made if it isn't there.
     ///
     /// # Errors
     /// If the disk refuses; the file is whole or as it was.
@@ -98,6 +99,10 @@ impl Scbert {
             ("scheduler_state_dict", nothing()),
             ("losses", Value::Float(0.0)),
         ]);
+        let path = path.as_ref();
+        if let Some(folder) = path.parent() {
+            sc_model::files::create_folder(folder)?;
+        }
         Ok(pytorch::write(path, &root.into())?)
     }
 }

@@ -50,6 +50,8 @@ mod perturb;
 mod queries;
 mod rows;
 mod save;
+#[cfg(test)]
+mod tests;
 mod train;
 
 pub use args::Args;
@@ -63,8 +65,8 @@ pub use memory::MemoryEstimate;
 pub use model::{Encoded, ScGpt};
 pub use params::{ScGptParams, ScGptValidParams};
 pub use perturb::{
-    Activation, Affine, GenesIncluded, PerturbConfig, PerturbTask, Perturbed, PredictOptions,
-    ScGptPerturb,
+    Activation, Affine, GenesIncluded, PERTURB_KIND, PerturbConfig, PerturbTask, Perturbed,
+    PredictOptions, ScGptPerturb,
 };
 pub use queries::QueriesKeys;
 pub use save::KIND;

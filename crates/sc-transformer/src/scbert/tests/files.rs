@@ -84,7 +84,7 @@ fn panels() {
 #[test]
 fn checkpoints_of_other_models_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("model.pth");
+    let path = dir.path().join("not/yet/there/model.pth");
     let model = small(5, DType::F32);
     model.save_scbert(&path).unwrap();
     let open = |panel, options: &UpstreamOptions| {

@@ -175,7 +175,7 @@ impl ScGpt {
         from.load_into(&self.params, allow)
     }
 
-    /// Writes a folder that the original reads. The model's settings that `args.json` has no name for are not in it.
+    /// Writes a folder that the original reads, and makes it if it isn't there. The model's settings that `args.json` has no name for are not in it.
     ///
     /// # Errors
     /// If the disk refuses; each file is whole or as it was.

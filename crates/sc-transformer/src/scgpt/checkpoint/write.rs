@@ -15,6 +15,7 @@ use crate::scgpt::model::ScGpt;
 
 pub(super) fn export(model: &ScGpt, dir: &Path, layout: Layout) -> Result<()> {
     let state = state_dict(model.parameters(), layout)?;
+    files::create_folder(dir)?;
     pytorch::write(dir.join(WEIGHTS), &state)?;
     model.vocab().save(dir.join(VOCAB))?;
     let text = format!("{:#}\n", Args::of(model.config()).to_json());

@@ -2,6 +2,7 @@
 
 mod decoder;
 mod predict;
+mod save;
 mod task;
 
 use candle_core::{DType, Device, Tensor};
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use decoder::{Activation, Affine};
 pub use predict::{GenesIncluded, PredictOptions};
+pub use save::PERTURB_KIND;
 pub use task::PerturbTask;
 
 use super::checkpoint::{Allow, Checkpoint, LoadReport};
