@@ -1,6 +1,5 @@
 //! Cells as a trained scGPT reads them.
 
-use sc_data::RowSource;
 use sc_transformer::scgpt::{CellSource, InputNorm, ScGpt};
 use sc_transformer::tokens::{
     BatchLimits, Binning, Generator, Overflow, Ties, Tokenizer, TokenizerOptions,

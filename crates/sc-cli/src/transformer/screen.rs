@@ -146,9 +146,10 @@ impl Before<'_> {
         let (columns, ids): (Vec<usize>, Vec<u32>) =
             known.filter_map(|(c, id)| id.map(|id| (c, id))).unzip();
         let place = |gene: &String| {
-            let at = columns.iter();
-            let name = |c: &usize| self.names.get(*c) == Some(gene);
-            at.clone().position(name).ok_or_else(|| {
+            let at = columns
+                .iter()
+                .position(|&c| self.names.get(c) == Some(gene));
+            at.ok_or_else(|| {
                 Error::Message(format!(
                     "the gene {gene} is not among those that the model reads"
                 ))

@@ -274,7 +274,7 @@ fn compare<'a>(
         };
         let found = Found {
             ranks: own.view(),
-            against: against.as_ref().map(Array2::view),
+            against: against.as_ref().map(|a| a.view()),
             first,
             names,
         };

@@ -183,7 +183,8 @@ fn others(panel: &Panel, prompt: &Prompt) -> Vec<u32> {
 
 /// From genes in bins that were given.
 pub(super) fn from_set(args: &Args, model: &ScGpt, data: &Data, panel: &Panel) -> Result<Made> {
-    if model.config().use_batch_labels {
+    let c = model.config();
+    if c.use_batch_labels || c.input_norm == InputNorm::DomainSpecific {
         return Err(Error::Message(format!(
             "--set: {} is told the batch of each cell, which no gene tells; prompt with cells instead",
             args.model.display()

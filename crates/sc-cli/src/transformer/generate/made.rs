@@ -25,15 +25,13 @@ impl Panel {
             ids: Vec::new(),
             place: HashMap::new(),
         };
+        // Several columns with one name are one gene.
         for id in known.ids().iter().flatten() {
-            if panel.place.insert(*id, panel.ids.len()).is_none() {
+            if !panel.place.contains_key(id) {
+                panel.place.insert(*id, panel.ids.len());
                 panel.ids.push(*id);
-                panel
-                    .names
-                    .push(vocab.token(*id).unwrap_or_default().to_owned());
-            } else if let Some(slot) = panel.place.get_mut(id) {
-                // Several columns with one name are one gene.
-                *slot = panel.ids.iter().position(|i| i == id).unwrap_or(*slot);
+                let name = vocab.token(*id).unwrap_or_default();
+                panel.names.push(name.to_owned());
             }
         }
         panel

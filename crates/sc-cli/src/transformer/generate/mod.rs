@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::cells::{Data, GeneSummary};
 use super::model::{self, Notes};
 use super::query::MatrixOptions;
-use crate::common::{check_output, note, print_json, write};
+use crate::common::{check_output, note, print_json, refuse_same, write};
 use crate::error::{Error, Result};
 use crate::options::{at_least_one, probability};
 use cells::{from_cells, from_set};
@@ -85,10 +85,10 @@ pub(super) struct Args {
     #[arg(long)]
     ignore_case: bool,
     /// The most tokens of a prompting cell, `<cls>` included; of a cell with more, a random sample is taken [default: all]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", value_parser = at_least_one, conflicts_with = "set")]
     max_length: Option<usize>,
     /// Column of obs with the batch, for models that are told it [default: as it was trained]
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, value_name = "COLUMN", conflicts_with = "set")]
     batch_key: Option<String>,
     /// Seed of all that is random
     #[arg(long, default_value_t = 0)]
@@ -148,6 +148,9 @@ struct Summary<'a> {
 
 pub(super) fn run(args: &Args) -> Result<()> {
     check_output(&args.out)?;
+    if args.matrix.backed {
+        refuse_same(&args.out, &[&args.data])?;
+    }
     let model = model::open_scgpt(&args.model, ", which can't generate")?;
     check(args, &model)?;
     let notes = Notes::of(&args.model)?;

@@ -54,7 +54,7 @@ pub(super) fn cells(
         }
     }
     let predicted = (0..index.len()).map(|i| i >= old.len()).collect();
-    let views: Vec<_> = blocks.iter().map(Array2::view).collect();
+    let views: Vec<_> = blocks.iter().map(|b| b.view()).collect();
     let x = concatenate(Axis(0), &views).map_err(|e| Error::Message(e.to_string()))?;
     let mut table = Table::new(index);
     let labels = Categorical::from_labels(&condition);

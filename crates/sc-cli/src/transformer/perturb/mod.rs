@@ -15,7 +15,7 @@ use super::model::{Notes, PerturbationNotes};
 use super::query::MatrixOptions;
 use super::screen::{self, Before, Conditions, list};
 use super::tables::{check_table, write_table};
-use crate::common::{CHECKPOINT, check_output, note, print_json, write};
+use crate::common::{CHECKPOINT, check_output, note, print_json, refuse_same, write};
 use crate::error::{Error, Result};
 use crate::options::at_least_one;
 use crate::progress::Counter;
@@ -93,6 +93,9 @@ struct Summary<'a> {
 
 pub(super) fn run(args: &Args) -> Result<()> {
     check_output(&args.out)?;
+    if args.matrix.backed {
+        refuse_same(&args.out, &[&args.data])?;
+    }
     if let Some(path) = &args.effects {
         check_table(path)?;
     }

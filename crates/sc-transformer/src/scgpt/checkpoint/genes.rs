@@ -106,3 +106,36 @@ impl ScGpt {
         Ok(taken)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    fn model(genes: &[&str], d: usize, seed: u64) -> ScGpt {
+        let vocab = GeneVocab::new(genes.iter().copied()).unwrap();
+        let params = ScGpt::params(&vocab).unwrap().d_model(d).n_heads(2);
+        let params = params.d_hid(8).n_layers(1).check().unwrap();
+        params.init(&Device::Cpu, seed).unwrap()
+    }
+
+    fn row(model: &ScGpt, token: &str) -> Vec<f32> {
+        let table = model.genes_parameter(GENES).unwrap().export().unwrap();
+        let id = model.vocab().id(token).unwrap() as usize;
+        table.get(id).unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn vectors_follow_their_genes() {
+        let old = model(&["A", "B", "<pad>", "<cls>"], 8, 1);
+        let new = model(&["protein:X", "<cls>", "B", "<pad>"], 8, 2);
+        let own = row(&new, "protein:X");
+        assert_eq!(new.take_genes(&old).unwrap(), 3);
+        for token in ["B", "<pad>", "<cls>"] {
+            assert_eq!(row(&new, token), row(&old, token));
+        }
+        assert_eq!(row(&new, "protein:X"), own);
+        assert!(new.take_genes(&model(&["B", "<pad>"], 4, 1)).is_err());
+    }
+}

@@ -80,6 +80,19 @@ fn means(source: &dyn RowSource, of_cells: &[Perturbation], n_genes: usize) -> R
     Ok(all)
 }
 
+/// The means of some perturbations.
+fn known<'a>(
+    truth: &Means,
+    control: &Array1<f64>,
+    of: impl Iterator<Item = &'a Perturbation>,
+) -> Result<Effects> {
+    let found = of.map(name).filter_map(|p| {
+        let mean = truth.get(&p)?.0.clone();
+        Some((p, mean))
+    });
+    Ok(Effects::from_means(control.clone(), found)?)
+}
+
 /// What is evaluated.
 pub(super) struct Test<'a> {
     pub(super) model: &'a ScGptPerturb,
@@ -101,13 +114,9 @@ impl Test<'_> {
         let Some((control, _)) = truth.get("") else {
             return Err(Error::Message("no cell is a control".into()));
         };
-        let pick = |of: &mut dyn Iterator<Item = &Perturbation>| {
-            let of = of.map(name);
-            let found = of.filter_map(|p| Some((p.clone(), truth.get(&p)?.0.clone())));
-            Effects::from_means(control.clone(), found)
-        };
-        let training = pick(&mut self.split.known())?;
-        let tested = pick(&mut self.split.test.iter().map(|t| &t.perturbation))?;
+        let training = known(&truth, control, self.split.known())?;
+        let held_out = self.split.test.iter().map(|t| &t.perturbation);
+        let tested = known(&truth, control, held_out)?;
         let all = self.of_cells.iter().enumerate();
         let all: Vec<usize> = all.filter(|c| c.1.is_control()).map(|c| c.0).collect();
         let controls = spread(&all, self.n_controls);
@@ -160,7 +169,7 @@ impl Test<'_> {
             ),
             ("additive", effects(&|p| baselines.additive(p))?),
             ("mean", effects(&|_| baselines.mean())?),
-            ("no change", effects(&|_| baselines.no_change())?),
+            ("no_change", effects(&|_| baselines.no_change())?),
         ])
     }
 
@@ -319,14 +328,14 @@ impl Evaluation {
         let width = self.test.iter().map(|t| t.perturbation.len()).max();
         let width = width.unwrap_or(0).max("pearson_delta".len());
         let _ = write!(text, "{:<width$}  genes seen", "pearson_delta");
-        for method in self.mean.keys().filter(|m| **m != "no change") {
+        for method in self.mean.keys().filter(|m| **m != "no_change") {
             let _ = write!(text, " {method:>10}");
         }
         text.push('\n');
         for t in self.test.iter().take(SHOWN) {
             let seen = format!("{} of {}", t.genes_seen, t.n_genes);
             let _ = write!(text, "{:<width$}  {seen:>10}", t.perturbation);
-            for (_, scores) in t.scores.iter().filter(|s| *s.0 != "no change") {
+            for (_, scores) in t.scores.iter().filter(|s| *s.0 != "no_change") {
                 let _ = write!(text, " {:>10}", number(scores.correlations.pearson_delta));
             }
             text.push('\n');

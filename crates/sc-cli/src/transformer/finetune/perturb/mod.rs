@@ -90,7 +90,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let mut steps = screen::steps(normalize);
     steps.variable = args.n_hvg.map(|n| VariableGenes::new(n, !logged));
     steps.always = columns(&data.genes, &wanted);
-    whole.handle().start("choosing genes", names.len());
+    if args.n_hvg.is_some() {
+        whole.handle().start("choosing genes", names.len());
+    }
     let prepared = preprocess(&raw, &steps, None).map_err(|e| data.wrong(e))?;
     let measured = prepared.source(&raw)?;
     let genes = select(&data.genes, &prepared.genes);
