@@ -1,3 +1,4 @@
+mod pairs;
 mod scbert;
 mod scgpt;
 

@@ -6,7 +6,7 @@ mod joined;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use indexmap::IndexMap;
+use indexmap::IndexSet;
 use sc_data::{AnnData, Categorical, Column, Columns, Table};
 
 pub(super) use embed::embed;
@@ -118,7 +118,7 @@ impl Files {
             }
             parts.push((name.clone(), Data::read(path, &plain, &Notes::default())?));
         }
-        let mut cells: IndexMap<String, ()> = IndexMap::new();
+        let mut cells: IndexSet<String> = IndexSet::new();
         for (_, data) in &parts {
             let mut seen = std::collections::HashSet::new();
             for cell in data.all.obs.index() {
@@ -127,33 +127,17 @@ impl Files {
                         "has two cells called \"{cell}\"; files are joined by the names of their cells, which must differ"
                     )));
                 }
-                cells.insert(cell.clone(), ());
+                cells.insert(cell.clone());
             }
         }
-        let parts = parts.into_iter().map(|(modality, data)| {
-            let places: HashMap<&str, usize> = data
-                .all
-                .obs
-                .index()
-                .iter()
-                .map(String::as_str)
-                .zip(0..)
-                .collect();
-            let rows = cells
-                .keys()
-                .map(|c| places.get(c.as_str()).copied())
-                .collect();
-            Part {
-                modality,
-                data,
-                rows,
-            }
+        let cells: Vec<String> = cells.into_iter().collect();
+        let parts = parts.into_iter().map(|(modality, data)| Part {
+            rows: rows(&data, &cells),
+            modality,
+            data,
         });
         let parts = parts.collect();
-        Ok(Self {
-            parts,
-            cells: cells.into_keys().collect(),
-        })
+        Ok(Self { parts, cells })
     }
 
     /// Cells that are in all files.
@@ -248,6 +232,14 @@ impl Files {
         all.obs = obs;
         Ok(all)
     }
+}
+
+/// The row of each cell in a file, if it is there.
+fn rows(data: &Data, cells: &[String]) -> Vec<Option<usize>> {
+    let index = data.all.obs.index().iter();
+    let places: HashMap<&str, usize> = index.map(String::as_str).zip(0..).collect();
+    let place = |c: &String| places.get(c.as_str()).copied();
+    cells.iter().map(place).collect()
 }
 
 fn is_label(column: &Column) -> bool {
