@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use sc_data::{Categorical, Columns, Rows};
+use sc_data::{Categorical, Columns, RowSource, Rows};
 use sc_model::Parity;
 use sc_transformer::network::{AttentionRanks, GeneSets};
 use sc_transformer::scgpt::{Input, ScGpt};
@@ -60,11 +60,7 @@ pub(super) fn run(args: &Args, model: &ScGpt, sets: Option<(GeneSets, &Path)>) -
         .collect();
     let prepared = preprocess(&rows, &steps, None).map_err(|e| data.wrong(e))?;
     let read = prepared.source(&rows)?;
-    let chosen: Vec<usize> = prepared
-        .genes
-        .iter()
-        .filter_map(|&g| columns.get(g).copied())
-        .collect();
+    let chosen = pick(&columns, &prepared.genes);
     let ids = chosen
         .iter()
         .filter_map(|&c| known.ids().get(c).copied().flatten());
@@ -72,54 +68,21 @@ pub(super) fn run(args: &Args, model: &ScGpt, sets: Option<(GeneSets, &Path)>) -
         .filter_map(|id| model.vocab().token(id).map(str::to_owned))
         .collect();
 
-    let mut options = tokens(model, None, args.scgpt.seed(), &notes);
-    (options.include_zeros, options.max_len) = (true, None);
-    let found = model.vocab().match_genes(&names, GeneCase::Exact)?;
-    let tokenizer = Tokenizer::new(model.vocab(), &found, options.clone())?;
-    let told = batches(model, &data, &args.scgpt, &notes)?;
-    let told = told.map(|all| {
-        cells
-            .rows
-            .iter()
-            .filter_map(|&r| all.get(r).copied())
-            .collect::<Vec<_>>()
-    });
-    let first = usize::from(options.cls.is_some());
-    let heads = model.config().n_heads;
-    let mut ranks = AttentionRanks::new(
-        names.len() + first,
-        heads,
-        cells.types.len(),
-        Parity::Correct,
-    );
     source
         .handle()
         .start("comparing attention", cells.rows.len());
-    let mut limits = limits(model, &args.scgpt);
-    limits.window = limits
-        .window
-        .min((limits.max_tokens / names.len().max(1)).max(1));
-    for batch in tokenizer.batches(&read, limits, 0)? {
-        let batch = batch.map_err(|e| data.wrong(e))?;
-        let pick = |all: &[u32]| {
-            batch
-                .cells
-                .iter()
-                .filter_map(|&c| all.get(c).copied())
-                .collect::<Vec<u32>>()
-        };
-        let of_batch = told.as_deref().map(pick);
-        let input = match &of_batch {
-            Some(b) => Input::with_batches(&batch, b),
-            None => Input::from(&batch),
-        };
-        let types: Vec<usize> = batch
-            .cells
-            .iter()
-            .filter_map(|&c| cells.of_type.get(c).copied())
-            .collect();
-        model.add_attention(input, layer, &types, &mut ranks)?;
-    }
+    let told = batches(model, &data, &args.scgpt, &notes)?;
+    let told = told.map(|all| pick(&all, &cells.rows));
+    let asking = Asking {
+        args,
+        model,
+        notes: &notes,
+        layer,
+        names: &names,
+        cells: &cells,
+        told: told.as_deref(),
+    };
+    let (ranks, first) = asking.ranks(&read).map_err(|e| data.wrong(e))?;
     let asked: Vec<usize> = sources
         .iter()
         .filter_map(|s| chosen.iter().position(|c| c == s))
@@ -138,6 +101,50 @@ pub(super) fn run(args: &Args, model: &ScGpt, sets: Option<(GeneSets, &Path)>) -
         types,
         GeneSummary::of_match(&known),
     )
+}
+
+fn pick<T: Copy>(all: &[T], at: &[usize]) -> Vec<T> {
+    at.iter().filter_map(|&i| all.get(i).copied()).collect()
+}
+
+/// What is asked of the model.
+struct Asking<'a> {
+    args: &'a Args,
+    model: &'a ScGpt,
+    notes: &'a Notes,
+    layer: usize,
+    /// The genes, which are the columns that are read.
+    names: &'a [String],
+    cells: &'a Cells<'a>,
+    /// The batch of each cell, of models that are told.
+    told: Option<&'a [u32]>,
+}
+
+impl Asking<'_> {
+    /// The ranks of all types, and how many tokens come before the genes.
+    fn ranks(&self, read: &dyn RowSource) -> Result<(AttentionRanks, usize)> {
+        let (model, names, cells) = (self.model, self.names, self.cells);
+        let mut options = tokens(model, None, self.args.scgpt.seed(), self.notes);
+        (options.include_zeros, options.max_len) = (true, None);
+        let first = usize::from(options.cls.is_some());
+        let found = model.vocab().match_genes(names, GeneCase::Exact)?;
+        let tokenizer = Tokenizer::new(model.vocab(), &found, options)?;
+        let (n, heads) = (names.len() + first, model.config().n_heads);
+        let mut ranks = AttentionRanks::new(n, heads, cells.types.len(), Parity::Correct);
+        let mut limits = limits(model, &self.args.scgpt);
+        limits.window = limits.window.min((limits.max_tokens / n).max(1));
+        for batch in tokenizer.batches(read, limits, 0)? {
+            let batch = batch?;
+            let told = self.told.map(|all| pick(all, &batch.cells));
+            let input = match &told {
+                Some(b) => Input::with_batches(&batch, b),
+                None => Input::from(&batch),
+            };
+            let types = pick(&cells.of_type, &batch.cells);
+            model.add_attention(input, self.layer, &types, &mut ranks)?;
+        }
+        Ok((ranks, first))
+    }
 }
 
 fn layer(args: &Args, model: &ScGpt) -> Result<usize> {
