@@ -12,10 +12,10 @@ use crate::error::{Error, Result};
 /// Which cells, and what was done to them.
 #[derive(Debug, clap::Args)]
 pub(super) struct Conditions {
-    /// Column of obs with the genes that were perturbed in each cell, + between them
+    /// Column of obs with the genes that were perturbed in each cell, + between them [default: condition, or as it was trained]
     #[arg(long, value_name = "COLUMN")]
     condition_key: Option<String>,
-    /// What that column says of control cells, alone or beside a gene (A+ctrl)
+    /// What that column says of control cells, alone or beside a gene (A+ctrl) [default: ctrl, or as it was trained]
     #[arg(long, value_name = "LABEL")]
     control: Option<String>,
     /// Only cells with this label in a column of obs, such as one cell line; repeat it for more

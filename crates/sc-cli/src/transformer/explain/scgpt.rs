@@ -132,7 +132,7 @@ impl Asking<'_> {
         let (n, heads) = (names.len() + first, model.config().n_heads);
         let mut ranks = AttentionRanks::new(n, heads, cells.types.len(), Parity::Correct);
         let mut limits = limits(model, &self.args.scgpt);
-        limits.window = limits.window.min((limits.max_tokens / n).max(1));
+        limits.window = limits.window.min((limits.max_tokens / n.max(1)).max(1));
         for batch in tokenizer.batches(read, limits, 0)? {
             let batch = batch?;
             let told = self.told.map(|all| pick(all, &batch.cells));

@@ -25,7 +25,8 @@ Examples:
   sc transformer finetune annotate atlas.h5ad --out annotator --from scGPT_human \\
       --labels-key cell_type
   sc transformer finetune integrate cells.h5ad --out integrated --from scGPT_human --batch-key donor
-  sc transformer finetune multiomic rna.h5ad --modality protein=adt.h5ad --out model --from scGPT_human
+  sc transformer finetune multiomic rna.h5ad --modality protein=adt.h5ad --out model \\
+      --from scGPT_human
   sc transformer finetune perturb screen.h5ad --out perturbed --from scGPT_human --control ctrl
   sc transformer finetune annotate atlas.h5ad --out annotator --model scbert \\
       --labels-key cell_type --from panglao_pretrain.pth --panel genes.txt";
