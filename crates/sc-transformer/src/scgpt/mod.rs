@@ -7,6 +7,7 @@
 //! | fine-tune: integration, annotation, several modalities | [`Recipe`], [`FineTune`], [`Allow::fine_tuning`] |
 //! | pre-train on genes to generate, and generate them | [`Pretraining`], [`ScGpt::generate`] |
 //! | predict perturbations | [`ScGptPerturb`], [`PerturbTask`] |
+//! | see which genes attend to which | [`ScGpt::add_attention`] |
 //! | compute a single thing | [`ScGpt::encode`], [`ScGpt::decode`], [`losses`] |
 //!
 //! ```
@@ -46,6 +47,7 @@ mod nets;
 mod norm;
 mod params;
 mod perturb;
+mod queries;
 mod rows;
 mod save;
 #[cfg(test)]
@@ -66,6 +68,7 @@ pub use perturb::{
     Activation, Affine, GenesIncluded, PERTURB_KIND, PerturbConfig, PerturbTask, Perturbed,
     PredictOptions, ScGptPerturb,
 };
+pub use queries::QueriesKeys;
 pub use save::KIND;
 /// The original's recipes end with the weights of the epoch with the lowest validation loss.
 pub use sc_model::train::KeepBest;
