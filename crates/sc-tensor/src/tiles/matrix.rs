@@ -3,16 +3,41 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{GROUP, Lanes, Rows, block, groups_of_rows, pad_to, panel_of_rows, widths};
+use super::{
+    GROUP, Lanes, Rows, block, block_of_rows, groups_of_columns, pad_to, panel_of_rows, widths,
+};
 use crate::pool;
 
 /// How much of the inner dimension is gone through at a time: with that, a panel fits the nearest cache. It has no
 /// influence on the bits.
-const DEPTH: usize = 192;
+const DEPTH: usize = 128;
 /// Rows of a task, at most and at least; multiples of [`GROUP`].
 const ROWS: (usize, usize) = (192, 48);
 /// Tasks for each thread, so that all end at about the same time.
 const TASKS: usize = 4;
+
+/// A left operand: the rows of a matrix, or its columns.
+#[derive(Clone, Copy)]
+pub(crate) enum Left<'a, T> {
+    Rows(Rows<'a, T>),
+    Columns(Rows<'a, T>),
+}
+
+impl<T: Lanes> Left<'_, T> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Rows(x) => x.rows,
+            Self::Columns(x) => x.width,
+        }
+    }
+
+    fn range(self, range: std::ops::Range<usize>) -> Self {
+        match self {
+            Self::Rows(x) => Self::Rows(x.range(range)),
+            Self::Columns(x) => Self::Columns(x.columns(range)),
+        }
+    }
+}
 
 /// A right operand, packed in panels.
 pub(crate) struct Panels<T> {
@@ -25,9 +50,12 @@ pub(crate) struct Panels<T> {
 impl<T: Lanes> Panels<T> {
     /// The transpose of `w`: its rows are the columns.
     pub(crate) fn of_transposed(w: Rows<'_, T>) -> Self {
-        Self::fill(w.width, w.rows, |from, lanes, out| {
-            panel_of_rows(w, from, lanes, T::ONE, out);
-        })
+        Self::fill(
+            w.width,
+            w.rows,
+            #[inline(always)]
+            |from, lanes, out| panel_of_rows(w, from, lanes, T::ONE, out),
+        )
     }
 
     /// `w` as it is.
@@ -48,7 +76,10 @@ impl<T: Lanes> Panels<T> {
             data.par_chunks_exact_mut(lanes * depth)
                 .enumerate()
                 .for_each(|(k, panel)| {
-                    crate::simd::vectorised(|| f(k * lanes, lanes, panel));
+                    crate::simd::vectorised(
+                        #[inline(always)]
+                        || f(k * lanes, lanes, panel),
+                    );
                 });
         }
         Self {
@@ -59,19 +90,21 @@ impl<T: Lanes> Panels<T> {
         }
     }
 
-    /// `y = f(x times this)`, with `f(first column, sums, part of a row of y)` what becomes of the sums.
+    /// `y = f(x times this)`, with `f(row, first column, sums, part of the row of y)` what becomes of the sums; where `add` is
+    /// set the sums go on from `y`.
     ///
     /// The bits of a row of `y` depend on its row of `x` only, not on the others, and not on how many there are.
     pub(crate) fn left_multiplied(
         &self,
-        x: Rows<'_, T>,
+        x: Left<'_, T>,
         y: &mut [T],
-        f: impl Fn(usize, &[T], &mut [T]) + Sync,
+        add: bool,
+        f: impl Fn(usize, usize, &[T], &mut [T]) + Sync,
     ) {
-        if x.rows == 0 || self.columns == 0 {
+        if x.len() == 0 || self.columns == 0 {
             return;
         }
-        let (rows, columns) = self.task(x.rows);
+        let (rows, columns) = self.task(x.len());
         let mut tasks: Vec<(usize, usize, Vec<&mut [T]>)> = Vec::new();
         for (k, y) in y.chunks_mut(rows * self.columns).enumerate() {
             let first = tasks.len();
@@ -89,8 +122,10 @@ impl<T: Lanes> Panels<T> {
             pulp::Arch::new().dispatch(Task {
                 panels: self,
                 x,
+                row: from,
                 column,
                 y,
+                add,
                 f: &f,
             });
         });
@@ -116,38 +151,72 @@ impl<T: Lanes> Panels<T> {
 
 struct Task<'a, 'y, T, F> {
     panels: &'a Panels<T>,
-    x: Rows<'a, T>,
+    x: Left<'a, T>,
+    /// The first row and column.
+    row: usize,
     column: usize,
     y: Vec<&'y mut [T]>,
+    add: bool,
     f: &'a F,
 }
 
-impl<T: Lanes, F: Fn(usize, &[T], &mut [T])> WithSimd for Task<'_, '_, T, F> {
+impl<T: Lanes, F: Fn(usize, usize, &[T], &mut [T])> WithSimd for Task<'_, '_, T, F> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
-        let (lanes, depth, rows) = (T::width::<S>(), self.panels.depth, self.x.rows);
-        let mut left = pool::take(pad_to(rows, GROUP) * depth);
-        groups_of_rows(self.x, &mut left);
+    fn with_simd<S: Simd>(self, simd: S) {
+        let depth = self.panels.depth;
+        match self.x {
+            Left::Rows(x) => {
+                let last = x.rows.saturating_sub(1);
+                self.run::<S>(
+                    #[inline(always)]
+                    |group, at, panel, sums, add| {
+                        let rows: [&[T]; GROUP] =
+                            std::array::from_fn(|i| &x.row((group * GROUP + i).min(last))[at..]);
+                        block_of_rows(simd, &rows, panel, sums, add);
+                    },
+                );
+            }
+            Left::Columns(x) => {
+                let mut left = pool::take(pad_to(x.width, GROUP) * depth);
+                groups_of_columns(x, &mut left);
+                self.run::<S>(
+                    #[inline(always)]
+                    |group, at, panel, sums, add| {
+                        let group = &left[group * GROUP * depth..][..GROUP * depth];
+                        block(simd, &group[at * GROUP..], panel, sums, add);
+                    },
+                );
+                pool::give(left);
+            }
+        }
+    }
+}
+
+impl<T: Lanes, F: Fn(usize, usize, &[T], &mut [T])> Task<'_, '_, T, F> {
+    /// With `block(group, from, part of a panel, sums, add)` the sums of a group of rows over a part of the inner dimension.
+    #[inline(always)]
+    fn run<S: Simd>(mut self, block: impl Fn(usize, usize, &[T], &mut [T], bool)) {
+        let (lanes, depth, rows) = (T::width::<S>(), self.panels.depth, self.y.len());
         let mut sums = vec![T::ZERO; pad_to(rows, GROUP) * lanes];
         let width = self.y.first().map_or(0, |row| row.len());
         for from in (0..width).step_by(lanes) {
-            let at = self.column + from;
-            let panel = &self.panels.data[at * depth..][..lanes * depth];
-            for (k, panel) in panel.chunks(DEPTH * lanes).enumerate() {
-                for (left, sums) in left
-                    .chunks_exact(depth * GROUP)
-                    .zip(sums.chunks_exact_mut(GROUP * lanes))
-                {
-                    block(simd, &left[k * DEPTH * GROUP..], panel, sums, k > 0);
+            let (at, n) = (self.column + from, lanes.min(width - from));
+            if self.add {
+                for (y, sums) in self.y.iter().zip(sums.chunks_exact_mut(lanes)) {
+                    sums[..n].copy_from_slice(&y[from..from + n]);
                 }
             }
-            let n = lanes.min(width - from);
-            for (y, sums) in self.y.iter_mut().zip(sums.chunks_exact(lanes)) {
-                (self.f)(at, &sums[..n], &mut y[from..from + n]);
+            let panel = &self.panels.data[at * depth..][..lanes * depth];
+            for (k, panel) in panel.chunks(DEPTH * lanes).enumerate() {
+                for (group, sums) in sums.chunks_exact_mut(GROUP * lanes).enumerate() {
+                    block(group, k * DEPTH, panel, sums, self.add || k > 0);
+                }
+            }
+            for (i, (y, sums)) in self.y.iter_mut().zip(sums.chunks_exact(lanes)).enumerate() {
+                (self.f)(self.row + i, at, &sums[..n], &mut y[from..from + n]);
             }
         }
-        pool::give(left);
     }
 }

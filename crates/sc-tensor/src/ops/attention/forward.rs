@@ -21,7 +21,7 @@ const TILE: usize = 128;
 pub(super) fn forward<T: Lanes>(problem: &Problem, qkv: &[T]) -> (Vec<T>, Vec<T>) {
     let (width, heads) = (problem.width(), problem.heads);
     let rows = problem.segments.rows();
-    let (mut out, mut sums) = (vec![T::ZERO; rows * width], vec![T::ZERO; rows * heads]);
+    let (mut out, mut sums) = (crate::pool::take(rows * width), vec![T::ZERO; rows * heads]);
     let outs = problem.segments.split(&mut out, width);
     let tasks: Vec<_> = problem
         .sequences(qkv)
@@ -351,15 +351,14 @@ impl<T: Lanes> Panel<T> {
             .zip(sums.chunks_exact_mut(problem.heads));
         for (j, (out, sum)) in rows.enumerate() {
             sum[h] = self.largest[j] + self.total[j].ln();
-            // Nobody to attend to: zeros, as they are.
+            let out = &mut out[h * d..][..d];
             if self.total[j] == T::ZERO {
+                // Nobody to attend to.
+                out.fill(T::ZERO);
                 continue;
             }
             let share = T::ONE / self.total[j];
-            for (out, sums) in out[h * d..][..d]
-                .iter_mut()
-                .zip(self.sums.chunks_exact(self.lanes))
-            {
+            for (out, sums) in out.iter_mut().zip(self.sums.chunks_exact(self.lanes)) {
                 *out = sums[j] * share;
             }
         }
