@@ -4,13 +4,14 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{
-    GROUP, Lanes, Rows, block, block_of_rows, groups_of_columns, pad_to, panel_of_rows, widths,
+    Aligned, GROUP, Lanes, Rows, block, groups_of_columns, groups_of_rows, pad_to, panel_of_rows,
+    widths,
 };
 use crate::pool;
 
 /// How much of the inner dimension is gone through at a time: with that, a panel fits the nearest cache. It has no
 /// influence on the bits.
-const DEPTH: usize = 128;
+const DEPTH: usize = 192;
 /// Rows of a task, at most and at least; multiples of [`GROUP`].
 const ROWS: (usize, usize) = (192, 48);
 /// Tasks for each thread, so that all end at about the same time.
@@ -37,11 +38,19 @@ impl<T: Lanes> Left<'_, T> {
             Self::Columns(x) => Self::Columns(x.columns(range)),
         }
     }
+
+    #[inline(always)]
+    fn pack(&self, out: &mut [T]) {
+        match self {
+            Self::Rows(x) => groups_of_rows(*x, out),
+            Self::Columns(x) => groups_of_columns(*x, out),
+        }
+    }
 }
 
 /// A right operand, packed in panels.
 pub(crate) struct Panels<T> {
-    data: Vec<T>,
+    data: Aligned<T>,
     depth: usize,
     columns: usize,
     lanes: usize,
@@ -71,7 +80,7 @@ impl<T: Lanes> Panels<T> {
 
     fn fill(depth: usize, columns: usize, f: impl Fn(usize, usize, &mut [T]) + Sync) -> Self {
         let lanes = widths::<T>().0;
-        let mut data = pool::take(pad_to(columns, lanes) * depth);
+        let mut data = Aligned::take(pad_to(columns, lanes) * depth);
         if depth > 0 {
             data.par_chunks_exact_mut(lanes * depth)
                 .enumerate()
@@ -145,7 +154,7 @@ impl<T: Lanes> Panels<T> {
     }
 
     pub(crate) fn recycle(self) {
-        pool::give(self.data);
+        self.data.recycle();
     }
 }
 
@@ -164,42 +173,11 @@ impl<T: Lanes, F: Fn(usize, usize, &[T], &mut [T])> WithSimd for Task<'_, '_, T,
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let depth = self.panels.depth;
-        match self.x {
-            Left::Rows(x) => {
-                let last = x.rows.saturating_sub(1);
-                self.run::<S>(
-                    #[inline(always)]
-                    |group, at, panel, sums, add| {
-                        let rows: [&[T]; GROUP] =
-                            std::array::from_fn(|i| &x.row((group * GROUP + i).min(last))[at..]);
-                        block_of_rows(simd, &rows, panel, sums, add);
-                    },
-                );
-            }
-            Left::Columns(x) => {
-                let mut left = pool::take(pad_to(x.width, GROUP) * depth);
-                groups_of_columns(x, &mut left);
-                self.run::<S>(
-                    #[inline(always)]
-                    |group, at, panel, sums, add| {
-                        let group = &left[group * GROUP * depth..][..GROUP * depth];
-                        block(simd, &group[at * GROUP..], panel, sums, add);
-                    },
-                );
-                pool::give(left);
-            }
-        }
-    }
-}
-
-impl<T: Lanes, F: Fn(usize, usize, &[T], &mut [T])> Task<'_, '_, T, F> {
-    /// With `block(group, from, part of a panel, sums, add)` the sums of a group of rows over a part of the inner dimension.
-    #[inline(always)]
-    fn run<S: Simd>(mut self, block: impl Fn(usize, usize, &[T], &mut [T], bool)) {
+    fn with_simd<S: Simd>(mut self, simd: S) {
         let (lanes, depth, rows) = (T::width::<S>(), self.panels.depth, self.y.len());
-        let mut sums = vec![T::ZERO; pad_to(rows, GROUP) * lanes];
+        let mut left = Aligned::take(pad_to(rows, GROUP) * depth);
+        self.x.pack(&mut left);
+        let mut sums = Aligned::zeros(pad_to(rows, GROUP) * lanes);
         let width = self.y.first().map_or(0, |row| row.len());
         for from in (0..width).step_by(lanes) {
             let (at, n) = (self.column + from, lanes.min(width - from));
@@ -210,13 +188,19 @@ impl<T: Lanes, F: Fn(usize, usize, &[T], &mut [T])> Task<'_, '_, T, F> {
             }
             let panel = &self.panels.data[at * depth..][..lanes * depth];
             for (k, panel) in panel.chunks(DEPTH * lanes).enumerate() {
-                for (group, sums) in sums.chunks_exact_mut(GROUP * lanes).enumerate() {
-                    block(group, k * DEPTH, panel, sums, self.add || k > 0);
+                for (left, sums) in left
+                    .chunks_exact(depth * GROUP)
+                    .zip(sums.chunks_exact_mut(GROUP * lanes))
+                {
+                    let left = &left[k * DEPTH * GROUP..];
+                    block(simd, left, panel, sums, self.add || k > 0);
                 }
             }
             for (i, (y, sums)) in self.y.iter_mut().zip(sums.chunks_exact(lanes)).enumerate() {
                 (self.f)(self.row + i, at, &sums[..n], &mut y[from..from + n]);
             }
         }
+        left.recycle();
+        sums.recycle();
     }
 }

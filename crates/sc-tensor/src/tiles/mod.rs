@@ -5,11 +5,13 @@
 //! the order of the inner dimension. So its bits depend on its own row and column, and on nothing else: not on how many
 //! rows there are, not on the other rows, not on the number of threads.
 
+mod aligned;
 mod matrix;
 mod pack;
 
 use pulp::Simd;
 
+pub(crate) use aligned::Aligned;
 pub(crate) use matrix::{Left, Panels};
 pub(crate) use pack::{Rows, groups_of_columns, groups_of_rows, pad_to, panel_of_rows};
 
@@ -100,57 +102,6 @@ pub(crate) fn block<S: Simd, T: Lanes>(simd: S, a: &[T], b: &[T], c: &mut [T], a
     } else {
         rows::<S, T, 4, 0>(simd, a, b, c, add);
         rows::<S, T, 4, 4>(simd, a, b, c, add);
-    }
-}
-
-/// [`block`] of rows of `k` numbers that are where they are: nothing is packed.
-#[inline(always)]
-pub(crate) fn block_of_rows<S: Simd, T: Lanes>(
-    simd: S,
-    a: &[&[T]; GROUP],
-    b: &[T],
-    c: &mut [T],
-    add: bool,
-) {
-    let b = T::registers::<S>(b).as_chunks().0;
-    let c = T::registers_mut::<S>(c).as_chunks_mut().0;
-    if S::REGISTER_COUNT >= 32 {
-        unpacked_rows::<S, T, 8, 0>(simd, a, b, c, add);
-    } else {
-        unpacked_rows::<S, T, 4, 0>(simd, a, b, c, add);
-        unpacked_rows::<S, T, 4, 4>(simd, a, b, c, add);
-    }
-}
-
-/// [`rows`] of an operand that is not packed.
-#[inline(always)]
-fn unpacked_rows<S: Simd, T: Lanes, const M: usize, const FROM: usize>(
-    simd: S,
-    a: &[&[T]; GROUP],
-    b: &[[T::V<S>; REGISTERS]],
-    c: &mut [[T::V<S>; REGISTERS]],
-    add: bool,
-) {
-    let Some(c) = c.get_mut(FROM..FROM + M) else {
-        return;
-    };
-    let a: [&[T]; M] = std::array::from_fn(|i| &a[FROM + i][..b.len()]);
-    let mut sums = [[T::splat(simd, T::ZERO); REGISTERS]; M];
-    if add {
-        for (sum, c) in sums.iter_mut().zip(c.iter()) {
-            *sum = *c;
-        }
-    }
-    for (k, b) in b.iter().enumerate() {
-        for i in 0..M {
-            let x = T::splat(simd, a[i][k]);
-            for v in 0..REGISTERS {
-                sums[i][v] = T::multiply_add(simd, x, b[v], sums[i][v]);
-            }
-        }
-    }
-    for (c, sum) in c.iter_mut().zip(sums) {
-        *c = sum;
     }
 }
 

@@ -26,16 +26,6 @@ impl WithSimd for Products {
             assert!((c - 2.0 * e).abs() < 1e-12, "{c} is not twice {e}");
         }
 
-        let rows: Vec<Vec<f64>> = (0..GROUP)
-            .map(|i| (0..k).map(|j| a[j * GROUP + i]).collect())
-            .collect();
-        let rows: [&[f64]; GROUP] = std::array::from_fn(|i| &rows[i][..]);
-        let mut unpacked = vec![1.0; GROUP * width];
-        for add in [false, true] {
-            block_of_rows(simd, &rows, &b, &mut unpacked, add);
-        }
-        assert!(unpacked == c, "packing changes bits");
-
         let (narrow, rows) = (narrow_width::<S, f64>(), 24);
         let used = k.min(width);
         let a = numbers(&random("rows", -1.0, 1.0, &[rows, width], DType::F64));

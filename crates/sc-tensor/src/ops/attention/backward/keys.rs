@@ -3,7 +3,7 @@ use pulp::Simd;
 use super::blocks::{BLOCK, Blocks};
 use super::{HeadGradients, Task};
 use crate::ops::attention::Dropout;
-use crate::tiles::{GROUP, Lanes, WIDEST, block, by_rows, pad_to, panel_of_rows};
+use crate::tiles::{Aligned, GROUP, Lanes, WIDEST, block, by_rows, pad_to, panel_of_rows};
 
 /// A panel of keys, and what has been summed up for them.
 pub(super) struct Keys<T> {
@@ -15,21 +15,21 @@ pub(super) struct Keys<T> {
     from: usize,
     count: usize,
     /// `[d, lanes]`, keys divided by `sqrt(d)`.
-    keys: Vec<T>,
-    values: Vec<T>,
+    keys: Aligned<T>,
+    values: Aligned<T>,
     /// Keys again, in narrow panels of `[key, number]`.
-    by_key: Vec<T>,
+    by_key: Aligned<T>,
     /// Tiles of `[BLOCK, lanes]`: scores, which become weights; gradients of weights, which become those of scores.
-    weights: Vec<T>,
-    scores: Vec<T>,
+    weights: Aligned<T>,
+    scores: Aligned<T>,
     /// `[d, lanes]`
-    d_keys: Vec<T>,
-    d_values: Vec<T>,
+    d_keys: Aligned<T>,
+    d_values: Aligned<T>,
 }
 
 impl<T: Lanes> Keys<T> {
     pub(super) fn new(d: usize, lanes: usize, narrow: usize) -> Self {
-        let zeros = |n: usize| vec![T::ZERO; n];
+        let zeros = Aligned::zeros;
         Self {
             d,
             lanes,
