@@ -162,7 +162,6 @@ fn with_relu_and_dropout() {
             (&[1, 1][..], 1, 1),
             (&[300, 67], 67, 131),
             (&[3, 5, 33], 33, 2),
-            (&[0, 4], 4, 3),
         ] {
             let all = inputs(dims, i, o);
             assert_twins(&activated(p), &activated_twin(p), &all, (1e-4, 1e-12));
@@ -173,6 +172,11 @@ fn with_relu_and_dropout() {
             .collect();
         assert_same_on_threads(&activated(p), &all);
     }
+    let none = value_and_gradients(&activated(0.3), &inputs(&[0, 4], 4, 3));
+    assert_eq!(
+        (none[0].dims(), numbers(&none[3])),
+        (&[0, 3][..], vec![0.0; 3])
+    );
     let all = inputs(&[4, 3], 3, 5);
     let mut stream = Rng::new(0).stream("d");
     assert!(linear_relu(&all[0], &all[1], None, Some((1.0, &mut stream))).is_err());
