@@ -48,6 +48,7 @@ pub mod ops;
 mod pool;
 pub mod rng;
 mod simd;
+mod tape;
 #[cfg(test)]
 mod testing;
 mod tiles;
