@@ -4,7 +4,7 @@
 //! |---|---|
 //! | open a released or fine-tuned checkpoint, or write one | [`Checkpoint`], [`ScGpt::from_checkpoint`], [`ScGpt::export`] |
 //! | embed cells, or find their types | [`CellSource`], [`ScGpt::embed_cells`], [`Classify`](sc_model::Classify), [`labels_or_novel`] |
-//! | fine-tune: integration, annotation, several modalities | [`Recipe`], [`FineTune`], [`Allow::fine_tuning`] |
+//! | fine-tune: integration, annotation, several modalities | [`ScGpt::with_classes`], [`Recipe`], [`ScGpt::finetune`], [`FineTune`], [`Allow::fine_tuning`] |
 //! | pre-train on genes to generate, and generate them | [`Pretraining`], [`ScGpt::generate`] |
 //! | predict perturbations | [`ScGptPerturb`], [`PerturbTask`] |
 //! | compute a single thing | [`ScGpt::encode`], [`ScGpt::decode`], [`losses`] |
@@ -31,6 +31,7 @@
 
 mod args;
 mod checkpoint;
+mod classes;
 mod config;
 mod decoders;
 mod embed;
