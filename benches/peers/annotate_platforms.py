@@ -9,7 +9,7 @@ PBMC sets meet in the types of COMMON. Cells of a type that training lacks are n
 
 Genes are chosen on the training side: those that both sides have, the most variable first. A fifth of the training cells of
 each type validates: it chooses the epoch of the transformers, the C of the regression and the k of the neighbours. All methods
-train on the same four fifths. Cells of the test side are seen by scANVI, as cells without labels, and by "regression, each side
+train on the same four fifths; pre-training sees all cells of the training side, without labels. Cells of the test side are seen by scANVI, as cells without labels, and by "regression, each side
 scaled by itself"; by the others only at the end.
 
 Build the other side first: cargo build --release -p sc-benches --bin annotate_platforms
@@ -81,14 +81,13 @@ def arguments():
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS), metavar="TASK")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="METHOD")
-    parser.add_argument("--dim", type=int, default=64)
+    parser.add_argument("--scgpt", type=int, nargs=3, default=[64, 4000, 4000], metavar=("DIM", "PRETRAINING", "FINETUNING"), help="its width, and the cells it sees, rounded to epochs")
+    parser.add_argument("--scbert", type=int, nargs=3, default=[32, 1500, 1500], metavar=("DIM", "PRETRAINING", "FINETUNING"))
     parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=600, help="minibatches of 32 cells that a transformer is fine-tuned on, rounded to epochs")
-    parser.add_argument("--pretraining-steps", type=int, default=600)
     parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--max-length", type=int, default=200, help="tokens of a cell that scGPT reads while training, at most")
+    parser.add_argument("--max-length", type=int, default=128, help="tokens of a cell that scGPT reads, at most")
     parser.add_argument("--scanvi-epochs", type=int, nargs=2, default=[100, 20])
-    parser.add_argument("--max-test", type=int, help="test on so many cells, drawn at random")
+    parser.add_argument("--max-test", type=int, default=1000, help="test on so many cells, drawn at random, if there are more")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--binary", default="target/release/annotate_platforms")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="all numbers; what is there is not done again")
@@ -112,58 +111,73 @@ def sides(folder):
     return out
 
 
-class Run:
-    """One task with one seed: what the methods are given."""
+class Task:
+    """What to annotate and what to learn from, whatever the seed."""
 
-    def __init__(self, args, all_sides, task, seed, folder):
+    def __init__(self, args, all_sides, name, folder):
         import numpy as np
         import scanpy as sc
 
-        source, target, held_out = TASKS[task]
-        self.args, self.seed, self.folder = args, seed, folder
-        train, test = all_sides[source].copy(), all_sides[target].copy()
+        source, target, held_out = TASKS[name]
+        self.args, self.folder = args, folder
+        train, test = all_sides[source], all_sides[target]
         train = train[~train.obs["label"].str.startswith("novel-") & (train.obs["label"] != held_out)]
-        genes = [g for g in train.var_names if g in set(test.var_names)]
+        known = set(test.var_names)
+        genes = [g for g in train.var_names if g in known]
         train, test = train[:, genes].copy(), test[:, genes].copy()
-        rng = np.random.default_rng(seed)
-        if args.max_test and test.n_obs > args.max_test:
-            test = test[np.sort(rng.choice(test.n_obs, args.max_test, replace=False))].copy()
-        part = np.full(train.n_obs, "train", dtype=object)
-        for label in np.unique(train.obs["label"]):
-            mine = rng.permutation(np.flatnonzero(train.obs["label"] == label))
-            part[mine[: len(mine) // 5]] = "validation"
-        train.obs["part"] = part
-        # Scaled by all genes, before some are chosen.
-        self.logs = []
-        for side in (train, test):
-            side.layers["log"] = side.X.copy()
-            sc.pp.normalize_total(side, target_sum=1e4, layer="log")
-            sc.pp.log1p(side, layer="log")
+        if test.n_obs > args.max_test:
+            drawn = np.random.default_rng(0).choice(test.n_obs, args.max_test, replace=False)
+            test = test[np.sort(drawn)].copy()
         batch = "batch" if train.obs["batch"].nunique() > 1 else None
-        sc.pp.highly_variable_genes(train, n_top_genes=args.genes, flavor="seurat", layer="log", batch_key=batch)
+        sc.pp.highly_variable_genes(train, n_top_genes=args.genes, flavor="seurat_v3", batch_key=batch)
         chosen = train.var["highly_variable"].to_numpy()
-        train, test = train[:, chosen].copy(), test[:, chosen].copy()
-        self.logs = [np.asarray(side.layers.pop("log").todense()) for side in (train, test)]
-        self.train, self.test = train, test
-        self.labels = np.unique(train.obs["label"])
+        # Scaled by all genes, before some are chosen.
+        self.logs = [log_normalised(side.X)[:, chosen].toarray() for side in (train, test)]
+        self.train, self.test = train[:, chosen].copy(), test[:, chosen].copy()
         self.truth = test.obs["label"].to_numpy()
-        self.is_known = np.isin(self.truth, self.labels)
+        self.is_known = np.isin(self.truth, train.obs["label"].unique())
+        folder.mkdir(parents=True)
+
+
+def log_normalised(counts):
+    """ln(1 + x), x scaled to 10,000 a cell."""
+    import numpy as np
+    import scipy.sparse as sp
+
+    x = sp.csr_matrix(counts, dtype=np.float64)
+    x = sp.diags(1e4 / np.maximum(np.asarray(x.sum(1)).ravel(), 1)) @ x
+    x.data = np.log1p(x.data)
+    return x.tocsr()
+
+
+class Run:
+    """A task with a seed: what the methods are given."""
+
+    def __init__(self, task, seed):
+        import numpy as np
+
+        self.task, self.args, self.seed, self.folder = task, task.args, seed, task.folder
+        self.train, self.test = task.train, task.test
+        rng = np.random.default_rng(seed)
+        labels = self.train.obs["label"].to_numpy()
+        part = np.full(len(labels), "train", dtype=object)
+        for label in np.unique(labels):
+            mine = rng.permutation(np.flatnonzero(labels == label))
+            part[mine[: len(mine) // 5]] = "validation"
+        self.train.obs["part"] = part
         self.save()
 
     def save(self):
         """The files of the Rust side."""
         import anndata
-        import pandas as pd
+        import numpy as np
 
-        keep = ["batch", "label", "part"]
-        self.folder.mkdir(parents=True, exist_ok=True)
-        train, test = (anndata.AnnData(s.X.astype("float32"), s.obs[[k for k in keep if k in s.obs]].astype(str), s.var[[]]) for s in (self.train, self.test))
-        both = anndata.concat([train, test], index_unique="-", keys=["train", "test"])
-        both.obs["is_test"] = ([False] * train.n_obs) + ([True] * test.n_obs)
-        both.obs["label"] = pd.Series(["Unknown"] * both.n_obs, index=both.obs_names).where(both.obs["part"] != "train", both.obs["label"])
-        both.obs = both.obs[["batch", "label", "is_test"]]
-        test.obs = test.obs[["batch"]]
-        for name, side in (("train", train), ("test", test), ("both", both)):
+        only = lambda side, *columns: anndata.AnnData(side.X.astype("float32"), side.obs[list(columns)].astype(str), side.var[[]])
+        both = anndata.concat([only(s, "batch") for s in (self.train, self.test)], index_unique="-", keys=["train", "test"])
+        known = np.where(self.train.obs["part"] == "train", self.train.obs["label"], "Unknown")
+        both.obs["label"] = [*known, *["Unknown"] * self.test.n_obs]
+        both.obs["is_test"] = [False] * self.train.n_obs + [True] * self.test.n_obs
+        for name, side in (("train", only(self.train, "label", "part")), ("test", only(self.test)), ("both", both)):
             side.write_h5ad(self.folder / f"{name}.h5ad")
 
     def rows(self, part):
@@ -185,7 +199,7 @@ def scaled(run, apart):
     import numpy as np
     from sklearn.preprocessing import StandardScaler
 
-    train, test = run.logs
+    train, test = run.task.logs
     scaler = StandardScaler().fit(train[run.rows("train")])
     of_test = StandardScaler().fit(test) if apart else scaler
     return tuple(np.clip(s.transform(x), -10, 10) for s, x in ((scaler, train), (of_test, test)))
@@ -251,20 +265,24 @@ def transformer(run, kind, pretrained):
     import numpy as np
 
     args = run.args
-    epochs = lambda steps, cells: max(1, round(steps * 32 / cells))
+    dim, pretraining, finetuning = {"scgpt": args.scgpt, "scbert": args.scbert}[kind]
+    epochs = lambda seen, cells: max(1, round(seen / cells))
     # Expressed genes of a cell shall have tokens in the middle of scBERT's scale.
-    expressed = np.median((run.train.X > 0).sum(1))
-    sizes = ["--model", kind, "--dim", args.dim, "--layers", args.layers, "--lr", args.lr, "--target-sum", 5 * expressed]
+    expressed = np.median(np.asarray((run.train.X > 0).sum(1)))
+    sizes = ["--model", kind, "--dim", dim, "--layers", args.layers, "--lr", args.lr, "--target-sum", 5 * expressed]
+    sizes += ["--max-length", args.max_length]
     more, report = [], {}
     if pretrained:
+        # Once for each task: it sees the same cells whatever the seed.
         folder = run.folder / kind
-        n = epochs(args.pretraining_steps, run.train.n_obs)
-        report = run.rust("pretrain", "--out", folder, "--epochs", n, *sizes, "--max-length", args.max_length)
-        report = {f"pretraining_{k}": v for k, v in report.items()}
+        if not folder.exists():
+            n = epochs(pretraining, run.train.n_obs)
+            report = run.rust("pretrain", "--out", folder, "--epochs", n, *sizes)
+            report = {f"pretraining_{k}": v for k, v in report.items()}
         more = ["--from", folder]
     out = run.folder / f"{kind}.h5ad"
-    n = epochs(args.steps, len(run.rows("train")))
-    report |= run.rust("finetune", "--out", out, "--epochs", n, *sizes, *more, "--max-length", args.max_length)
+    n = epochs(finetuning, len(run.rows("train")))
+    report |= run.rust("finetune", "--out", out, "--epochs", n, *sizes, *more)
     return probabilities(out, report)
 
 
@@ -273,12 +291,12 @@ def judge(run, p, labels):
     import numpy as np
     from sklearn.metrics import f1_score, roc_auc_score
 
-    known = run.is_known
+    known, truth = run.task.is_known, run.task.truth
     found = np.asarray(labels)[p.argmax(1)]
-    types = np.unique(run.truth[known])
-    f1 = f1_score(run.truth[known], found[known], labels=types, average=None)
+    types = np.unique(truth[known])
+    f1 = f1_score(truth[known], found[known], labels=types, average=None)
     out = {
-        "accuracy": float((found == run.truth)[known].mean()),
+        "accuracy": float((found == truth)[known].mean()),
         "macro_f1": float(f1.mean()),
         "f1": dict(zip(types, map(float, f1))),
         "n_test": int(known.sum()),
@@ -318,17 +336,19 @@ def save(args, runs):
 def everything(args, runs, folder):
     """All runs that are not there yet; all tasks of a seed first."""
     done = {(r["task"], r["method"], r["seed"]) for r in runs}
-    cells = sides(args.folder)
+    cells, tasks = sides(args.folder), {}
     for seed in args.seeds:
-        for i, task in enumerate(args.tasks):
-            missing = [m for m in args.methods if (task, m, seed) not in done]
+        for name in args.tasks:
+            missing = [m for m in args.methods if (name, m, seed) not in done]
             if not missing:
                 continue
-            run = Run(args, cells, task, seed, folder / f"{i}-{seed}")
+            if name not in tasks:
+                tasks[name] = Task(args, cells, name, folder / str(len(tasks)))
+            run = Run(tasks[name], seed)
             for method in missing:
                 start = time.perf_counter()
                 p, labels, report = METHODS[method](run)
-                row = {"task": task, "method": method, "seed": seed} | judge(run, p, labels) | report
+                row = {"task": name, "method": method, "seed": seed} | judge(run, p, labels) | report
                 row["all_seconds"] = time.perf_counter() - start
                 runs.append(row)
                 print(json.dumps(row), flush=True)
