@@ -7,7 +7,7 @@
 //! | fine-tune: integration, annotation, several modalities | [`ScGpt::with_classes`], [`Recipe`], [`ScGpt::finetune`], [`FineTune`], [`Allow::fine_tuning`] |
 //! | pre-train on genes to generate, and generate them | [`Pretraining`], [`ScGpt::generate`] |
 //! | predict perturbations | [`ScGptPerturb`], [`PerturbTask`] |
-//! | compute a single thing | [`ScGpt::encode`], [`ScGpt::decode`], [`losses`] |
+//! | compute a single thing | [`ScGpt::encode`], [`ScGpt::decode`], [`ScGpt::gene_matrix`], [`ScGpt::queries_and_keys`], [`losses`] |
 //!
 //! ```
 //! use ndarray::array;
@@ -47,6 +47,7 @@ mod nets;
 mod norm;
 mod params;
 mod perturb;
+mod queries;
 mod rows;
 mod save;
 mod train;

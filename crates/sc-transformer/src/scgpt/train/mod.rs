@@ -5,6 +5,7 @@ mod finetune;
 mod freeze;
 mod pretrain;
 mod recipe;
+mod run;
 
 pub use best::KeepBest;
 pub use finetune::{FineTune, LabelledCells};
