@@ -4,11 +4,11 @@
 //! |---|---|
 //! | open a released or fine-tuned checkpoint, or write one | [`Checkpoint`], [`ScGpt::from_checkpoint`], [`ScGpt::export`] |
 //! | embed cells, or find their types | [`CellSource`], [`ScGpt::embed_cells`], [`Classify`](sc_model::Classify), [`labels_or_novel`] |
-//! | fine-tune: integration, annotation, several modalities | [`Recipe`], [`FineTune`], [`Allow::fine_tuning`] |
+//! | fine-tune: integration, annotation, several modalities | [`ScGpt::with_classes`], [`Recipe`], [`ScGpt::finetune`], [`FineTune`], [`Allow::fine_tuning`] |
 //! | pre-train on genes to generate, and generate them | [`Pretraining`], [`ScGpt::generate`] |
 //! | predict perturbations | [`ScGptPerturb`], [`PerturbTask`] |
-//! | see which genes attend to which | [`ScGpt::add_attention`] |
-//! | compute a single thing | [`ScGpt::encode`], [`ScGpt::decode`], [`losses`] |
+//! | see which genes attend to which | [`ScGpt::add_attention`], [`ScGpt::queries_and_keys`] |
+//! | compute a single thing | [`ScGpt::encode`], [`ScGpt::decode`], [`ScGpt::gene_matrix`], [`losses`] |
 //!
 //! ```
 //! use ndarray::array;
@@ -32,6 +32,7 @@
 
 mod args;
 mod checkpoint;
+mod classes;
 mod config;
 mod decoders;
 mod embed;
@@ -68,7 +69,6 @@ pub use perturb::{
     Activation, Affine, GenesIncluded, PERTURB_KIND, PerturbConfig, PerturbTask, Perturbed,
     PredictOptions, ScGptPerturb,
 };
-pub use queries::QueriesKeys;
 pub use save::KIND;
 /// The original's recipes end with the weights of the epoch with the lowest validation loss.
 pub use sc_model::train::KeepBest;
