@@ -99,5 +99,31 @@ fn layers(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(attention, exact, linear_time, layers);
+/// What follows the products in a layer of a transformer.
+fn fused(c: &mut Criterion) {
+    let mut group = c.benchmark_group("1200 rows of 512, forward and backward");
+    let var = |name, shape| Var::from_tensor(&normal(name, shape)).unwrap();
+    let (x, branch, w) = (
+        var("x", (1200, 512)),
+        var("branch", (1200, 512)),
+        var("w", (512, 512)),
+    );
+    let scale = Var::from_tensor(&Tensor::ones(512, DType::F32, &Device::Cpu).unwrap()).unwrap();
+    group.bench_function("add_layer_norm", |b| {
+        b.iter(|| {
+            let (w, b) = (Some(scale.as_tensor()), Some(scale.as_tensor()));
+            let y = ops::add_layer_norm(&x, &branch, None, w, b, 1e-5).unwrap();
+            backward(&y.sum_all().unwrap()).unwrap()
+        });
+    });
+    group.bench_function("linear_relu", |b| {
+        b.iter(|| {
+            let y = ops::linear_relu(&x, &w, None, None).unwrap();
+            backward(&y.sum_all().unwrap()).unwrap()
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(attention, exact, linear_time, layers, fused);
 criterion_main!(attention);

@@ -1,6 +1,23 @@
 //! A table in plain text.
 
 use std::fmt::Write as _;
+use std::path::Path;
+
+/// Writes rows of a table to a file, tab-separated below headings.
+///
+/// # Errors
+/// If the file can't be written.
+pub fn write_tsv<const N: usize>(
+    path: impl AsRef<Path>,
+    headings: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> std::io::Result<()> {
+    let mut text = headings.join("\t") + "\n";
+    for row in rows {
+        text += &(row.join("\t") + "\n");
+    }
+    std::fs::write(path, text)
+}
 
 /// Columns of text, aligned when printed: the first to the left, the others to the right.
 ///

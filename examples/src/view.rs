@@ -1,7 +1,7 @@
 //! An embedding seen through its neighbours.
 
 use ndarray::Array2;
-use sc_data::Categorical;
+use sc_data::{Categorical, Csr};
 use sc_neighbors::{
     UmapParams, adjusted_rand_index, connectivities, ilisi, knn, leiden, principal_axes,
     silhouette, umap,
@@ -74,6 +74,45 @@ pub fn mixing_by_chance(batches: &Categorical) -> f64 {
     (effective - 1.0) / (batches.categories().len() as f64 - 1.0)
 }
 
+/// A UMAP of points, `[points, 2]`, from the graph of so many neighbours by angle.
+///
+/// # Errors
+/// If there are no more points than neighbours, or a coordinate is not finite.
+pub fn picture(
+    points: &Array2<f32>,
+    neighbours: usize,
+) -> Result<Array2<f32>, Box<dyn std::error::Error>> {
+    let unit = at_unit_length(points.clone());
+    let graph = connectivities(&knn(unit.view(), neighbours)?)?;
+    let start = principal_axes(unit.view(), 2)?;
+    Ok(umap(&graph, start.view(), &UmapParams::default())?)
+}
+
+/// Pearson's correlation over all cells: the mean over some pairs of genes, and the mean over all pairs. Genes that are the same
+/// everywhere are correlated with none.
+pub fn gene_correlation(values: &Csr, pairs: &[(usize, usize)]) -> (f32, f32) {
+    let mut genes = values.to_dense().reversed_axes();
+    for mut gene in genes.rows_mut() {
+        let mean = gene.mean().unwrap_or(0.0);
+        gene.mapv_inplace(|v| v - mean);
+    }
+    let genes = at_unit_length(genes);
+    let all = genes.dot(&genes.t());
+    let n = all.nrows() as f32;
+    let some = pairs.iter().map(|&pair| all[pair]).sum::<f32>() / pairs.len().max(1) as f32;
+    (some, (all.sum() - all.diag().sum()) / (n * (n - 1.0)))
+}
+
+fn at_unit_length(mut rows: Array2<f32>) -> Array2<f32> {
+    for mut row in rows.rows_mut() {
+        let length = row.dot(&row).sqrt();
+        if length > 0.0 {
+            row.mapv_inplace(|v| v / length);
+        }
+    }
+    rows
+}
+
 /// Spearman's correlation of numbers without ties.
 pub fn rank_correlation(a: &[f64], b: &[f64]) -> f64 {
     let ranks = |v: &[f64]| -> Vec<f64> {
@@ -119,6 +158,17 @@ mod tests {
         // One batch three times as large: 1 / (1/16 + 9/16) = 1.6 batches.
         let uneven = labels(|i| if i % 4 == 0 { "a" } else { "b" });
         assert!((mixing_by_chance(&uneven) - 0.6).abs() < 1e-12);
+    }
+
+    #[test]
+    fn genes_are_correlated() {
+        let values = ndarray::array![[1.0, 6.0, 2.0], [2.0, 4.0, 2.0], [3.0, 2.0, 2.0]];
+        let values = Csr::from_dense(&values);
+        for (pair, expected) in [((0, 1), -1.0), ((1, 0), -1.0), ((0, 2), 0.0)] {
+            let (some, all) = gene_correlation(&values, &[pair]);
+            assert!((some - expected).abs() < 1e-6, "{pair:?} {some}");
+            assert!((all + 1.0 / 3.0).abs() < 1e-6, "{all}");
+        }
     }
 
     #[test]

@@ -6,8 +6,8 @@ use candle_core::Device;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use sc_data::{AnnData, RowSource, Table};
 use sc_latent::{
-    BatchRepresentation, Cells, Dispersion, LatentDistribution, Likelihood, Scvi, ScviConfig,
-    ScviValidParams, Setup,
+    BatchRepresentation, Cells, Dispersion, LatentDistribution, Likelihood, NormIn, Scvi,
+    ScviConfig, ScviValidParams, Setup,
 };
 use sc_model::EarlyStopping;
 use sc_model::train::TrainConfig;
@@ -23,6 +23,8 @@ Examples:
   sc train scvi cells.h5ad --out model --batch-key donor --categorical-covariate chemistry
   sc train scvi cells.h5ad --out model --max-epochs 100 --validate-every 1 --early-stopping
   sc train scvi cells.h5ad --out loadings --linear --n-latent 20
+  sc train scvi atlas.h5ad --out reference --batch-key donor --encode-covariates \
+      --layer-norm both --batch-norm none --n-layers 2 --dropout-rate 0.2    # a reference for `sc map`
   sc train scvi huge.h5ad --out model --backed
   sc train scvi huge.h5ad --out model --backed --resume    # after an interruption
 
@@ -98,6 +100,12 @@ pub(crate) struct Model {
     /// Share of the encoder's hidden units that is dropped in training [default: 0.1]
     #[arg(long, value_name = "SHARE")]
     dropout_rate: Option<f64>,
+    /// Networks with batch norms [default: both]
+    #[arg(long, value_name = "NETWORK", value_parser = norm_in())]
+    batch_norm: Option<NormIn>,
+    /// Networks with layer norms [default: none]
+    #[arg(long, value_name = "NETWORK", value_parser = norm_in())]
+    layer_norm: Option<NormIn>,
     /// Distribution of the counts [default: zinb, with --linear nb]
     #[arg(long, value_parser = PossibleValuesParser::new(["zinb", "nb", "poisson", "normal"])
         .try_map(|s| s.parse::<Likelihood>()))]
@@ -207,6 +215,10 @@ impl Columns {
     }
 }
 
+fn norm_in() -> impl TypedValueParser<Value = NormIn> {
+    PossibleValuesParser::new(["both", "encoder", "decoder", "none"]).try_map(|s| s.parse())
+}
+
 impl Model {
     /// Settings with what was asked for.
     pub(crate) fn apply(&self, mut c: ScviConfig) -> ScviConfig {
@@ -221,6 +233,8 @@ impl Model {
             n_hidden,
             n_layers,
             dropout_rate,
+            batch_norm,
+            layer_norm,
             dispersion,
             latent_distribution,
             batch_representation
@@ -237,6 +251,8 @@ impl Model {
             || self.n_hidden.is_some()
             || self.n_layers.is_some()
             || self.dropout_rate.is_some()
+            || self.batch_norm.is_some()
+            || self.layer_norm.is_some()
             || self.likelihood.is_some()
             || self.dispersion.is_some()
             || self.latent_distribution.is_some()

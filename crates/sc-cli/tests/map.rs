@@ -80,6 +80,22 @@ fn a_query_is_mapped_and_its_model_kept() {
 }
 
 #[test]
+fn a_reference_of_layer_norms_is_made_as_the_docs_say() {
+    let place = place();
+    let norms = "--layer-norm both --batch-norm none --n-layers 2 --dropout-rate 0.2";
+    place.train(
+        "layered",
+        &format!("--max-epochs 1 --encode-covariates {norms}"),
+    );
+    let config = std::fs::read_to_string(place.path("layered/config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    let text = config.to_string();
+    assert!(text.contains(r#""layer_norm":"both""#), "{text}");
+    assert!(text.contains(r#""batch_norm":"none""#), "{text}");
+    place.ok("map layered query.h5ad --out mapped.h5ad --max-epochs 1");
+}
+
+#[test]
 fn queries_that_do_not_fit_say_why() {
     let place = place();
     let (_, query) = split();

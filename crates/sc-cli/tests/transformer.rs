@@ -321,7 +321,7 @@ fn genes_are_compared() {
     );
     says(
         &place.error("transformer explain released cells.h5ad --out e.tsv"),
-        &["needs scBERT"],
+        &["attention is compared", "--labels-key"],
     );
 }
 

@@ -3,7 +3,7 @@ use std::cell::RefCell;
 use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor, TensorId};
 
-use crate::{Result, pool};
+use crate::{Result, pool, tape};
 
 thread_local! {
     /// Where the operations of this crate leave the gradients of variables while [`backward`] runs.
@@ -13,8 +13,8 @@ thread_local! {
 /// The gradients of `loss` with respect to the variables it depends on: `loss.backward()`, but faster.
 ///
 /// candle adds each gradient to a tensor of zeros that it allocates first, which for the weight of a wide layer costs
-/// more than the gradient itself. Here the operations of this crate hand the gradients of variables over directly. The
-/// result is the same.
+/// more than the gradient itself. Here the operations of this crate hand the gradients of variables over directly, as
+/// they do among each other. The result is the same.
 ///
 /// ```
 /// use sc_tensor::{Device, Var, backward, ops};
@@ -34,8 +34,10 @@ pub fn backward(loss: &Tensor) -> Result<GradStore> {
     impl Drop for Session {
         fn drop(&mut self) {
             COLLECTED.with_borrow_mut(|c| *c = None);
+            tape::forget();
         }
     }
+    tape::forget();
     COLLECTED.with_borrow_mut(|c| *c = Some(Vec::new()));
     let session = Session;
     let mut grads = loss.backward()?;
@@ -71,13 +73,17 @@ pub fn backward(loss: &Tensor) -> Result<GradStore> {
 /// ```
 pub fn recycle(grads: GradStore) {
     for id in grads.get_ids() {
-        if let Some(grad) = grads.get_id(*id)
-            && grad.device().is_cpu()
-            && grad.elem_count() >= pool::SMALLEST
-        {
-            // A tensor that refuses stays as it is.
-            grad.inplace_op1(&TakeOut).ok();
+        if let Some(grad) = grads.get_id(*id) {
+            take_out(grad);
         }
+    }
+}
+
+/// Takes the numbers out of a large tensor, to be used again.
+pub(crate) fn take_out(tensor: &Tensor) {
+    if tensor.device().is_cpu() && tensor.elem_count() >= pool::SMALLEST {
+        // A tensor that refuses stays as it is.
+        tensor.inplace_op1(&TakeOut).ok();
     }
 }
 

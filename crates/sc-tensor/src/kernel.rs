@@ -1,17 +1,18 @@
 //! How a fused CPU kernel becomes an operation of candle's graph.
 //!
 //! candle has one trait per number of arguments, hands over raw storage with strides, and asks for the gradient of
-//! every argument even if nobody wants it. [`Kernel`] takes one to three arguments, always contiguous, and is told which
-//! gradients are wanted; [`apply`] does the rest.
+//! every argument even if nobody wants it. [`Kernel`] takes any number of arguments, always contiguous, and is told which
+//! gradients are wanted; [`apply`] and [`tape`](crate::tape) do the rest.
 
+use candle_core::backend::BackendStorage;
 use candle_core::{
-    CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Device, Layout, Result, Shape, Storage,
-    StorageRef, Tensor,
+    CpuStorage, DType, Device, InplaceOp2, Layout, Result, Shape, Storage, StorageRef, Tensor,
 };
 use rayon::prelude::*;
 
-use crate::backward::collect;
 use crate::math::Float;
+use crate::simd::vectorised;
+use crate::tape;
 
 /// The element types that kernels know, `f32` and `f64`, with the few functions that [`Float`] lacks.
 pub(crate) trait Real: Float {
@@ -58,7 +59,6 @@ impl<'a> Arg<'a> {
     }
 
     pub(crate) fn dtype(&self) -> DType {
-        use candle_core::backend::BackendStorage;
         self.storage.dtype()
     }
 
@@ -91,8 +91,16 @@ impl<'a> View<'a> {
     }
 
     pub(crate) fn slice<T: Real>(&self) -> Result<&[T]> {
+        let arg = self.arg()?;
+        contiguous(arg.storage, arg.layout)
+    }
+
+    fn arg(&self) -> Result<Arg<'_>> {
         match &*self.guard {
-            Storage::Cpu(storage) => contiguous(storage, self.layout),
+            Storage::Cpu(storage) => Ok(Arg {
+                storage,
+                layout: self.layout,
+            }),
             _ => Err(candle_core::Error::msg(
                 "a CPU kernel was given a tensor of another device",
             )),
@@ -109,7 +117,7 @@ pub(crate) trait Kernel: Send + Sync + 'static {
 
     /// The gradients of the arguments, given the output and its gradient. All tensors are contiguous and detached.
     ///
-    /// Where `needs[i]` is set, entry `i` must be there: candle panics over a node without a gradient.
+    /// Where `needs[i]` is set, entry `i` must be there.
     fn backward(
         &self,
         args: &[Tensor],
@@ -117,133 +125,80 @@ pub(crate) trait Kernel: Send + Sync + 'static {
         output: &Tensor,
         grad: &Tensor,
     ) -> Result<Vec<Option<Tensor>>>;
-}
 
-struct Op<K>(K);
-
-impl<K: Kernel> Op<K> {
-    fn run(&self, args: &[(&CpuStorage, &Layout)]) -> Result<(CpuStorage, Shape)> {
-        let args: Vec<Arg<'_>> = args
-            .iter()
-            .map(|&(storage, layout)| Arg { storage, layout })
-            .collect();
-        self.0.forward(&args)
-    }
-
-    fn grad<const N: usize>(
-        &self,
-        args: [&Tensor; N],
-        output: &Tensor,
-        grad: &Tensor,
-    ) -> Result<[Option<Tensor>; N]> {
-        let needs = args.map(Tensor::track_op);
-        let detached = args.map(Tensor::detach);
-        let grads = self.0.backward(
-            &detached,
-            &needs,
-            &output.detach(),
-            &grad.detach().contiguous()?,
-        )?;
-        let mut grads = grads.into_iter();
-        Ok(args.map(|arg| {
-            let wanted = grads.next().flatten().filter(|_| arg.track_op());
-            wanted.and_then(|grad| collect(arg, grad))
-        }))
+    /// Whether each gradient has memory of its own that nobody else has, and `grad` isn't kept: then that memory is used
+    /// again.
+    fn gradients_are_new(&self) -> bool {
+        false
     }
 }
 
-impl<K: Kernel> CustomOp1 for Op<K> {
-    fn name(&self) -> &'static str {
-        self.0.name()
-    }
-
-    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.run(&[(s, l)])
-    }
-
-    fn bwd(&self, arg: &Tensor, res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let [g] = self.grad([arg], res, grad)?;
-        Ok(g)
-    }
-}
-
-impl<K: Kernel> CustomOp2 for Op<K> {
-    fn name(&self) -> &'static str {
-        self.0.name()
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.run(&[(s1, l1), (s2, l2)])
-    }
-
-    fn bwd(
-        &self,
-        a: &Tensor,
-        b: &Tensor,
-        res: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let [a, b] = self.grad([a, b], res, grad)?;
-        Ok((a, b))
-    }
-}
-
-impl<K: Kernel> CustomOp3 for Op<K> {
-    fn name(&self) -> &'static str {
-        self.0.name()
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.run(&[(s1, l1), (s2, l2), (s3, l3)])
-    }
-
-    fn bwd(
-        &self,
-        a: &Tensor,
-        b: &Tensor,
-        c: &Tensor,
-        res: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let [a, b, c] = self.grad([a, b, c], res, grad)?;
-        Ok((a, b, c))
-    }
-}
-
-/// Runs a kernel on one to three tensors of the CPU and records it in the graph.
+/// Runs a kernel on tensors of the CPU and records it in the graph.
 pub(crate) fn apply<K: Kernel>(kernel: K, args: &[&Tensor]) -> Result<Tensor> {
-    let op = Op(kernel);
-    match args {
-        [a] => a.contiguous()?.apply_op1(op),
-        [a, b] => a.contiguous()?.apply_op2(&b.contiguous()?, op),
-        [a, b, c] => a
-            .contiguous()?
-            .apply_op3(&b.contiguous()?, &c.contiguous()?, op),
-        _ => Err(candle_core::Error::msg(format!(
-            "{}: {} arguments, expected one to three",
-            op.0.name(),
-            args.len()
-        ))),
+    let args: Vec<Tensor> = args.iter().map(|a| a.contiguous()).collect::<Result<_>>()?;
+    let out = {
+        let views: Vec<View<'_>> = args.iter().map(View::new).collect();
+        let views = views.iter().map(View::arg).collect::<Result<Vec<_>>>()?;
+        kernel.forward(&views)?
+    };
+    if args.iter().any(Tensor::track_op) {
+        return tape::record(Box::new(kernel), args, out);
+    }
+    match out {
+        (CpuStorage::F32(v), shape) => tensor(v, shape),
+        (CpuStorage::F64(v), shape) => tensor(v, shape),
+        (other, _) => Err(candle_core::Error::UnsupportedDTypeForOp(
+            other.dtype(),
+            kernel.name(),
+        )),
     }
 }
 
 /// A tensor on the CPU that takes over `data`.
 pub(crate) fn tensor<T: Real>(data: Vec<T>, shape: impl Into<Shape>) -> Result<Tensor> {
     Tensor::from_vec(data, shape.into(), &Device::Cpu)
+}
+
+/// `to += from` in place; `false` if these are not contiguous numbers of one type on the CPU.
+pub(crate) fn add_into(to: &Tensor, from: &Tensor) -> Result<bool> {
+    let plain = |t: &Tensor| t.device().is_cpu() && t.is_contiguous();
+    let known = matches!(to.dtype(), DType::F32 | DType::F64) && to.dtype() == from.dtype();
+    if !known || !plain(to) || !plain(from) || to.dims() != from.dims() {
+        return Ok(false);
+    }
+    to.inplace_op2(from, &AddInto)?;
+    Ok(true)
+}
+
+struct AddInto;
+
+impl InplaceOp2 for AddInto {
+    fn name(&self) -> &'static str {
+        "add_into"
+    }
+
+    fn cpu_fwd(&self, a: &mut CpuStorage, la: &Layout, b: &CpuStorage, lb: &Layout) -> Result<()> {
+        fn run<T: Real>(a: &mut [T], la: &Layout, b: &[T], lb: &Layout) {
+            let part = |l: &Layout| l.contiguous_offsets().map(|(from, to)| from..to);
+            let a = part(la).and_then(|r| a.get_mut(r));
+            let b = part(lb).and_then(|r| b.get(r));
+            if let (Some(a), Some(b)) = (a, b) {
+                for_chunks(a, |a, at| {
+                    let b = &b[at..][..a.len()];
+                    vectorised(
+                        #[inline(always)]
+                        || a.iter_mut().zip(b).for_each(|(a, &b)| *a += b),
+                    );
+                });
+            }
+        }
+        match (a, b) {
+            (CpuStorage::F32(a), CpuStorage::F32(b)) => run(a, la, b, lb),
+            (CpuStorage::F64(a), CpuStorage::F64(b)) => run(a, la, b, lb),
+            _ => return Err(candle_core::Error::msg("a sum of numbers of other types")),
+        }
+        Ok(())
+    }
 }
 
 /// Calls `$f::<f32>` or `$f::<f64>`, whichever `$dtype` says.

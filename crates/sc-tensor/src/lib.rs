@@ -9,6 +9,7 @@
 //! | [`rng`] | seeded random streams with names: the same numbers for the same seed, whatever the thread count |
 //! | [`ops`] | operations whose gradients work: linear, sparse x dense, attention, norms, activations, embedding ... |
 //! | [`likelihood`] | fused log-likelihoods of counts and their gradients |
+//! | [`pairs`] | sums over all pairs of two clouds of points, without a matrix of them |
 //! | [`math`] | vectorised exp, log, lgamma, digamma on slices |
 //! | [`numpy`] | numpy's legacy `RandomState`, to repeat the splits that Python programs made |
 //! | [`backward()`], [`recycle()`] | candle's `backward` without the copies, and its memory used again |
@@ -45,9 +46,11 @@ pub mod math;
 mod matmul;
 pub mod numpy;
 pub mod ops;
+pub mod pairs;
 mod pool;
 pub mod rng;
 mod simd;
+mod tape;
 #[cfg(test)]
 mod testing;
 mod tiles;

@@ -5,9 +5,14 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::kernel::Real;
 
-/// Buffers that wait to be used again. A training step of scVI has five of the largest size: two of logits, and the
-/// gradients of three weights.
-const MOST: usize = 8;
+/// Buffers that wait to be used again, at most. A training step of a transformer with 12 layers has the gradients of 48
+/// weights.
+const MOST: usize = 64;
+/// As many wait in any case. A training step of scVI has five of the largest size: two of logits, and the gradients of three
+/// weights.
+const LEAST: usize = 8;
+/// Beyond these, only as many as have so many elements together.
+const TOGETHER: usize = 1 << 25;
 /// Smaller buffers (in elements) are left to the allocator, which does not return them to the system either.
 pub(crate) const SMALLEST: usize = 1 << 16;
 /// Larger ones are not kept.
@@ -56,11 +61,17 @@ pub(crate) fn give<T: Pooled>(buffer: Vec<T>) {
         return;
     }
     let mut pool = T::pool().lock().unwrap_or_else(PoisonError::into_inner);
-    // The one that has waited longest has a size that is not asked for any more.
-    let oldest = (pool.len() >= MOST).then(|| pool.remove(0));
     pool.push(buffer);
+    let mut total: usize = pool.iter().map(Vec::capacity).sum();
+    // Those that have waited longest have a size that is not asked for any more.
+    let mut old = 0;
+    while pool.len() - old > MOST || (pool.len() - old > LEAST && total > TOGETHER) {
+        total -= pool.get(old).map_or(0, Vec::capacity);
+        old += 1;
+    }
+    let old: Vec<Vec<T>> = pool.drain(..old).collect();
     drop(pool);
-    drop(oldest);
+    drop(old);
 }
 
 #[cfg(test)]
@@ -78,5 +89,15 @@ mod tests {
             give(vec![1.0f64; SMALLEST]);
         }
         assert!(f64::pool().lock().unwrap().len() <= MOST);
+    }
+
+    #[test]
+    fn large_buffers_do_not_pile_up() {
+        for _ in 0..3 * LEAST {
+            give(vec![0f32; TOGETHER / 4]);
+        }
+        let pool = f32::pool().lock().unwrap();
+        let total: usize = pool.iter().map(Vec::capacity).sum();
+        assert!(pool.len() <= LEAST || total <= TOGETHER);
     }
 }

@@ -7,8 +7,10 @@ use sc_transformer::scbert::{Scbert, UNASSIGNED};
 use sc_transformer::scgpt::labels_or_novel;
 use serde::Serialize;
 
-use super::cells::{Data, GeneSummary, Query, ScgptCells, scbert_cells};
+use super::cells::{Data, GeneSummary, scbert_cells};
 use super::model::{self, Notes, Transformer};
+use super::query::Query;
+use super::scgpt_cells::ScgptCells;
 use crate::common::{check_output, note, print_json, refuse_same, write};
 use crate::error::{Error, Result};
 use crate::options::probability;
@@ -81,6 +83,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         refuse_same(&args.out, &[&query.data])?;
     }
     let model = model::open(&query.model, &query.foreign)?;
+    query.check(&model)?;
     let notes = Notes::of(&query.model)?;
     let classes = match &model {
         Transformer::Scgpt(m) => &m.config().classes,

@@ -5,89 +5,14 @@ use std::path::{Path, PathBuf};
 use sc_data::{AnnData, Categorical, RowSource};
 use sc_io::h5ad::BackedMatrix;
 use sc_transformer::scbert::{CellsConfig, Scbert, ScbertCells};
-use sc_transformer::scgpt::{CellSource, InputNorm, ScGpt};
-use sc_transformer::tokens::{
-    BatchLimits, Binning, Generator, Overflow, Ties, Tokenizer, TokenizerOptions,
-};
 use sc_transformer::vocab::{GeneCase, GeneMatch, GeneVocab};
 use serde::Serialize;
 
-use super::model::{Foreign, Notes};
+use super::model::Notes;
+use super::query::MatrixOptions;
 use crate::common::{read, read_annotations, refuse_minified};
 use crate::error::{Error, Result};
-use crate::options::at_least_one;
 use crate::progress::Watched;
-
-/// Options of the commands that use a trained model.
-#[derive(Debug, clap::Args)]
-pub(super) struct Query {
-    /// Folder with scGPT (a released checkpoint, or of `sc transformer finetune`) or scBERT
-    pub(super) model: PathBuf,
-    /// Cells: .h5ad, Cell Ranger .h5, or a folder with matrix.mtx
-    pub(super) data: PathBuf,
-    #[command(flatten)]
-    pub(super) foreign: Foreign,
-    #[command(flatten)]
-    pub(super) matrix: MatrixOptions,
-    #[command(flatten)]
-    pub(super) scgpt: ScgptOptions,
-    #[command(flatten)]
-    pub(super) scbert: ScbertOptions,
-    /// Threads; the result does not depend on it [default: all cores]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
-    pub(super) threads: Option<usize>,
-}
-
-/// Which matrix, and what its columns are called.
-#[derive(Debug, clap::Args)]
-pub(super) struct MatrixOptions {
-    /// Take this layer instead of X
-    #[arg(long, value_name = "NAME")]
-    pub(super) layer: Option<String>,
-    /// Column of var with the names of the genes that the model knows them by [default: the index of var]
-    #[arg(long, value_name = "COLUMN")]
-    pub(super) gene_key: Option<String>,
-    /// Leave the matrix in the .h5ad file and read it some cells at a time; a copy then has no X, layers and raw
-    #[arg(long)]
-    pub(super) backed: bool,
-}
-
-/// What only scGPT has.
-#[derive(Debug, clap::Args)]
-pub(super) struct ScgptOptions {
-    /// scGPT: look genes that are not in the vocabulary up again without regard to upper and lower case
-    #[arg(long)]
-    pub(super) ignore_case: bool,
-    /// scGPT: the most tokens of a cell, `<cls>` included; of a cell with more, a random sample is read [default: as it was
-    /// trained, and 1200 for released models]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
-    max_length: Option<usize>,
-    /// scGPT: tokens of a minibatch, on which memory depends and the result does not [default: at most 16384, within 1 GB]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
-    batch_tokens: Option<usize>,
-    /// scGPT: column of obs with the batch, for models that are told it [default: as it was trained]
-    #[arg(long, value_name = "COLUMN")]
-    batch_key: Option<String>,
-    /// scGPT: seed of the samples of genes and of the bins of equal values
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-}
-
-/// What only scBERT has.
-#[derive(Debug, clap::Args)]
-pub(super) struct ScbertOptions {
-    /// scBERT: leave out cells in which fewer genes of the model are detected
-    #[arg(long, value_name = "N", default_value_t = CellsConfig::default().min_genes)]
-    min_genes: usize,
-}
-
-impl ScbertOptions {
-    pub(super) fn config(&self) -> CellsConfig {
-        let mut config = CellsConfig::default();
-        config.min_genes = self.min_genes;
-        config
-    }
-}
 
 /// A file with cells, whose matrix lies in memory or on disk.
 pub(super) struct Data {
@@ -135,12 +60,17 @@ impl Data {
         })
     }
 
-    /// The matrix, which shows progress if it is read from start to end.
-    pub(super) fn source(&self, message: &str) -> Result<Watched<'_>> {
-        let inner: Box<dyn RowSource + '_> = match &self.backed {
+    /// The matrix.
+    pub(super) fn matrix(&self) -> Result<Box<dyn RowSource + '_>> {
+        Ok(match &self.backed {
             Some(matrix) => Box::new(matrix),
             None => Box::new(self.all.matrix(self.layer.as_deref())?),
-        };
+        })
+    }
+
+    /// The matrix, which shows progress if it is read from start to end.
+    pub(super) fn source(&self, message: &str) -> Result<Watched<'_>> {
+        let inner = self.matrix()?;
         let n = inner.n_rows();
         let watched = Watched::new(inner);
         watched.handle().start(message, n);
@@ -214,7 +144,7 @@ impl Data {
     }
 }
 
-fn wrong_in(path: &Path, error: impl std::fmt::Display) -> Error {
+pub(super) fn wrong_in(path: &Path, error: impl std::fmt::Display) -> Error {
     Error::Message(format!("{}: {error}", path.display()))
 }
 
@@ -243,7 +173,12 @@ pub(super) struct GeneSummary {
 const SHOWN: usize = 5;
 
 impl GeneSummary {
-    fn new(n_genes: usize, n_used: usize, missing: &[String], whose: &'static str) -> Self {
+    pub(super) fn new(
+        n_genes: usize,
+        n_used: usize,
+        missing: &[String],
+        whose: &'static str,
+    ) -> Self {
         Self {
             n_genes,
             n_used,
@@ -291,100 +226,6 @@ impl GeneSummary {
         }
         text
     }
-}
-
-/// What scGPT reads of a file.
-pub(super) struct ScgptCells<'a> {
-    source: Watched<'a>,
-    tokenizer: Tokenizer,
-    batches: Option<Vec<u32>>,
-    limits: BatchLimits,
-    pub(super) genes: GeneSummary,
-}
-
-/// Cells between two steps of a progress bar.
-const WINDOW: usize = 256;
-/// Memory of a minibatch, in bytes.
-const MEMORY: usize = 1 << 30;
-
-impl<'a> ScgptCells<'a> {
-    pub(super) fn new(
-        model: &ScGpt,
-        data: &'a Data,
-        options: &ScgptOptions,
-        notes: &Notes,
-        message: &str,
-    ) -> Result<Self> {
-        let found = data.known(model.vocab(), options.ignore_case, notes)?;
-        let tokens = tokens(model, options, notes);
-        let mut limits = model.limits_within(MEMORY);
-        limits.max_tokens = limits.max_tokens.min(BatchLimits::default().max_tokens);
-        limits.max_tokens = options.batch_tokens.unwrap_or(limits.max_tokens);
-        limits.window = WINDOW;
-        Ok(Self {
-            batches: batches(model, data, options, notes)?,
-            tokenizer: Tokenizer::new(model.vocab(), &found, tokens)?,
-            source: data.source(message)?,
-            limits,
-            genes: GeneSummary::of_match(&found),
-        })
-    }
-
-    pub(super) fn cells(&self) -> CellSource<'_> {
-        let mut cells = CellSource::new(&self.source, &self.tokenizer);
-        cells.batches = self.batches.as_deref();
-        cells.limits = self.limits;
-        cells
-    }
-}
-
-/// How cells become tokens: as in training, or as for released models.
-fn tokens(model: &ScGpt, options: &ScgptOptions, notes: &Notes) -> TokenizerOptions {
-    let config = model.config();
-    let mut tokens = notes.tokens.clone().unwrap_or_else(|| TokenizerOptions {
-        binning: Some(Binning {
-            n_bins: config.n_bins,
-            ..Binning::default()
-        }),
-        cls: Some(config.pad_value),
-        ..TokenizerOptions::default()
-    });
-    if options.max_length.is_some() {
-        tokens.max_len = options.max_length;
-    }
-    let seed = options.seed;
-    if let Some(binning) = &mut tokens.binning {
-        binning.ties = Ties::Random { seed };
-    }
-    if matches!(tokens.overflow, Overflow::Sample(_)) {
-        tokens.overflow = Overflow::Sample(Generator::Seeded(seed));
-    }
-    tokens
-}
-
-/// The batch of each cell, as the model numbers them, if it is told.
-fn batches(
-    model: &ScGpt,
-    data: &Data,
-    options: &ScgptOptions,
-    notes: &Notes,
-) -> Result<Option<Vec<u32>>> {
-    let config = model.config();
-    if !config.use_batch_labels && config.input_norm != InputNorm::DomainSpecific {
-        return Ok(None);
-    }
-    let key = options.batch_key.as_deref().or(notes.batch_key.as_deref());
-    let Some(key) = key else {
-        return Err(data.wrong(format!(
-            "this model is told the batch of each cell ({}): name their column of obs with --batch-key",
-            config.batches.join(", ")
-        )));
-    };
-    let labels = data.labels(key)?;
-    let labels = labels
-        .recode(key, &config.batches)
-        .map_err(|e| data.wrong(e))?;
-    Ok(Some(labels.complete_codes(key).map_err(|e| data.wrong(e))?))
 }
 
 /// What scBERT reads of a source, and how its genes met the model.

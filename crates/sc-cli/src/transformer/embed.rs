@@ -2,11 +2,15 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use ndarray::Array2;
+use sc_data::AnnData;
 use sc_transformer::scbert::{Pooling, Scbert};
 use serde::Serialize;
 
-use super::cells::{Data, GeneSummary, Query, ScgptCells, scbert_cells};
+use super::cells::{Data, GeneSummary, scbert_cells};
+use super::modalities::{self, ModalityOptions};
 use super::model::{self, Notes, Transformer};
+use super::query::{Query, Which, refuse};
+use super::scgpt_cells::ScgptCells;
 use crate::common::{check_output, note, print_json, refuse_same, write};
 use crate::error::Result;
 
@@ -15,6 +19,7 @@ Examples:
   sc transformer embed scGPT_human cells.h5ad --out embedded.h5ad --gene-key gene_name
   sc transformer embed scGPT_human huge.h5ad --out embedded.h5ad --backed --max-length 2048
   sc transformer embed integrated cells.h5ad --out embedded.h5ad --batch-key donor
+  sc transformer embed multiomic rna.h5ad --modality protein=adt.h5ad --out embedded.h5ad
   sc transformer embed panglao_pretrain.pth counts.h5ad --out embedded.h5ad \\
       --panel genes.txt --pooling mean
   sc umap embedded.h5ad --rep X_scGPT --plot umap.svg --color cell_type
@@ -32,9 +37,11 @@ pub(super) struct Args {
     /// The copy, an .h5ad file
     #[arg(long, value_name = "OUT.h5ad")]
     out: PathBuf,
-    /// scBERT: the last position, which stands for the cell, or the mean of all
-    #[arg(long, value_enum, default_value_t = PoolingName::Last)]
-    pooling: PoolingName,
+    /// scBERT: the last position, which stands for the cell, or the mean of all [default: last]
+    #[arg(long, value_enum)]
+    pooling: Option<PoolingName>,
+    #[command(flatten)]
+    modalities: ModalityOptions,
     /// Print one line of JSON
     #[arg(long)]
     json: bool,
@@ -65,9 +72,22 @@ pub(super) fn run(args: &Args) -> Result<()> {
         refuse_same(&args.out, &[&query.data])?;
     }
     let model = model::open(&query.model, &query.foreign)?;
+    check(args, &model)?;
     let notes = Notes::of(&query.model)?;
-    let mut data = Data::read(&query.data, &query.matrix, &notes)?;
     let start = Instant::now();
+    if let (Transformer::Scgpt(model), Some(features)) = (&model, &notes.modalities) {
+        let found = modalities::embed(model, query, &args.modalities, &notes, features)?;
+        return finish(
+            args,
+            found.cells,
+            "X_scGPT",
+            found.vectors,
+            (found.genes, 0),
+            start,
+        );
+    }
+    args.modalities.refuse(&query.model)?;
+    let data = Data::read(&query.data, &query.matrix, &notes)?;
     let (key, vectors, genes, n_left_out) = match &model {
         Transformer::Scgpt(model) => {
             let cells = ScgptCells::new(model, &data, &query.scgpt, &notes, "embedding")?;
@@ -80,6 +100,25 @@ pub(super) fn run(args: &Args) -> Result<()> {
             ("X_scBERT", vectors, genes, left_out)
         }
     };
+    finish(args, data.all, key, vectors, (genes, n_left_out), start)
+}
+
+fn check(args: &Args, model: &Transformer) -> Result<()> {
+    args.query.check(model)?;
+    match model {
+        Transformer::Scgpt(_) => refuse(Which::Scgpt, &[("--pooling", args.pooling.is_some())]),
+        Transformer::Scbert(_) => refuse(Which::Scbert, &args.modalities.given()),
+    }
+}
+
+fn finish(
+    args: &Args,
+    mut all: AnnData,
+    key: &str,
+    vectors: Array2<f32>,
+    (genes, n_left_out): (GeneSummary, usize),
+    start: Instant,
+) -> Result<()> {
     let summary = Summary {
         n_cells: vectors.nrows(),
         n_dimensions: vectors.ncols(),
@@ -89,8 +128,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
         seconds: start.elapsed().as_secs_f64(),
         out: &args.out,
     };
-    data.all.obsm.insert(key.into(), vectors.into());
-    write(&args.out, &data.all)?;
+    all.obsm.insert(key.into(), vectors.into());
+    write(&args.out, &all)?;
     if args.json {
         return print_json(&summary);
     }
@@ -116,8 +155,8 @@ fn scbert(args: &Args, model: &Scbert, data: &Data) -> Result<(Array2<f32>, Gene
     let cells = scbert_cells(model, &source, data, &args.query.scbert.config())?;
     source.handle().start("embedding", cells.len());
     let pooling = match args.pooling {
-        PoolingName::Last => Pooling::Last,
-        PoolingName::Mean => Pooling::Mean,
+        Some(PoolingName::Mean) => Pooling::Mean,
+        _ => Pooling::Last,
     };
     let found = model.embed_with(&cells, pooling)?;
     let mut all = Array2::from_elem((cells.n_rows(), found.ncols()), f32::NAN);

@@ -10,8 +10,9 @@ use sc_transformer::network::{
 use sc_transformer::scgpt::ScGpt;
 use serde::Serialize;
 
-use super::cells::{Data, GeneSummary, MatrixOptions};
-use super::model::{self, Foreign, Notes, Transformer};
+use super::cells::{Data, GeneSummary};
+use super::model::{self, Notes};
+use super::query::MatrixOptions;
 use super::tables::{Sets, check_table, test_sets, write_table};
 use crate::common::{note, print_json};
 use crate::error::{Error, Result};
@@ -89,16 +90,10 @@ pub(super) fn run(args: &Args) -> Result<()> {
         check_table(path)?;
     }
     let sets = args.sets.read()?;
-    let none = Foreign {
-        panel: None,
-        classes: None,
-    };
-    let Transformer::Scgpt(model) = model::open(&args.model, &none)? else {
-        return Err(Error::Message(format!(
-            "{}: holds scBERT, whose vectors of genes are those of gene2vec; this needs scGPT",
-            args.model.display()
-        )));
-    };
+    let model = model::open_scgpt(
+        &args.model,
+        ", whose vectors of genes are those of gene2vec",
+    )?;
     let data = Data::read(&args.data, &args.matrix, &Notes::default())?;
     let found = data.known(model.vocab(), args.ignore_case, &Notes::default())?;
     let ids = chosen(args, &data, found.ids())?;

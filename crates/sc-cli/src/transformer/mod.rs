@@ -5,8 +5,14 @@ mod cells;
 mod embed;
 mod explain;
 mod finetune;
+mod generate;
 mod genes;
+mod modalities;
 mod model;
+mod perturb;
+mod query;
+mod scgpt_cells;
+mod screen;
 mod tables;
 
 use clap::Subcommand;
@@ -22,6 +28,9 @@ Examples:
   sc transformer pretrain atlas.h5ad --out scgpt --d-model 128 --n-heads 4 --n-layers 4
   sc transformer genes scGPT_human cells.h5ad --out network.tsv --programs programs.tsv
   sc transformer explain scbert_annotator cells.h5ad --out importance.tsv
+  sc transformer perturb perturbed screen.h5ad --genes KLF1,SET --out predicted.h5ad
+  sc transformer generate scGPT_human cells.h5ad --out generated.h5ad --label 'B cell' \\
+      --labels-key cell_type
 
 `sc transformer COMMAND --help` explains the options of a command.";
 
@@ -40,7 +49,9 @@ enum Command {
     Finetune(finetune::Args),
     Pretrain(Box<finetune::pretrain::Args>),
     Genes(genes::Args),
-    Explain(explain::Args),
+    Explain(Box<explain::Args>),
+    Perturb(perturb::Args),
+    Generate(Box<generate::Args>),
 }
 
 impl Args {
@@ -52,6 +63,8 @@ impl Args {
             Command::Pretrain(a) => a.common.run.threads,
             Command::Genes(a) => a.threads,
             Command::Explain(a) => a.threads,
+            Command::Perturb(a) => a.threads,
+            Command::Generate(a) => a.threads,
         }
     }
 }
@@ -64,5 +77,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Command::Pretrain(a) => finetune::pretrain::run(a),
         Command::Genes(a) => genes::run(a),
         Command::Explain(a) => explain::run(a),
+        Command::Perturb(a) => perturb::run(a),
+        Command::Generate(a) => generate::run(a),
     }
 }

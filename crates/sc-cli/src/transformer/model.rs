@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use sc_transformer::scbert::{GenePanel, Scbert, UpstreamOptions};
-use sc_transformer::scgpt::{self, ScGpt};
+use sc_transformer::scgpt::{self, PERTURB_KIND, ScGpt};
 use sc_transformer::tokens::TokenizerOptions;
+use sc_transformer::vocab::GeneCase;
 use serde::{Deserialize, Serialize};
 
+use super::cells::wrong_in;
+use super::query::Given;
 use crate::common::CHECKPOINT;
 use crate::error::{Error, Result};
 
@@ -21,8 +24,26 @@ pub(super) enum Transformer {
     Scbert(Box<Scbert>),
 }
 
+impl Transformer {
+    /// scGPT; `why` says what else one would use.
+    pub(super) fn scgpt(self, path: &Path, why: &str) -> Result<ScGpt> {
+        match self {
+            Self::Scgpt(model) => Ok(*model),
+            Self::Scbert(_) => Err(Error::Message(format!(
+                "{}: holds scBERT{why}; this needs scGPT",
+                path.display()
+            ))),
+        }
+    }
+}
+
+/// Opens scGPT.
+pub(super) fn open_scgpt(path: &Path, why: &str) -> Result<ScGpt> {
+    open(path, &Foreign::default())?.scgpt(path, why)
+}
+
 /// A model that others made.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(super) struct Foreign {
     /// MODEL is a checkpoint file of the original scBERT (.pth), which doesn't name its genes: a file with one name a line,
     /// in the model's order
@@ -31,6 +52,15 @@ pub(super) struct Foreign {
     /// The cell types of such a checkpoint in alphabetical order, a file with one a line [default: 0, 1, ...]
     #[arg(long, value_name = "FILE", requires = "panel")]
     pub(super) classes: Option<PathBuf>,
+}
+
+impl Foreign {
+    pub(super) fn given(&self) -> Vec<Given> {
+        vec![
+            ("--panel", self.panel.is_some()),
+            ("--classes", self.classes.is_some()),
+        ]
+    }
 }
 
 /// How a model was taught to read cells, which it must go on to do.
@@ -47,6 +77,47 @@ pub(super) struct Notes {
     pub(super) labels_key: Option<String>,
     /// The column of var with the names of the genes.
     pub(super) gene_key: Option<String>,
+    /// Of a model of several modalities.
+    pub(super) modalities: Option<ModalityNotes>,
+    /// Of a model of perturbations.
+    pub(super) perturbations: Option<PerturbationNotes>,
+}
+
+impl PerturbationNotes {
+    pub(super) fn case(&self) -> GeneCase {
+        match self.ignore_case {
+            true => GeneCase::Ignore,
+            false => GeneCase::Exact,
+        }
+    }
+}
+
+/// The modalities of a model.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct ModalityNotes {
+    /// That of the first file: its features are called as they are, those of others `MODALITY:FEATURE`.
+    pub(super) first: String,
+    /// That of each of the genes.
+    pub(super) of_genes: Vec<String>,
+}
+
+/// How perturbed cells were read.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct PerturbationNotes {
+    /// The column of obs with what was done to each cell.
+    pub(super) condition_key: String,
+    /// What that says of cells to which nothing was done.
+    pub(super) control: String,
+    /// What cells are scaled to and then log-transformed, unless they are that already.
+    pub(super) normalize: Option<f64>,
+    /// Perturbed genes that are no columns: they are read without expression.
+    pub(super) unmeasured: Vec<String>,
+    /// Whether genes were looked up without regard to case.
+    pub(super) ignore_case: bool,
+    /// The perturbations that were trained on.
+    pub(super) trained: Vec<String>,
 }
 
 impl Notes {
@@ -78,7 +149,7 @@ pub(super) fn open(path: &Path, foreign: &Foreign) -> Result<Transformer> {
         return scbert_file(path, panel, foreign.classes.as_deref())
             .map(|m| Transformer::Scbert(Box::new(m)));
     }
-    let wrong = |why: String| Err(Error::Message(format!("{}: {why}", path.display())));
+    let wrong = |why: String| Err(wrong_in(path, why));
     if !path.exists() {
         return wrong("there is no such folder".into());
     }
@@ -99,6 +170,9 @@ pub(super) fn open(path: &Path, foreign: &Foreign) -> Result<Transformer> {
                 path,
                 &Device::Cpu,
             )?))),
+            PERTURB_KIND => wrong(
+                "holds a model of perturbations, which predicts and does not embed: use it with `sc transformer perturb`".into(),
+            ),
             kind => wrong(format!(
                 "holds a model of kind \"{kind}\"; `sc transformer` needs scgpt or scbert, and `sc embed` uses scvi and scanvi"
             )),

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use candle_core::{DType, Tensor};
 use ndarray::ArrayView2;
 use sc_data::Csr;
+use sc_tensor::Stream;
 use sc_tensor::ops::{self, SparseInput};
 
 use crate::{Init, Mode, Param, ParamBuilder, Result};
@@ -44,7 +45,21 @@ impl Linear {
         )?)
     }
 
-    /// The same where the last inputs are one-hots of categories. Without a graph they are added row by row, so that
+    /// [`Linear::forward`], then a relu, then dropout if there is any, `(p, stream)`, in one pass.
+    ///
+    /// # Errors
+    /// If the shapes do not fit, or `p` is not at least 0 and below 1.
+    pub fn forward_relu(
+        &self,
+        x: &Tensor,
+        dropout: Option<(f64, &mut Stream)>,
+        mode: &Mode<'_>,
+    ) -> Result<Tensor> {
+        let bias = self.bias.as_ref().map(|b| b.get(mode));
+        Ok(ops::linear_relu(x, self.weight.get(mode), bias, dropout)?)
+    }
+
+    /// [`Linear::forward`] where the last inputs are one-hots of categories. Without a graph they are added row by row, so that
     /// categories which no row has don't change a bit of the result: a model that was given more of them agrees with the
     /// one it was made from.
     ///

@@ -4,6 +4,7 @@ use super::composed;
 use super::trigamma::trigamma_of;
 use crate::kernel::{self, Arg, Kernel, Real, View, by_dtype};
 use crate::math;
+use crate::pool::{self, Pooled};
 use crate::simd::vectorised;
 use crate::{Error, Result, Stream};
 
@@ -93,23 +94,14 @@ pub fn digamma(x: &Tensor) -> Result<Tensor> {
 /// [`Error::Value`] unless `0 <= p < 1`.
 pub fn dropout(x: &Tensor, p: f64, stream: &mut Stream) -> Result<Tensor> {
     check_p(p)?;
-    if p == 0.0 {
+    let Some(mask) = Mask::draw(p, x.elem_count(), stream) else {
         return Ok(x.clone());
-    }
-    let mut keep = vec![0u8; x.elem_count()];
-    stream.fill_bernoulli(1.0 - p, &mut keep);
+    };
     if !composed::fusible(&[x]) {
-        let keep = Tensor::from_vec(keep, x.shape(), x.device())?;
+        let keep = Tensor::from_vec(mask.keep, x.shape(), x.device())?;
         return composed::dropout(x, &keep, p);
     }
-    Ok(kernel::apply(
-        Dropout {
-            keep,
-            p,
-            relu: false,
-        },
-        &[x],
-    )?)
+    Ok(kernel::apply(Dropout { mask, relu: false }, &[x])?)
 }
 
 /// [`relu`], then [`dropout`], in one pass.
@@ -121,16 +113,10 @@ pub fn relu_dropout(x: &Tensor, p: f64, stream: &mut Stream) -> Result<Tensor> {
     if p == 0.0 || !composed::fusible(&[x]) {
         return dropout(&relu(x)?, p, stream);
     }
-    let mut keep = vec![0u8; x.elem_count()];
-    stream.fill_bernoulli(1.0 - p, &mut keep);
-    Ok(kernel::apply(
-        Dropout {
-            keep,
-            p,
-            relu: true,
-        },
-        &[x],
-    )?)
+    match Mask::draw(p, x.elem_count(), stream) {
+        Some(mask) => Ok(kernel::apply(Dropout { mask, relu: true }, &[x])?),
+        None => relu(x),
+    }
 }
 
 pub(super) fn check_p(p: f64) -> Result<()> {
@@ -221,19 +207,25 @@ impl Pointwise {
 }
 
 fn multiply<T: Real>(out: &mut [T], x: &[T]) {
-    vectorised(|| {
-        for (o, &v) in out.iter_mut().zip(x) {
-            *o *= v;
-        }
-    });
+    vectorised(
+        #[inline(always)]
+        || {
+            for (o, &v) in out.iter_mut().zip(x) {
+                *o *= v;
+            }
+        },
+    );
 }
 
 fn map<T: Real>(x: &[T], out: &mut [T], f: impl Fn(T) -> T) {
-    vectorised(|| {
-        for (o, &v) in out.iter_mut().zip(x) {
-            *o = f(v);
-        }
-    });
+    vectorised(
+        #[inline(always)]
+        || {
+            for (o, &v) in out.iter_mut().zip(x) {
+                *o = f(v);
+            }
+        },
+    );
 }
 
 impl Kernel for Pointwise {
@@ -251,9 +243,9 @@ impl Kernel for Pointwise {
     }
 
     fn forward(&self, args: &[Arg<'_>]) -> candle_core::Result<(CpuStorage, Shape)> {
-        fn run<T: Real>(f: Pointwise, x: &Arg<'_>) -> candle_core::Result<(CpuStorage, Shape)> {
+        fn run<T: Pooled>(f: Pointwise, x: &Arg<'_>) -> candle_core::Result<(CpuStorage, Shape)> {
             let xs = x.slice::<T>()?;
-            let mut y = vec![T::ZERO; xs.len()];
+            let mut y = pool::take(xs.len());
             kernel::for_chunks(&mut y, |y, at| {
                 f.values(&xs[at..][..y.len()], y);
             });
@@ -269,7 +261,7 @@ impl Kernel for Pointwise {
         output: &Tensor,
         grad: &Tensor,
     ) -> candle_core::Result<Vec<Option<Tensor>>> {
-        fn run<T: Real>(
+        fn run<T: Pooled>(
             f: Pointwise,
             x: &Tensor,
             y: &Tensor,
@@ -277,15 +269,18 @@ impl Kernel for Pointwise {
         ) -> candle_core::Result<Tensor> {
             let (xv, yv, gv) = (View::new(x), View::new(y), View::new(g));
             let (xs, ys, gs) = (xv.slice::<T>()?, yv.slice::<T>()?, gv.slice::<T>()?);
-            let mut dx = vec![T::ZERO; xs.len()];
+            let mut dx = pool::take(xs.len());
             kernel::for_chunks(&mut dx, |dx, at| {
                 let n = dx.len();
                 f.slopes(&xs[at..][..n], &ys[at..][..n], dx);
-                vectorised(|| {
-                    for (slope, &g) in dx.iter_mut().zip(&gs[at..]) {
-                        *slope *= g;
-                    }
-                });
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        for (slope, &g) in dx.iter_mut().zip(&gs[at..]) {
+                            *slope *= g;
+                        }
+                    },
+                );
             });
             kernel::tensor(dx, x.shape())
         }
@@ -296,32 +291,72 @@ impl Kernel for Pointwise {
         )?;
         Ok(vec![Some(dx)])
     }
+
+    fn gradients_are_new(&self) -> bool {
+        true
+    }
+}
+
+/// What dropout keeps.
+pub(super) struct Mask {
+    /// 1 for what is kept.
+    pub(super) keep: Vec<u8>,
+    /// What is kept is multiplied by `1 / (1 - p)`.
+    pub(super) scale: f64,
+}
+
+impl Mask {
+    /// A mask for `n` numbers; `None` if all are kept.
+    pub(super) fn draw(p: f64, n: usize, stream: &mut Stream) -> Option<Self> {
+        (p > 0.0).then(|| {
+            let mut keep = vec![0u8; n];
+            stream.fill_bernoulli(1.0 - p, &mut keep);
+            Self {
+                keep,
+                scale: 1.0 / (1.0 - p),
+            }
+        })
+    }
+
+    /// `mask x / (1 - p)`
+    pub(super) fn apply<T: Pooled>(&self, x: &[T]) -> Vec<T> {
+        self.where_open::<T, false>(x, x)
+    }
+
+    /// The same where `sign > 0` if that is asked for, elsewhere 0.
+    fn where_open<T: Pooled, const RELU: bool>(&self, x: &[T], sign: &[T]) -> Vec<T> {
+        let scale = T::from_f64(self.scale);
+        let mut out = pool::take(x.len());
+        kernel::for_chunks(&mut out, |out, at| {
+            let n = out.len();
+            let (x, sign, keep) = (&x[at..][..n], &sign[at..][..n], &self.keep[at..][..n]);
+            vectorised(
+                #[inline(always)]
+                || {
+                    for j in 0..n {
+                        // A NaN is not closed, so that it shows.
+                        let closed = (keep[j] == 0) | (RELU & (sign[j] <= T::ZERO));
+                        out[j] = if closed { T::ZERO } else { x[j] * scale };
+                    }
+                },
+            );
+        });
+        out
+    }
 }
 
 struct Dropout {
-    keep: Vec<u8>,
-    p: f64,
+    mask: Mask,
     /// Whether a relu comes first.
     relu: bool,
 }
 
 impl Dropout {
-    /// `out = mask * x / (1 - p)`, where the mask also asks for `sign > 0` if there is a relu.
-    fn run<T: Real>(&self, x: &[T], sign: &[T]) -> Vec<T> {
-        let scale = T::from_f64(1.0 / (1.0 - self.p));
-        let mut out = vec![T::ZERO; x.len()];
-        kernel::for_chunks(&mut out, |out, at| {
-            let n = out.len();
-            let (x, sign, keep) = (&x[at..][..n], &sign[at..][..n], &self.keep[at..][..n]);
-            vectorised(|| {
-                for j in 0..n {
-                    // A NaN is not closed, so that it shows.
-                    let closed = (keep[j] == 0) | (self.relu & (sign[j] <= T::ZERO));
-                    out[j] = if closed { T::ZERO } else { x[j] * scale };
-                }
-            });
-        });
-        out
+    fn run<T: Pooled>(&self, x: &[T], sign: &[T]) -> Vec<T> {
+        match self.relu {
+            true => self.mask.where_open::<T, true>(x, sign),
+            false => self.mask.where_open::<T, false>(x, sign),
+        }
     }
 }
 
@@ -331,7 +366,7 @@ impl Kernel for Dropout {
     }
 
     fn forward(&self, args: &[Arg<'_>]) -> candle_core::Result<(CpuStorage, Shape)> {
-        fn run<T: Real>(op: &Dropout, x: &Arg<'_>) -> candle_core::Result<(CpuStorage, Shape)> {
+        fn run<T: Pooled>(op: &Dropout, x: &Arg<'_>) -> candle_core::Result<(CpuStorage, Shape)> {
             let xs = x.slice::<T>()?;
             Ok((T::to_cpu_storage_owned(op.run(xs, xs)), x.dims().into()))
         }
@@ -345,12 +380,16 @@ impl Kernel for Dropout {
         _: &Tensor,
         grad: &Tensor,
     ) -> candle_core::Result<Vec<Option<Tensor>>> {
-        fn run<T: Real>(op: &Dropout, x: &Tensor, g: &Tensor) -> candle_core::Result<Tensor> {
+        fn run<T: Pooled>(op: &Dropout, x: &Tensor, g: &Tensor) -> candle_core::Result<Tensor> {
             let (xv, gv) = (View::new(x), View::new(g));
             kernel::tensor(op.run(gv.slice::<T>()?, xv.slice::<T>()?), x.shape())
         }
         let dx = by_dtype!("dropout", grad.dtype(), run(self, &args[0], grad))?;
         Ok(vec![Some(dx)])
+    }
+
+    fn gradients_are_new(&self) -> bool {
+        true
     }
 }
 

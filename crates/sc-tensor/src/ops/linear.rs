@@ -1,12 +1,16 @@
+use std::borrow::Cow;
+
 use candle_core::{CpuStorage, Shape, Tensor};
 
+use super::activation::{Mask, check_p};
 use super::composed;
-use super::reduce::sum_rows_kernel;
+use super::reduce::column_sums;
 use crate::kernel::{self, Arg, Kernel, View, by_dtype};
 use crate::matmul::{Matrix, product};
 use crate::pool;
-use crate::tiles::{Lanes, Panels, Rows};
-use crate::{Error, Result};
+use crate::simd::vectorised;
+use crate::tiles::{Lanes, Left, Panels, Rows};
+use crate::{Error, Result, Stream};
 
 /// A linear layer: `y = x w^T + b`.
 ///
@@ -30,26 +34,70 @@ use crate::{Error, Result};
 /// # Errors
 /// [`Error::Shape`] if the shapes don't fit, [`Error::Candle`] if the element types or devices differ.
 pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
+    check(x, w, b)?;
+    let w = &*widened(x, w)?;
+    if !composed::fusible(&[x, w]) {
+        return composed::linear(x, w, b);
+    }
+    let mut args = vec![x, w];
+    args.extend(b);
+    Ok(kernel::apply(Linear { relu: None }, &args)?)
+}
+
+/// [`linear`], then a relu, then dropout if there is any, `(p, stream)`, in one pass.
+///
+/// # Errors
+/// [`Error::Shape`] if the shapes don't fit, [`Error::Value`] unless `0 <= p < 1`, [`Error::Candle`] if the element types
+/// or devices differ.
+pub fn linear_relu(
+    x: &Tensor,
+    w: &Tensor,
+    b: Option<&Tensor>,
+    dropout: Option<(f64, &mut Stream)>,
+) -> Result<Tensor> {
+    check(x, w, b)?;
+    if let Some((p, _)) = &dropout {
+        check_p(*p)?;
+    }
+    let w = &*widened(x, w)?;
+    if !composed::fusible(&[x, w]) {
+        let y = composed::linear(x, w, b)?;
+        return match dropout {
+            Some((p, stream)) => super::relu_dropout(&y, p, stream),
+            None => super::relu(&y),
+        };
+    }
+    let (i, o) = (w.dim(1)?.max(1), w.dim(0)?);
+    let mask = dropout.and_then(|(p, stream)| Mask::draw(p, x.elem_count() / i * o, stream));
+    let mut args = vec![x, w];
+    args.extend(b);
+    Ok(kernel::apply(
+        Linear {
+            relu: Some(Relu(mask)),
+        },
+        &args,
+    )?)
+}
+
+/// A weight in half precision in the type of `x`.
+fn widened<'a>(x: &Tensor, w: &'a Tensor) -> Result<Cow<'a, Tensor>> {
+    Ok(match composed::is_half(w) && !composed::is_half(x) {
+        true => Cow::Owned(w.to_dtype(x.dtype())?),
+        false => Cow::Borrowed(w),
+    })
+}
+
+fn check(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<()> {
     let &[o, i] = w.dims() else {
         return Err(wrong("the weight", w, "[outputs, inputs]".into()));
     };
     if x.dims().last() != Some(&i) {
         return Err(wrong("the input", x, format!("[.., {i}]")));
     }
-    if let Some(b) = b
-        && b.dims() != [o]
-    {
-        return Err(wrong("the bias", b, format!("[{o}]")));
+    match b {
+        Some(b) if b.dims() != [o] => Err(wrong("the bias", b, format!("[{o}]"))),
+        _ => Ok(()),
     }
-    if composed::is_half(w) && !composed::is_half(x) {
-        return linear(x, &w.to_dtype(x.dtype())?, b);
-    }
-    if !composed::fusible(&[x, w]) {
-        return composed::linear(x, w, b);
-    }
-    let mut args = vec![x, w];
-    args.extend(b);
-    Ok(kernel::apply(Linear, &args)?)
 }
 
 fn wrong(what: &'static str, t: &Tensor, expected: String) -> Error {
@@ -61,7 +109,12 @@ fn wrong(what: &'static str, t: &Tensor, expected: String) -> Error {
     }
 }
 
-struct Linear;
+struct Linear {
+    relu: Option<Relu>,
+}
+
+/// A relu, and what dropout keeps of its output.
+struct Relu(Option<Mask>);
 
 impl Kernel for Linear {
     fn name(&self) -> &'static str {
@@ -77,7 +130,7 @@ impl Kernel for Linear {
         }
         let n = dims.iter().product::<usize>() / o.max(1);
         let bias = args.get(2);
-        let y = by_dtype!("linear", x.dtype(), forward(x, w, bias, (n, o, i)))?;
+        let y = by_dtype!("linear", x.dtype(), forward(self, x, w, bias, (n, o, i)))?;
         Ok((y, dims.into()))
     }
 
@@ -85,79 +138,176 @@ impl Kernel for Linear {
         &self,
         args: &[Tensor],
         needs: &[bool],
-        _: &Tensor,
+        output: &Tensor,
         grad: &Tensor,
     ) -> candle_core::Result<Vec<Option<Tensor>>> {
-        let (x, w) = (&args[0], &args[1]);
-        let (o, i) = w.dims2()?;
-        let n = grad.elem_count() / o.max(1);
-        let g = grad.reshape((n, o))?;
-        let (dx, dw) = by_dtype!(
+        by_dtype!(
             "linear",
-            g.dtype(),
-            products(&g, x, w, (n, o, i), [needs[0], needs[1]])
-        )?;
-        let db = match needs.get(2) {
-            Some(true) => Some(by_dtype!("linear", g.dtype(), sum_rows_kernel(&g))?),
-            _ => None,
-        };
-        Ok(vec![dx, dw, db])
+            grad.dtype(),
+            gradients(self, args, needs, output, grad)
+        )
+    }
+
+    fn gradients_are_new(&self) -> bool {
+        true
     }
 }
 
 fn forward<T: Lanes>(
+    op: &Linear,
     x: &Arg<'_>,
     w: &Arg<'_>,
     bias: Option<&Arg<'_>>,
     (n, o, i): (usize, usize, usize),
 ) -> candle_core::Result<CpuStorage> {
     let panels = Panels::of_transposed(Rows::new(w.slice()?, i, o, i));
-    let x = Rows::new(x.slice()?, i, n, i);
+    let x = Left::Rows(Rows::new(x.slice()?, i, n, i));
+    let bias = match bias {
+        Some(bias) => Cow::Borrowed(bias.slice::<T>()?),
+        None => Cow::Owned(vec![T::ZERO; o]),
+    };
     let mut y = pool::take(n * o);
-    match bias {
-        Some(bias) => {
-            let bias = bias.slice::<T>()?;
-            panels.left_multiplied(x, &mut y, |at, sums, y| {
+    match &op.relu {
+        None => panels.left_multiplied(
+            x,
+            &mut y,
+            false,
+            #[inline(always)]
+            |_, at, sums, y| {
                 for ((y, &sum), &b) in y.iter_mut().zip(sums).zip(&bias[at..]) {
                     *y = sum + b;
                 }
-            });
+            },
+        ),
+        Some(Relu(None)) => panels.left_multiplied(
+            x,
+            &mut y,
+            false,
+            #[inline(always)]
+            |_, at, sums, y| {
+                for ((y, &sum), &b) in y.iter_mut().zip(sums).zip(&bias[at..]) {
+                    *y = positive(sum + b);
+                }
+            },
+        ),
+        Some(Relu(Some(mask))) => {
+            let scale = T::from_f64(mask.scale);
+            panels.left_multiplied(
+                x,
+                &mut y,
+                false,
+                #[inline(always)]
+                |row, at, sums, y| {
+                    let keep = &mask.keep[row * o + at..];
+                    let terms = y.iter_mut().zip(sums).zip(&bias[at..]).zip(keep);
+                    for (((y, &sum), &b), &keep) in terms {
+                        let v = positive(sum + b) * scale;
+                        *y = if keep == 0 { T::ZERO } else { v };
+                    }
+                },
+            );
         }
-        None => panels.left_multiplied(x, &mut y, |_, sums, y| y.copy_from_slice(sums)),
     }
     panels.recycle();
     Ok(T::to_cpu_storage_owned(y))
 }
 
-/// `dx = g w` and `dw = g^T x`, those that are needed.
-fn products<T: Lanes>(
-    g: &Tensor,
-    x: &Tensor,
-    w: &Tensor,
-    (n, o, i): (usize, usize, usize),
-    needs: [bool; 2],
-) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-    let views = [g, x, w].map(View::new);
-    let grad = Matrix::new(views[0].slice::<T>()?, n, o)?;
-    let dx = match needs[0] {
-        true => {
-            let panels = Panels::of(Rows::new(views[2].slice::<T>()?, i, o, i));
-            let rows = Rows::new(views[0].slice()?, o, n, o);
-            let mut dx = pool::take(n * i);
-            panels.left_multiplied(rows, &mut dx, |_, sums, dx| dx.copy_from_slice(sums));
-            panels.recycle();
-            Some(kernel::tensor(dx, x.shape())?)
+/// `max(v, 0)`; a NaN stays one.
+#[inline(always)]
+fn positive<T: Lanes>(v: T) -> T {
+    if v <= T::ZERO { T::ZERO } else { v }
+}
+
+/// Rows from which the gradient of the weight is a product of tiles, and how many of them go into one: a fixed number, so
+/// that sums have a fixed order. Below, packing costs too much.
+const TILED_FROM: usize = 256;
+const CHUNK: usize = 1536;
+
+/// `dx = g w`, `dw = g^T x` and `db = sum over rows of g`, those that are needed.
+fn gradients<T: Lanes>(
+    op: &Linear,
+    args: &[Tensor],
+    needs: &[bool],
+    output: &Tensor,
+    grad: &Tensor,
+) -> candle_core::Result<Vec<Option<Tensor>>> {
+    let (o, i) = args[1].dims2()?;
+    let n = grad.elem_count() / o.max(1);
+    let views = [&args[0], &args[1], output, grad].map(View::new);
+    let (x, w) = (views[0].slice::<T>()?, views[1].slice::<T>()?);
+    let g = views[3].slice::<T>()?;
+    let g = match &op.relu {
+        None => Cow::Borrowed(g),
+        Some(Relu(mask)) => {
+            let scale = mask.as_ref().map_or(1.0, |m| m.scale);
+            Cow::Owned(where_open(g, views[2].slice::<T>()?, scale))
         }
-        false => None,
     };
-    let dw = match needs[1] {
-        true => {
-            let dw = product(grad.t(), Matrix::new(views[1].slice()?, n, i)?)?;
-            Some(kernel::tensor(dw, w.shape())?)
-        }
-        false => None,
-    };
-    Ok((dx, dw))
+    let mut grads = vec![None; args.len()];
+    if needs[0] {
+        let panels = Panels::of(Rows::new(w, i, o, i));
+        let mut dx = pool::take(n * i);
+        let rows = Left::Rows(Rows::new(&g, o, n, o));
+        panels.left_multiplied(rows, &mut dx, false, |_, _, sums, dx| {
+            dx.copy_from_slice(sums);
+        });
+        panels.recycle();
+        grads[0] = Some(kernel::tensor(dx, args[0].shape())?);
+    }
+    if needs[1] {
+        let dw = match n < TILED_FROM {
+            true => product(Matrix::new(&g, n, o)?.t(), Matrix::new(x, n, i)?)?,
+            false => weight_gradient(&g, x, (n, o, i)),
+        };
+        grads[1] = Some(kernel::tensor(dw, args[1].shape())?);
+    }
+    if needs.get(2) == Some(&true) {
+        grads[2] = Some(kernel::tensor::<T>(column_sums(&g, o), o)?);
+    }
+    if let Cow::Owned(g) = g {
+        pool::give(g);
+    }
+    Ok(grads)
+}
+
+/// The gradient in front of a relu (and dropout) with the output `y`: `scale g` where `y > 0`, elsewhere 0. What was dropped
+/// is 0 in `y`.
+fn where_open<T: Lanes>(g: &[T], y: &[T], scale: f64) -> Vec<T> {
+    let scale = T::from_f64(scale);
+    let mut out = pool::take(g.len());
+    kernel::for_chunks(&mut out, |out, at| {
+        let n = out.len();
+        let (g, y) = (&g[at..][..n], &y[at..][..n]);
+        vectorised(
+            #[inline(always)]
+            || {
+                for j in 0..n {
+                    // A NaN is not closed, so that it shows.
+                    out[j] = if y[j] <= T::ZERO {
+                        T::ZERO
+                    } else {
+                        g[j] * scale
+                    };
+                }
+            },
+        );
+    });
+    out
+}
+
+/// `g^T x`, some rows at a time.
+fn weight_gradient<T: Lanes>(g: &[T], x: &[T], (n, o, i): (usize, usize, usize)) -> Vec<T> {
+    let mut dw = pool::take(o * i);
+    for from in (0..n).step_by(CHUNK) {
+        let rows = CHUNK.min(n - from);
+        let panels = Panels::of(Rows::new(&x[from * i..], i, rows, i));
+        let g = Left::Columns(Rows::new(&g[from * o..], o, rows, o));
+        panels.left_multiplied(g, &mut dw, from > 0, |_, _, sums, dw| {
+            dw.copy_from_slice(sums);
+        });
+        panels.recycle();
+    }
+    dw
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@ use super::*;
 use crate::testing::{
     assert_close, assert_same_on_threads, assert_twins, numbers, random, value_and_gradients,
 };
-use crate::{DType, Var, gradcheck};
+use crate::{DType, Device, Rng, Var, gradcheck};
 
 fn inputs(dims: &[usize], i: usize, o: usize) -> Vec<Tensor> {
     vec![
@@ -134,4 +134,79 @@ fn many_rows_and_columns_fit() {
     let all = inputs(&[1000, 200], 200, 300);
     assert_twins(&biased, &twin, &all, (1e-4, 1e-11));
     assert_same_on_threads(&biased, &all);
+}
+
+fn activated(p: f64) -> impl Fn(&[Tensor]) -> Result<Tensor> + Sync {
+    move |a| {
+        let mut stream = Rng::new(4).stream("d");
+        let dropout = (p > 0.0).then_some((p, &mut stream));
+        linear_relu(&a[0], &a[1], a.get(2), dropout)
+    }
+}
+
+fn activated_twin(p: f64) -> impl Fn(&[Tensor]) -> Result<Tensor> {
+    move |a| {
+        let y = composed::relu(&composed::linear(&a[0], &a[1], a.get(2))?)?;
+        let mut keep = vec![0u8; y.elem_count()];
+        Rng::new(4).stream("d").fill_bernoulli(1.0 - p, &mut keep);
+        composed::dropout(&y, &Tensor::from_vec(keep, y.shape(), &Device::Cpu)?, p)
+    }
+}
+
+#[test]
+fn with_relu_and_dropout() {
+    for p in [0.0, 0.3] {
+        gradcheck(activated(p), &inputs(&[4, 3], 3, 5), 1e-6, 1e-8).unwrap();
+        gradcheck(activated(p), &inputs(&[2, 2, 3], 3, 5)[..2], 1e-6, 1e-8).unwrap();
+        for (dims, i, o) in [
+            (&[1, 1][..], 1, 1),
+            (&[300, 67], 67, 131),
+            (&[3, 5, 33], 33, 2),
+        ] {
+            let all = inputs(dims, i, o);
+            assert_twins(&activated(p), &activated_twin(p), &all, (1e-4, 1e-12));
+        }
+        let all: Vec<Tensor> = inputs(&[328, 100], 100, 57)
+            .iter()
+            .map(|t| t.to_dtype(DType::F32).unwrap())
+            .collect();
+        assert_same_on_threads(&activated(p), &all);
+    }
+    let none = value_and_gradients(&activated(0.3), &inputs(&[0, 4], 4, 3));
+    assert_eq!(
+        (none[0].dims(), numbers(&none[3])),
+        (&[0, 3][..], vec![0.0; 3])
+    );
+    let all = inputs(&[4, 3], 3, 5);
+    let mut stream = Rng::new(0).stream("d");
+    assert!(linear_relu(&all[0], &all[1], None, Some((1.0, &mut stream))).is_err());
+    assert!(linear_relu(&all[0], &all[2], None, None).is_err());
+}
+
+#[test]
+fn a_nan_passes_a_relu() {
+    let x = Tensor::new(&[[f32::NAN], [-1.0], [2.0]], &Device::Cpu).unwrap();
+    let y = linear_relu(
+        &x,
+        &Tensor::new(&[[1f32]], &Device::Cpu).unwrap(),
+        None,
+        None,
+    )
+    .unwrap();
+    let y = numbers(&y);
+    assert!(y[0].is_nan() && y[1..] == [0.0, 2.0]);
+}
+
+/// More rows than go into one product of tiles.
+#[test]
+fn the_weight_of_many_rows() {
+    for n in [TILED_FROM - 1, TILED_FROM, CHUNK + 1, 2 * CHUNK] {
+        let all = inputs(&[n, 9], 9, 17);
+        assert_twins(&biased, &twin, &all, (2e-3, 1e-10));
+        let all: Vec<Tensor> = all
+            .iter()
+            .map(|t| t.to_dtype(DType::F32).unwrap())
+            .collect();
+        assert_same_on_threads(&biased, &all);
+    }
 }

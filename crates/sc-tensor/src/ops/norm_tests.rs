@@ -1,7 +1,9 @@
 use super::*;
 use crate::ops::{batch_norm_eval, batch_norm_train};
-use crate::testing::{assert_close, assert_same_on_threads, assert_twins, numbers, random};
-use crate::{DType, Device, gradcheck};
+use crate::testing::{
+    assert_close, assert_same_on_threads, assert_twins, numbers, random, value_and_gradients,
+};
+use crate::{DType, Device, Rng, gradcheck};
 
 fn inputs(n: usize, h: usize) -> Vec<Tensor> {
     vec![
@@ -43,6 +45,74 @@ fn layer(x: &[Tensor]) -> Result<Tensor> {
 
 fn layer_twin(x: &[Tensor]) -> Result<Tensor> {
     composed::layer_norm(&x[0], x.get(1), x.get(2), 1e-5)
+}
+
+/// `x`, the branch, weight and bias.
+fn with_branch(n: usize, h: usize) -> Vec<Tensor> {
+    let mut all = inputs(n, h);
+    all.insert(1, random("branch", -3.0, 3.0, &[n, h], DType::F64));
+    all
+}
+
+fn summed(p: f64) -> impl Fn(&[Tensor]) -> Result<Tensor> + Sync {
+    move |x| {
+        let mut stream = Rng::new(4).stream("d");
+        let dropout = (p > 0.0).then_some((p, &mut stream));
+        add_layer_norm(&x[0], &x[1], dropout, x.get(2), x.get(3), 1e-5)
+    }
+}
+
+fn summed_twin(p: f64) -> impl Fn(&[Tensor]) -> Result<Tensor> {
+    move |x| {
+        let mut keep = vec![0u8; x[0].elem_count()];
+        Rng::new(4).stream("d").fill_bernoulli(1.0 - p, &mut keep);
+        let keep = Tensor::from_vec(keep, x[0].shape(), &Device::Cpu)?;
+        let sum = (&x[0] + composed::dropout(&x[1], &keep, p)?)?;
+        composed::layer_norm(&sum, x.get(2), x.get(3), 1e-5)
+    }
+}
+
+#[test]
+fn residual_sums() {
+    for p in [0.0, 0.3] {
+        for (n, h) in [(4, 3), (5, 17), (40, 2)] {
+            let all = with_branch(n, h);
+            gradcheck(summed(p), &all, 1e-6, 1e-6).unwrap();
+            gradcheck(summed(p), &all[..2], 1e-6, 1e-6).unwrap();
+        }
+        for (n, h) in [(3, 5), (130, 129), (700, 70), (2, 1000)] {
+            let all = with_branch(n, h);
+            assert_twins(&summed(p), &summed_twin(p), &all, (1e-3, 1e-11));
+            assert_twins(&summed(p), &summed_twin(p), &all[..2], (1e-3, 1e-11));
+        }
+        let all: Vec<Tensor> = with_branch(301, 257)
+            .iter()
+            .map(|t| t.to_dtype(DType::F32).unwrap())
+            .collect();
+        assert_same_on_threads(&summed(p), &all);
+        let none = value_and_gradients(&summed(p), &with_branch(0, 4));
+        assert_eq!(
+            (none[0].dims(), numbers(&none[3])),
+            (&[0, 4][..], vec![0.0; 4])
+        );
+    }
+}
+
+#[test]
+fn the_other_rows_change_no_bit_of_a_sum() {
+    let all: Vec<Tensor> = with_branch(75, 65)
+        .iter()
+        .map(|t| t.to_dtype(DType::F32).unwrap())
+        .collect();
+    let together = numbers(&summed(0.0)(&all).unwrap());
+    for (from, n) in [(0, 1), (15, 2), (16, 40), (74, 1)] {
+        let mut part = all.clone();
+        for t in &mut part[..2] {
+            *t = t.narrow(0, from, n).unwrap();
+        }
+        let alone = numbers(&summed(0.0)(&part).unwrap());
+        assert!(alone == together[from * 65..(from + n) * 65]);
+    }
 }
 
 #[test]
@@ -125,4 +195,11 @@ fn wrong_shapes_are_errors() {
     assert!(batch_norm_train(&x.narrow(0, 0, 0).unwrap(), &four, &four, 1e-3).is_err());
     assert!(batch_norm_eval(&x, &four, &four, &five, &four, 1e-3).is_err());
     assert!(layer_norm(&x, Some(&five), None, 1e-5).is_err());
+    assert!(add_layer_norm(&x, &four, None, None, None, 1e-5).is_err());
+    assert!(add_layer_norm(&x, &x, None, None, Some(&five), 1e-5).is_err());
+    let mut stream = Rng::new(0).stream("d");
+    for p in [1.0, -0.1, f64::NAN] {
+        let dropout = Some((p, &mut stream));
+        assert!(add_layer_norm(&x, &x, dropout, None, None, 1e-5).is_err());
+    }
 }

@@ -102,11 +102,17 @@ pub(super) fn sum_rows_kernel<T: Real>(x: &Tensor) -> candle_core::Result<Tensor
     kernel::tensor(column_sums(view.slice::<T>()?, width), width)
 }
 
-fn column_sums<T: Real>(x: &[T], width: usize) -> Vec<T> {
-    column_sums_of(x, width, |_, v| v.to_f64())
-        .into_iter()
-        .map(T::from_f64)
-        .collect()
+/// The sums of the columns of `width` numbers.
+pub(super) fn column_sums<T: Real>(x: &[T], width: usize) -> Vec<T> {
+    column_sums_of(
+        x,
+        width,
+        #[inline(always)]
+        |_, v| v.to_f64(),
+    )
+    .into_iter()
+    .map(T::from_f64)
+    .collect()
 }
 
 /// `out[j] = sum over rows i of f(j, x[i, j])`, rows in ascending order, columns in parallel.
@@ -121,14 +127,17 @@ pub(super) fn column_sums_of<T: Real>(
     }
     let block = |(k, sums): (usize, &mut [f64])| {
         let first = k * COLUMNS;
-        vectorised(|| {
-            for row in x.chunks_exact(width) {
-                let part = &row[first..first + sums.len()];
-                for (j, (sum, &v)) in sums.iter_mut().zip(part).enumerate() {
-                    *sum += f(first + j, v);
+        vectorised(
+            #[inline(always)]
+            || {
+                for row in x.chunks_exact(width) {
+                    let part = &row[first..first + sums.len()];
+                    for (j, (sum, &v)) in sums.iter_mut().zip(part).enumerate() {
+                        *sum += f(first + j, v);
+                    }
                 }
-            }
-        });
+            },
+        );
     };
     by_columns(x.len(), &mut sums, block);
     sums

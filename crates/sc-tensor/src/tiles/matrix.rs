@@ -3,7 +3,10 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{GROUP, Lanes, Rows, block, groups_of_rows, pad_to, panel_of_rows, widths};
+use super::{
+    Aligned, GROUP, Lanes, Rows, block, groups_of_columns, groups_of_rows, pad_to, panel_of_rows,
+    widths,
+};
 use crate::pool;
 
 /// How much of the inner dimension is gone through at a time: with that, a panel fits the nearest cache. It has no
@@ -14,9 +17,40 @@ const ROWS: (usize, usize) = (192, 48);
 /// Tasks for each thread, so that all end at about the same time.
 const TASKS: usize = 4;
 
+/// A left operand: the rows of a matrix, or its columns.
+#[derive(Clone, Copy)]
+pub(crate) enum Left<'a, T> {
+    Rows(Rows<'a, T>),
+    Columns(Rows<'a, T>),
+}
+
+impl<T: Lanes> Left<'_, T> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Rows(x) => x.rows,
+            Self::Columns(x) => x.width,
+        }
+    }
+
+    fn range(self, range: std::ops::Range<usize>) -> Self {
+        match self {
+            Self::Rows(x) => Self::Rows(x.range(range)),
+            Self::Columns(x) => Self::Columns(x.columns(range)),
+        }
+    }
+
+    #[inline(always)]
+    fn pack(&self, out: &mut [T]) {
+        match self {
+            Self::Rows(x) => groups_of_rows(*x, out),
+            Self::Columns(x) => groups_of_columns(*x, out),
+        }
+    }
+}
+
 /// A right operand, packed in panels.
 pub(crate) struct Panels<T> {
-    data: Vec<T>,
+    data: Aligned<T>,
     depth: usize,
     columns: usize,
     lanes: usize,
@@ -25,9 +59,12 @@ pub(crate) struct Panels<T> {
 impl<T: Lanes> Panels<T> {
     /// The transpose of `w`: its rows are the columns.
     pub(crate) fn of_transposed(w: Rows<'_, T>) -> Self {
-        Self::fill(w.width, w.rows, |from, lanes, out| {
-            panel_of_rows(w, from, lanes, T::ONE, out);
-        })
+        Self::fill(
+            w.width,
+            w.rows,
+            #[inline(always)]
+            |from, lanes, out| panel_of_rows(w, from, lanes, T::ONE, out),
+        )
     }
 
     /// `w` as it is.
@@ -43,12 +80,15 @@ impl<T: Lanes> Panels<T> {
 
     fn fill(depth: usize, columns: usize, f: impl Fn(usize, usize, &mut [T]) + Sync) -> Self {
         let lanes = widths::<T>().0;
-        let mut data = pool::take(pad_to(columns, lanes) * depth);
+        let mut data = Aligned::take(pad_to(columns, lanes) * depth);
         if depth > 0 {
             data.par_chunks_exact_mut(lanes * depth)
                 .enumerate()
                 .for_each(|(k, panel)| {
-                    crate::simd::vectorised(|| f(k * lanes, lanes, panel));
+                    crate::simd::vectorised(
+                        #[inline(always)]
+                        || f(k * lanes, lanes, panel),
+                    );
                 });
         }
         Self {
@@ -59,19 +99,21 @@ impl<T: Lanes> Panels<T> {
         }
     }
 
-    /// `y = f(x times this)`, with `f(first column, sums, part of a row of y)` what becomes of the sums.
+    /// `y = f(x times this)`, with `f(row, first column, sums, part of the row of y)` what becomes of the sums; where `add` is
+    /// set the sums go on from `y`.
     ///
     /// The bits of a row of `y` depend on its row of `x` only, not on the others, and not on how many there are.
     pub(crate) fn left_multiplied(
         &self,
-        x: Rows<'_, T>,
+        x: Left<'_, T>,
         y: &mut [T],
-        f: impl Fn(usize, &[T], &mut [T]) + Sync,
+        add: bool,
+        f: impl Fn(usize, usize, &[T], &mut [T]) + Sync,
     ) {
-        if x.rows == 0 || self.columns == 0 {
+        if x.len() == 0 || self.columns == 0 {
             return;
         }
-        let (rows, columns) = self.task(x.rows);
+        let (rows, columns) = self.task(x.len());
         let mut tasks: Vec<(usize, usize, Vec<&mut [T]>)> = Vec::new();
         for (k, y) in y.chunks_mut(rows * self.columns).enumerate() {
             let first = tasks.len();
@@ -89,8 +131,10 @@ impl<T: Lanes> Panels<T> {
             pulp::Arch::new().dispatch(Task {
                 panels: self,
                 x,
+                row: from,
                 column,
                 y,
+                add,
                 f: &f,
             });
         });
@@ -110,44 +154,53 @@ impl<T: Lanes> Panels<T> {
     }
 
     pub(crate) fn recycle(self) {
-        pool::give(self.data);
+        self.data.recycle();
     }
 }
 
 struct Task<'a, 'y, T, F> {
     panels: &'a Panels<T>,
-    x: Rows<'a, T>,
+    x: Left<'a, T>,
+    /// The first row and column.
+    row: usize,
     column: usize,
     y: Vec<&'y mut [T]>,
+    add: bool,
     f: &'a F,
 }
 
-impl<T: Lanes, F: Fn(usize, &[T], &mut [T])> WithSimd for Task<'_, '_, T, F> {
+impl<T: Lanes, F: Fn(usize, usize, &[T], &mut [T])> WithSimd for Task<'_, '_, T, F> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        let (lanes, depth, rows) = (T::width::<S>(), self.panels.depth, self.x.rows);
-        let mut left = pool::take(pad_to(rows, GROUP) * depth);
-        groups_of_rows(self.x, &mut left);
-        let mut sums = vec![T::ZERO; pad_to(rows, GROUP) * lanes];
+        let (lanes, depth, rows) = (T::width::<S>(), self.panels.depth, self.y.len());
+        let mut left = Aligned::take(pad_to(rows, GROUP) * depth);
+        self.x.pack(&mut left);
+        let mut sums = Aligned::zeros(pad_to(rows, GROUP) * lanes);
         let width = self.y.first().map_or(0, |row| row.len());
         for from in (0..width).step_by(lanes) {
-            let at = self.column + from;
+            let (at, n) = (self.column + from, lanes.min(width - from));
+            if self.add {
+                for (y, sums) in self.y.iter().zip(sums.chunks_exact_mut(lanes)) {
+                    sums[..n].copy_from_slice(&y[from..from + n]);
+                }
+            }
             let panel = &self.panels.data[at * depth..][..lanes * depth];
             for (k, panel) in panel.chunks(DEPTH * lanes).enumerate() {
                 for (left, sums) in left
                     .chunks_exact(depth * GROUP)
                     .zip(sums.chunks_exact_mut(GROUP * lanes))
                 {
-                    block(simd, &left[k * DEPTH * GROUP..], panel, sums, k > 0);
+                    let left = &left[k * DEPTH * GROUP..];
+                    block(simd, left, panel, sums, self.add || k > 0);
                 }
             }
-            let n = lanes.min(width - from);
-            for (y, sums) in self.y.iter_mut().zip(sums.chunks_exact(lanes)) {
-                (self.f)(at, &sums[..n], &mut y[from..from + n]);
+            for (i, (y, sums)) in self.y.iter_mut().zip(sums.chunks_exact(lanes)).enumerate() {
+                (self.f)(self.row + i, at, &sums[..n], &mut y[from..from + n]);
             }
         }
-        pool::give(left);
+        left.recycle();
+        sums.recycle();
     }
 }

@@ -5,12 +5,14 @@
 //! the order of the inner dimension. So its bits depend on its own row and column, and on nothing else: not on how many
 //! rows there are, not on the other rows, not on the number of threads.
 
+mod aligned;
 mod matrix;
 mod pack;
 
 use pulp::Simd;
 
-pub(crate) use matrix::Panels;
+pub(crate) use aligned::Aligned;
+pub(crate) use matrix::{Left, Panels};
 pub(crate) use pack::{Rows, groups_of_columns, groups_of_rows, pad_to, panel_of_rows};
 
 use crate::pool::Pooled;

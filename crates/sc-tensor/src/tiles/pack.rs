@@ -51,6 +51,16 @@ impl<'a, T: Real> Rows<'a, T> {
         }
     }
 
+    /// Some of the numbers of each.
+    #[inline(always)]
+    pub(crate) fn columns(self, range: std::ops::Range<usize>) -> Self {
+        Self {
+            data: self.data.get(range.start..).unwrap_or_default(),
+            width: range.end.min(self.width) - range.start,
+            ..self
+        }
+    }
+
     #[inline(always)]
     pub(crate) fn row(&self, i: usize) -> &'a [T] {
         &self.data[i * self.stride..][..self.width]

@@ -5,7 +5,7 @@
 //! | [`cosine_edges`], [`neighbours_of`] | gene vectors: pairs of genes that are alike |
 //! | [`gene_programs`] | gene vectors: groups of genes that are alike (Leiden communities) |
 //! | [`score_programs`], [`activation`] | expression: how active a program is in each cell, in each cell type |
-//! | [`AttentionRanks`] | queries and keys of a layer: which genes a gene attends to, by condition |
+//! | [`AttentionRanks`] | queries and keys of a layer ([`ScGpt::queries_and_keys`](crate::scgpt::ScGpt::queries_and_keys)): which genes a gene attends to, by condition |
 //! | [`enrich`], [`GeneSets`] | any list of genes: the pathways of a GMT file that it has more genes of than chance explains |
 
 mod activation;

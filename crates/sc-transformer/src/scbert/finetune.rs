@@ -35,6 +35,9 @@ pub struct FinetuneConfig {
     /// The block that is trained besides the last norm and the head; `None` is the last but one, as upstream. Gradients
     /// go through the blocks after it, which stay as they are.
     pub block: Option<usize>,
+    /// Train everything, and not only one block, the last norm and the head: for a model whose weights are random, or of
+    /// other cells. Upstream never does.
+    pub everything: bool,
     /// How much the cells of each class count.
     pub class_weights: ClassWeights,
     /// Cells that go through the network at once; see [`PretrainConfig::micro_batch`](super::PretrainConfig::micro_batch).
@@ -63,6 +66,7 @@ impl Default for FinetuneConfig {
         });
         Self {
             block: None,
+            everything: false,
             class_weights: ClassWeights::None,
             micro_batch: None,
             redraw_every: None,
@@ -136,7 +140,7 @@ impl Scbert {
     }
 
     /// Fine-tuning as a task of its own, for [`fit`] or a loop of another kind. Freezes all but the last norm, one block and
-    /// the head.
+    /// the head, unless [`FinetuneConfig::everything`] is trained.
     ///
     /// # Errors
     /// [`Error::InvalidSetting`] if there is no such block, [`Error::WrongHead`] if the model has no classes.
@@ -163,7 +167,8 @@ impl Scbert {
             &format!("performer.net.layers.{block}."),
         ];
         for p in self.params.iter() {
-            p.set_trainable(trained.iter().any(|t| p.name().starts_with(t)));
+            let chosen = trained.iter().any(|t| p.name().starts_with(t));
+            p.set_trainable(config.everything || chosen);
         }
         Ok(Finetuning {
             model: self,
@@ -308,8 +313,9 @@ impl<'c> Trainable<LabelledCells<'c>> for Finetuning<'_> {
 
     fn settings(&self) -> String {
         let c = self.config;
+        let everything = if c.everything { "everything, " } else { "" };
         format!(
-            "fine-tuning block {:?} {:?} {:?} {:?} {:?}",
+            "fine-tuning {everything}block {:?} {:?} {:?} {:?} {:?}",
             c.block, c.class_weights, c.micro_batch, c.redraw_every, c.parity
         )
     }

@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 use sc_model::layers::Linear;
 use sc_model::{Mode, ParamBuilder};
+use sc_tensor::Stream;
 use sc_tensor::ops::{self, Keys, Segments};
 
 use super::config::{NormPlacement, ScGptConfig};
@@ -112,8 +113,14 @@ impl Layer {
         let drop = |x, name: &str| drop_units(x, self.dropout, &self.path(name), mode);
         match self.placement {
             NormPlacement::Post => {
-                let a = drop(attention(h)?, "dropout1")?;
-                self.finish(&(h + a)?, mode)
+                let sum = |norm: &LayerNorm, x: &Tensor, branch: &Tensor, name: &str| {
+                    let mut stream = self.stream(name, mode);
+                    let dropout = stream.as_mut().map(|s| (self.dropout, s));
+                    norm.forward_sum(x, branch, dropout, mode)
+                };
+                let h = sum(&self.norm1, h, &attention(h)?, "dropout1")?;
+                let f = self.feed_forward(&h, mode)?;
+                sum(&self.norm2, &h, &f, "dropout2")
             }
             NormPlacement::Pre => {
                 let a = attention(&self.norm1.forward(h, mode)?)?;
@@ -131,31 +138,17 @@ impl Layer {
         }
     }
 
-    /// What follows the first residual sum where norms come last.
-    fn finish(&self, sum: &Tensor, mode: &Mode<'_>) -> Result<Tensor> {
-        let h = self.norm1.forward(sum, mode)?;
-        let f = self.feed_forward(&h, mode)?;
-        let f = drop_units(f, self.dropout, &self.path("dropout2"), mode)?;
-        self.norm2.forward(&(h + f)?, mode)
-    }
-
     fn feed_forward(&self, h: &Tensor, mode: &Mode<'_>) -> Result<Tensor> {
-        let x = self.linear1.forward(h, mode)?;
-        let name = self.path("dropout");
-        let x = match mode.dropout_stream(&name).filter(|_| self.dropout > 0.0) {
-            Some(mut stream) => ops::relu_dropout(&x, self.dropout, &mut stream)?,
-            None => ops::relu(&x)?,
-        };
+        let mut stream = self.stream("dropout", mode);
+        let dropout = stream.as_mut().map(|s| (self.dropout, s));
+        let x = self.linear1.forward_relu(h, dropout, mode)?;
         Ok(self.linear2.forward(&x, mode)?)
     }
 
     fn attention(&self, h: &Tensor, to: &Attend<'_>, mode: &Mode<'_>) -> Result<Tensor> {
         let qkv = self.wqkv.forward(h, mode)?;
-        let stream = mode.dropout_stream(&self.path("self_attn.dropout"));
-        let dropout = stream
-            .as_ref()
-            .filter(|_| self.dropout > 0.0)
-            .map(|s| (self.dropout, s));
+        let stream = self.stream("self_attn.dropout", mode);
+        let dropout = stream.as_ref().map(|s| (self.dropout, s));
         let keys = match to.unknown {
             Some(_) => Keys::AndSelf,
             None => Keys::Only,
@@ -167,6 +160,14 @@ impl Layer {
                 let known = self.out_proj.forward(&gather(&context, &u.known)?, mode)?;
                 u.put_back(&known, &gather(&context, &u.unknown)?)
             }
+        }
+    }
+
+    /// The numbers that decide what a dropout drops, where training drops units.
+    fn stream(&self, name: &str, mode: &Mode<'_>) -> Option<Stream> {
+        match self.dropout > 0.0 {
+            true => mode.dropout_stream(&self.path(name)),
+            false => None,
         }
     }
 

@@ -4,10 +4,11 @@
 //! |---|---|
 //! | open a released or fine-tuned checkpoint, or write one | [`Checkpoint`], [`ScGpt::from_checkpoint`], [`ScGpt::export`] |
 //! | embed cells, or find their types | [`CellSource`], [`ScGpt::embed_cells`], [`Classify`](sc_model::Classify), [`labels_or_novel`] |
-//! | fine-tune: integration, annotation, several modalities | [`Recipe`], [`FineTune`], [`Allow::fine_tuning`] |
+//! | fine-tune: integration, annotation, several modalities | [`ScGpt::with_classes`], [`Recipe`], [`ScGpt::finetune`], [`FineTune`], [`Allow::fine_tuning`] |
 //! | pre-train on genes to generate, and generate them | [`Pretraining`], [`ScGpt::generate`] |
 //! | predict perturbations | [`ScGptPerturb`], [`PerturbTask`] |
-//! | compute a single thing | [`ScGpt::encode`], [`ScGpt::decode`], [`losses`] |
+//! | see which genes attend to which | [`ScGpt::add_attention`], [`ScGpt::queries_and_keys`] |
+//! | compute a single thing | [`ScGpt::encode`], [`ScGpt::decode`], [`ScGpt::gene_matrix`], [`losses`] |
 //!
 //! ```
 //! use ndarray::array;
@@ -31,6 +32,7 @@
 
 mod args;
 mod checkpoint;
+mod classes;
 mod config;
 mod decoders;
 mod embed;
@@ -46,6 +48,7 @@ mod nets;
 mod norm;
 mod params;
 mod perturb;
+mod queries;
 mod rows;
 mod save;
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The model: from tokens to vectors, and from vectors to expression, cell types and batches.
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
+use ndarray::Array2;
 use sc_model::{Mode, Params, Parity};
 use sc_tensor::ops::{self, Segments};
 
@@ -326,6 +327,17 @@ impl ScGpt {
     /// If an id is not in the vocabulary.
     pub fn gene_vectors(&self, ids: &[u32], mode: &Mode<'_>) -> Result<Tensor> {
         self.nets.genes.forward(ids, mode)
+    }
+
+    /// The same as an array, `[ids, D]`: what the functions of [`network`](crate::network) compare.
+    ///
+    /// # Errors
+    /// As [`ScGpt::gene_vectors`].
+    pub fn gene_matrix(&self, ids: &[u32]) -> Result<Array2<f32>> {
+        let vectors = self.gene_vectors(ids, &Mode::eval())?;
+        let values = vectors.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+        let shape = vectors.dims2()?;
+        Ok(Array2::from_shape_vec(shape, values).map_err(candle_core::Error::wrap)?)
     }
 
     /// The vectors of values, as they enter the sum of a token: `[values, D]`.

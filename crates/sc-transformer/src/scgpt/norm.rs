@@ -3,7 +3,7 @@
 use candle_core::{DType, Tensor};
 use sc_model::layers::BatchNorm;
 use sc_model::{Init, Mode, Param, ParamBuilder, Parity};
-use sc_tensor::ops;
+use sc_tensor::{Stream, ops};
 
 use super::config::{InputNorm, ScGptConfig};
 use super::rows::gather;
@@ -27,6 +27,19 @@ impl LayerNorm {
     pub(super) fn forward(&self, x: &Tensor, mode: &Mode<'_>) -> Result<Tensor> {
         let (weight, bias) = (self.weight.get(mode), self.bias.get(mode));
         Ok(ops::layer_norm(x, Some(weight), Some(bias), 1e-5)?)
+    }
+
+    /// The norm of `x + dropout(branch)`.
+    pub(super) fn forward_sum(
+        &self,
+        x: &Tensor,
+        branch: &Tensor,
+        dropout: Option<(f64, &mut Stream)>,
+        mode: &Mode<'_>,
+    ) -> Result<Tensor> {
+        let (weight, bias) = (self.weight.get(mode), self.bias.get(mode));
+        let y = ops::add_layer_norm(x, branch, dropout, Some(weight), Some(bias), 1e-5)?;
+        Ok(y)
     }
 }
 

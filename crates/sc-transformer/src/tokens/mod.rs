@@ -19,6 +19,7 @@ mod options;
 mod perturb;
 mod perturbation;
 pub mod preprocess;
+mod prompt;
 #[cfg(test)]
 mod tests;
 mod tokenizer;
@@ -32,4 +33,5 @@ pub use mask::{Hide, MaskOptions, Masker};
 pub use options::{Overflow, TokenizerOptions};
 pub use perturb::{PERTURBED, PerturbationOptions, PerturbationTokens, UNPERTURBED, UnknownGenes};
 pub use perturbation::Perturbation;
+pub use prompt::Prompt;
 pub use tokenizer::{CellTokens, Tokenizer};

@@ -164,6 +164,9 @@ impl<'a> PerturbationTokens<'a> {
     }
 
     /// Perturbed genes that are not measured or not in the vocabulary. Cells in which one of them was perturbed are not used.
+    ///
+    /// To use them, give such genes empty columns ([`sc_data::Columns`] with `None`) and tokens: the model is then told what was
+    /// perturbed by a gene without expression, which it also learns to predict as 0.
     pub fn unmeasured(&self) -> &[String] {
         &self.unmeasured
     }

@@ -6,14 +6,15 @@ use sc_transformer::tokens::Tokenizer;
 use serde_json::json;
 
 use super::Common;
-use super::run::Job;
-use super::scbert::{Performer, pretrained};
+use super::run::{Job, select};
+use super::scbert::{Bert, BertRun};
 use super::scgpt::{Sizes, Start, train, untold};
 use crate::error::Result;
 use crate::options::at_least_one;
 use crate::train_run::{Interrupt, prepare_folder};
-use crate::transformer::cells::{Data, GeneSummary, ScbertOptions, scbert_cells};
-use crate::transformer::model::{Foreign, Notes};
+use crate::transformer::cells::{Data, GeneSummary, scbert_cells};
+use crate::transformer::model::Notes;
+use crate::transformer::query::{Which, refuse};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -42,8 +43,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "LABEL", help_heading = "Data")]
     unlabeled_category: Option<String>,
     /// The model
-    #[arg(long, value_enum, default_value_t = Kind::Scgpt, help_heading = "Model")]
-    model: Kind,
+    #[arg(long, value_enum, default_value_t = Which::Scgpt, help_heading = "Model")]
+    model: Which,
     /// scGPT: the most tokens of a cell, `<cls>` included [default: 3001]
     #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Model")]
     max_length: Option<usize>,
@@ -53,28 +54,33 @@ pub(super) struct Args {
     #[command(flatten, next_help_heading = "scGPT from scratch")]
     sizes: Sizes,
     #[command(flatten, next_help_heading = "scBERT")]
-    foreign: Foreign,
-    #[command(flatten, next_help_heading = "scBERT")]
-    scbert: ScbertOptions,
-    #[command(flatten, next_help_heading = "scBERT")]
-    performer: Performer,
+    bert: Bert,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Kind {
-    Scgpt,
-    Scbert,
+/// Refuses options of the other model.
+fn check(args: &Args) -> Result<()> {
+    if args.model == Which::Scgpt {
+        return refuse(Which::Scgpt, &args.bert.given());
+    }
+    let mut given = args.sizes.given();
+    given.extend([
+        ("--ignore-case", args.common.ignore_case),
+        ("--max-length", args.max_length.is_some()),
+        ("--freeze", args.freeze),
+    ]);
+    refuse(Which::Scbert, &given)
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
     let common = &args.common;
+    check(args)?;
     let interrupt = Interrupt::listen()?;
     prepare_folder(&common.out, &common.run)?;
     let data = Data::read(&common.data, &common.matrix, &Notes::default())?;
     let labels = known(args, &data)?;
     match args.model {
-        Kind::Scgpt => scgpt(args, &data, &labels, &interrupt),
-        Kind::Scbert => scbert(args, &data, &labels, &interrupt),
+        Which::Scgpt => scgpt(args, &data, &labels, &interrupt),
+        Which::Scbert => scbert(args, &data, &labels, &interrupt),
     }
 }
 
@@ -149,40 +155,30 @@ fn scgpt(args: &Args, data: &Data, labels: &Categorical, interrupt: &Interrupt) 
 
 fn scbert(args: &Args, data: &Data, labels: &Categorical, interrupt: &Interrupt) -> Result<()> {
     let common = &args.common;
-    let seed = common.training.seed;
-    let start = pretrained(common, &args.foreign, &args.performer, data)?;
-    let model = start.with_classes(labels.categories(), seed)?;
+    let start = args.bert.start(common, data)?;
+    let model = start.with_classes(labels.categories(), common.training.seed)?;
     let source = data.source("checking the counts")?;
-    let cells = scbert_cells(&model, &source, data, &args.scbert.config())?;
+    let cells = scbert_cells(&model, &source, data, &args.bert.cells.config())?;
     let labelled = model.labelled(&cells, labels)?;
     let mut config = FinetuneConfig::default();
     config.train = common.training.apply(config.train);
-    let names = select(data.all.obs.index(), cells.kept());
-    let job = Job {
+    let run = BertRun {
         common,
         interrupt,
+        model: &model,
+        cells: &cells,
+        data,
         settings: json!({"scbert": model.config(), "labels": model.labels()}),
         config: &config.train,
-        cells: &names,
-        notes: &Notes {
+        notes: Notes {
             labels_key: Some(args.labels_key.clone()),
             gene_key: common.matrix.gene_key.clone(),
             ..Notes::default()
         },
-        genes: GeneSummary::of_panel(&cells),
         shown: "accuracy_validation",
     };
-    job.run(
-        |state, mut o| {
-            Ok(match state {
-                Some(state) => model.resume_finetuning(&labelled, &config, state, &mut o)?,
-                None => model.finetune(&labelled, &config, &mut o)?,
-            })
-        },
-        |dir| Ok(model.save(dir)?),
-    )
-}
-
-pub(super) fn select(names: &[String], rows: &[usize]) -> Vec<String> {
-    rows.iter().filter_map(|&r| names.get(r).cloned()).collect()
+    run.run(|state, o| match state {
+        Some(state) => model.resume_finetuning(&labelled, &config, state, o),
+        None => model.finetune(&labelled, &config, o),
+    })
 }

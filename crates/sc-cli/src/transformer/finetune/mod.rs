@@ -2,6 +2,8 @@
 
 mod annotate;
 mod integrate;
+mod multiomic;
+mod perturb;
 pub(super) mod pretrain;
 mod run;
 mod scbert;
@@ -11,8 +13,9 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use sc_model::train::TrainConfig;
+use sc_transformer::vocab::GeneCase;
 
-use super::cells::MatrixOptions;
+use super::query::MatrixOptions;
 use crate::error::Result;
 use crate::options::{at_least_one, share};
 use crate::train_scvi;
@@ -22,6 +25,9 @@ Examples:
   sc transformer finetune annotate atlas.h5ad --out annotator --from scGPT_human \\
       --labels-key cell_type
   sc transformer finetune integrate cells.h5ad --out integrated --from scGPT_human --batch-key donor
+  sc transformer finetune multiomic rna.h5ad --modality protein=adt.h5ad --out model \\
+      --from scGPT_human
+  sc transformer finetune perturb screen.h5ad --out perturbed --from scGPT_human --control ctrl
   sc transformer finetune annotate atlas.h5ad --out annotator --model scbert \\
       --labels-key cell_type --from panglao_pretrain.pth --panel genes.txt";
 
@@ -37,6 +43,8 @@ pub(super) struct Args {
 enum Task {
     Annotate(Box<annotate::Args>),
     Integrate(Box<integrate::Args>),
+    Multiomic(Box<multiomic::Args>),
+    Perturb(Box<perturb::Args>),
 }
 
 impl Args {
@@ -44,6 +52,8 @@ impl Args {
         match &self.task {
             Task::Annotate(a) => a.common.run.threads,
             Task::Integrate(a) => a.common.run.threads,
+            Task::Multiomic(a) => a.common.run.threads,
+            Task::Perturb(a) => a.common.run.threads,
         }
     }
 }
@@ -52,6 +62,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
     match &args.task {
         Task::Annotate(a) => annotate::run(a),
         Task::Integrate(a) => integrate::run(a),
+        Task::Multiomic(a) => multiomic::run(a),
+        Task::Perturb(a) => perturb::run(a),
     }
 }
 
@@ -75,6 +87,16 @@ pub(super) struct Common {
     training: Training,
     #[command(flatten, next_help_heading = "Run")]
     pub(super) run: train_scvi::Run,
+}
+
+impl Common {
+    /// How genes are looked up.
+    fn case(&self) -> GeneCase {
+        match self.ignore_case {
+            true => GeneCase::Ignore,
+            false => GeneCase::Exact,
+        }
+    }
 }
 
 /// What may differ from the recipe of the original.

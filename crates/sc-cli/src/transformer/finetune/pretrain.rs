@@ -6,15 +6,15 @@ use sc_transformer::tokens::{GenerativeOptions, Generator, Tokenizer, TokenizerO
 use serde_json::json;
 
 use super::Common;
-use super::annotate::{Kind, select};
 use super::run::Job;
-use super::scbert::{Performer, pretrained};
+use super::scbert::{Bert, BertRun};
 use super::scgpt::{Sizes, Start, untold};
 use crate::error::Result;
 use crate::options::at_least_one;
 use crate::train_run::{Interrupt, prepare_folder};
-use crate::transformer::cells::{Data, GeneSummary, ScbertOptions, scbert_cells};
-use crate::transformer::model::{Foreign, Notes};
+use crate::transformer::cells::{Data, GeneSummary, scbert_cells};
+use crate::transformer::model::Notes;
+use crate::transformer::query::{Which, refuse};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,37 +33,43 @@ pub(in crate::transformer) struct Args {
     #[command(flatten)]
     pub(in crate::transformer) common: Common,
     /// The model
-    #[arg(long, value_enum, default_value_t = Kind::Scgpt, help_heading = "Model")]
-    model: Kind,
-    /// scGPT: the most tokens of a cell, `<cls>` included
-    #[arg(long, value_name = "N", default_value_t = 1200, value_parser = at_least_one, help_heading = "Model")]
-    max_length: usize,
-    /// scGPT: minibatches before the vectors of cells are prompts, too
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 1000,
-        help_heading = "Training"
-    )]
-    prompt_after: u64,
+    #[arg(long, value_enum, default_value_t = Which::Scgpt, help_heading = "Model")]
+    model: Which,
+    /// scGPT: the most tokens of a cell, `<cls>` included [default: 1200]
+    #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Model")]
+    max_length: Option<usize>,
+    /// scGPT: minibatches before the vectors of cells are prompts, too [default: 1000]
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    prompt_after: Option<u64>,
     #[command(flatten, next_help_heading = "scGPT from scratch")]
     sizes: Sizes,
     #[command(flatten, next_help_heading = "scBERT")]
-    foreign: Foreign,
-    #[command(flatten, next_help_heading = "scBERT")]
-    scbert: ScbertOptions,
-    #[command(flatten, next_help_heading = "scBERT")]
-    performer: Performer,
+    bert: Bert,
+}
+
+/// Refuses options of the other model.
+fn check(args: &Args) -> Result<()> {
+    if args.model == Which::Scgpt {
+        return refuse(Which::Scgpt, &args.bert.given());
+    }
+    let mut given = args.sizes.given();
+    given.extend([
+        ("--ignore-case", args.common.ignore_case),
+        ("--max-length", args.max_length.is_some()),
+        ("--prompt-after", args.prompt_after.is_some()),
+    ]);
+    refuse(Which::Scbert, &given)
 }
 
 pub(in crate::transformer) fn run(args: &Args) -> Result<()> {
     let common = &args.common;
+    check(args)?;
     let interrupt = Interrupt::listen()?;
     prepare_folder(&common.out, &common.run)?;
     let data = Data::read(&common.data, &common.matrix, &Notes::default())?;
     match args.model {
-        Kind::Scgpt => scgpt(args, &data, &interrupt),
-        Kind::Scbert => scbert(args, &data, &interrupt),
+        Which::Scgpt => scgpt(args, &data, &interrupt),
+        Which::Scbert => scbert(args, &data, &interrupt),
     }
 }
 
@@ -102,7 +108,7 @@ fn scgpt(args: &Args, data: &Data, interrupt: &Interrupt) -> Result<()> {
     let tokenizer = Tokenizer::new(model.vocab(), &found, tokens)?;
     let source = data.source("reading")?;
     let split = GenerativeOptions {
-        max_len: Some(args.max_length),
+        max_len: Some(args.max_length.unwrap_or(1200)),
         generator: Generator::Seeded(seed),
         ..GenerativeOptions::default()
     };
@@ -110,11 +116,11 @@ fn scgpt(args: &Args, data: &Data, interrupt: &Interrupt) -> Result<()> {
     let names = data.all.obs.index();
     let config = recipe(common, names.len());
     let mut task = Pretraining::new(&model);
-    task.prompt_after = args.prompt_after;
+    task.prompt_after = args.prompt_after.unwrap_or(task.prompt_after);
     let job = Job {
         common,
         interrupt,
-        settings: json!({"scgpt": model.config(), "split": split, "prompt_after": args.prompt_after}),
+        settings: json!({"scgpt": model.config(), "split": split, "prompt_after": task.prompt_after}),
         config: &config,
         cells: names,
         notes: &notes(common),
@@ -135,29 +141,24 @@ fn scgpt(args: &Args, data: &Data, interrupt: &Interrupt) -> Result<()> {
 
 fn scbert(args: &Args, data: &Data, interrupt: &Interrupt) -> Result<()> {
     let common = &args.common;
-    let model = pretrained(common, &args.foreign, &args.performer, data)?;
+    let model = args.bert.start(common, data)?;
     let source = data.source("checking the counts")?;
-    let cells = scbert_cells(&model, &source, data, &args.scbert.config())?;
+    let cells = scbert_cells(&model, &source, data, &args.bert.cells.config())?;
     let mut config = PretrainConfig::default();
     config.train = common.training.apply(config.train);
-    let names = select(data.all.obs.index(), cells.kept());
-    let job = Job {
+    let run = BertRun {
         common,
         interrupt,
+        model: &model,
+        cells: &cells,
+        data,
         settings: json!({"scbert": model.config()}),
         config: &config.train,
-        cells: &names,
-        notes: &notes(common),
-        genes: GeneSummary::of_panel(&cells),
+        notes: notes(common),
         shown: "validation_loss",
     };
-    job.run(
-        |state, mut o| {
-            Ok(match state {
-                Some(state) => model.resume_pretraining(&cells, &config, state, &mut o)?,
-                None => model.pretrain(&cells, &config, &mut o)?,
-            })
-        },
-        |dir| Ok(model.save(dir)?),
-    )
+    run.run(|state, o| match state {
+        Some(state) => model.resume_pretraining(&cells, &config, state, o),
+        None => model.pretrain(&cells, &config, o),
+    })
 }

@@ -41,7 +41,21 @@ struct Summary<'a> {
     peak_rss_bytes: u64,
     genes: &'a GeneSummary,
     model: &'a Path,
+    /// What the task found out afterwards.
+    #[serde(flatten)]
+    more: Found,
 }
+
+/// What a task adds to the report at the end.
+#[derive(Default)]
+pub(super) struct More {
+    /// For people.
+    pub(super) text: String,
+    /// For programs, by name.
+    pub(super) json: Found,
+}
+
+pub(super) type Found = serde_json::Map<String, Value>;
 
 impl Job<'_> {
     /// Trains, saves and tells.
@@ -49,6 +63,16 @@ impl Job<'_> {
         &self,
         train: impl FnOnce(Option<&ResumeState>, Box<dyn Observer>) -> Result<Fitted>,
         write: impl Fn(&Path) -> Result<()>,
+    ) -> Result<()> {
+        self.run_then(train, write, || Ok(More::default()))
+    }
+
+    /// Trains, saves, finds more out, and tells.
+    pub(super) fn run_then(
+        &self,
+        train: impl FnOnce(Option<&ResumeState>, Box<dyn Observer>) -> Result<Fitted>,
+        write: impl Fn(&Path) -> Result<()>,
+        then: impl FnOnce() -> Result<More>,
     ) -> Result<()> {
         let (dir, run) = (self.common.out.as_path(), &self.common.run);
         let n = self.cells.len();
@@ -68,10 +92,12 @@ impl Job<'_> {
             write(dir)?;
             self.notes.save(dir)
         })?;
-        self.tell(&fitted, epochs, start.elapsed().as_secs_f64())
+        let seconds = start.elapsed().as_secs_f64();
+        let more = then()?;
+        self.tell(&fitted, epochs, seconds, more)
     }
 
-    fn tell(&self, fitted: &Fitted, epochs: usize, seconds: f64) -> Result<()> {
+    fn tell(&self, fitted: &Fitted, epochs: usize, seconds: f64, more: More) -> Result<()> {
         let history = &fitted.history;
         let summary = Summary {
             n_cells: self.cells.len(),
@@ -82,11 +108,13 @@ impl Job<'_> {
             peak_rss_bytes: peak_rss_bytes(),
             genes: &self.genes,
             model: &self.common.out,
+            more: more.json,
         };
-        let mut text = format!(
+        let mut text = more.text;
+        text.push_str(&format!(
             "trained {epochs} epochs on {} of {} cells in {seconds:.1} s",
             summary.n_train, summary.n_cells
-        );
+        ));
         for (name, words) in [
             ("validation_loss", "validation loss"),
             ("validation_accuracy", "accuracy"),
@@ -114,4 +142,9 @@ impl Job<'_> {
             false => Ok(()),
         }
     }
+}
+
+/// Some of the names of cells.
+pub(super) fn select(names: &[String], rows: &[usize]) -> Vec<String> {
+    rows.iter().filter_map(|&r| names.get(r).cloned()).collect()
 }

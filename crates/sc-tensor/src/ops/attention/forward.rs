@@ -7,8 +7,9 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::problem::{Problem, Sequence};
+use crate::simd::vectorised;
 use crate::tiles::{
-    GROUP, Lanes, WIDEST, block, groups_of_columns, groups_of_rows, multiply_rows, pad_to,
+    Aligned, GROUP, Lanes, WIDEST, block, groups_of_columns, groups_of_rows, multiply_rows, pad_to,
     panel_of_rows,
 };
 
@@ -21,7 +22,7 @@ const TILE: usize = 128;
 pub(super) fn forward<T: Lanes>(problem: &Problem, qkv: &[T]) -> (Vec<T>, Vec<T>) {
     let (width, heads) = (problem.width(), problem.heads);
     let rows = problem.segments.rows();
-    let (mut out, mut sums) = (vec![T::ZERO; rows * width], vec![T::ZERO; rows * heads]);
+    let (mut out, mut sums) = (crate::pool::take(rows * width), vec![T::ZERO; rows * heads]);
     let outs = problem.segments.split(&mut out, width);
     let tasks: Vec<_> = problem
         .sequences(qkv)
@@ -77,8 +78,13 @@ impl<T: Lanes> Packed<T> {
                 .zip(values.par_chunks_mut(values_per_head))
                 .enumerate()
                 .for_each(|(h, (keys, values))| {
-                    groups_of_rows(sequence.keys(h).first(n), keys);
-                    groups_of_columns(sequence.values(h).first(n), values);
+                    vectorised(
+                        #[inline(always)]
+                        || {
+                            groups_of_rows(sequence.keys(h).first(n), keys);
+                            groups_of_columns(sequence.values(h).first(n), values);
+                        },
+                    );
                 });
         }
         Self {
@@ -139,11 +145,11 @@ struct Panel<T> {
     head: usize,
     lanes: usize,
     /// `[d, lanes]`, divided by `sqrt(d)`.
-    queries: Vec<T>,
+    queries: Aligned<T>,
     /// Scores, then weights: `[TILE, lanes]`.
-    tile: Vec<T>,
+    tile: Aligned<T>,
     /// Sums of weight times value, `[d, lanes]`.
-    sums: Vec<T>,
+    sums: Aligned<T>,
     /// The largest score so far.
     largest: [T; WIDEST],
     /// The sum of weights so far, `exp(score - largest)`.
@@ -158,9 +164,9 @@ impl<T: Lanes> Panel<T> {
             from: 0,
             head: 0,
             lanes,
-            queries: vec![T::ZERO; d * lanes],
-            tile: vec![T::ZERO; TILE * lanes],
-            sums: vec![T::ZERO; pad_to(d, GROUP) * lanes],
+            queries: Aligned::zeros(d * lanes),
+            tile: Aligned::zeros(TILE * lanes),
+            sums: Aligned::zeros(pad_to(d, GROUP) * lanes),
             largest: [T::NEG_INFINITY; WIDEST],
             total: [T::ZERO; WIDEST],
             drop: [0; WIDEST],
@@ -351,15 +357,14 @@ impl<T: Lanes> Panel<T> {
             .zip(sums.chunks_exact_mut(problem.heads));
         for (j, (out, sum)) in rows.enumerate() {
             sum[h] = self.largest[j] + self.total[j].ln();
-            // Nobody to attend to: zeros, as they are.
+            let out = &mut out[h * d..][..d];
             if self.total[j] == T::ZERO {
+                // Nobody to attend to.
+                out.fill(T::ZERO);
                 continue;
             }
             let share = T::ONE / self.total[j];
-            for (out, sums) in out[h * d..][..d]
-                .iter_mut()
-                .zip(self.sums.chunks_exact(self.lanes))
-            {
+            for (out, sums) in out.iter_mut().zip(self.sums.chunks_exact(self.lanes)) {
                 *out = sums[j] * share;
             }
         }

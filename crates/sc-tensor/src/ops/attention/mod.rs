@@ -131,6 +131,10 @@ impl Kernel for Attention {
         let dqkv = by_dtype!("attention", grad.dtype(), run(self, &args[0], output, grad))?;
         Ok(vec![Some(dqkv)])
     }
+
+    fn gradients_are_new(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

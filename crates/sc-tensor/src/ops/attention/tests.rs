@@ -110,6 +110,21 @@ fn wide_heads_and_long_sequences() {
     }
 }
 
+/// So many keys that they are split in parts on the way back.
+#[test]
+fn long_sequences() {
+    let s = Segments::with_keys([(970, 961), (3, 2), (1500, 1450)]).unwrap();
+    let x = qkv(&s, 2, 5, DType::F64);
+    assert_twins(
+        &|x| attention(&x[0], 2, &s, Keys::AndSelf, None),
+        &|x| composed::attention(&x[0], 2, &s, Keys::AndSelf, None),
+        std::slice::from_ref(&x),
+        (5e-5, 1e-12),
+    );
+    let x = x.to_dtype(DType::F32).unwrap();
+    assert_same_on_threads(&|x| attention(&x[0], 2, &s, Keys::AndSelf, None), &[x]);
+}
+
 #[test]
 fn threads_change_no_bit() {
     let s = ragged();

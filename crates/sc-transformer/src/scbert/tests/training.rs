@@ -179,6 +179,24 @@ fn fine_tuning_goes_on_bit_for_bit_and_remembers_the_best_epoch() {
 }
 
 #[test]
+fn everything_is_trained_if_asked_for() {
+    let (counts, types) = two_types(20, 16);
+    let model = small(16, DType::F32);
+    let model = model.with_classes(types.categories(), 1).unwrap();
+    let cells = model.cells(&counts, &names(16), &any_number()).unwrap();
+    let labelled = model.labelled(&cells, &types).unwrap();
+    let before = weights(&model);
+    let mut config = FinetuneConfig::default();
+    quick(&mut config.train, 2);
+    config.everything = true;
+    model.finetune(&labelled, &config, &mut ()).unwrap();
+    for ((name, before), (_, after)) in before.iter().zip(weights(&model)) {
+        let buffer = model.parameters().get(name).unwrap().is_buffer();
+        assert_eq!(*before == after, buffer, "{name}");
+    }
+}
+
+#[test]
 fn training_is_the_same_on_any_number_of_threads() {
     let (counts, _) = two_types(40, 16);
     let run = |threads: usize| {

@@ -5,6 +5,7 @@ mod infer;
 mod names;
 mod report;
 mod tensors;
+mod transfer;
 mod write;
 
 use std::path::{Path, PathBuf};

@@ -48,7 +48,9 @@ pub struct GenerateOptions {
     pub reread: bool,
     /// Round values to bins.
     pub to_bins: bool,
-    /// Draw whether a value is zero, where the model predicts that; otherwise it is zero if that is more likely than not.
+    /// Draw whether a value is zero, where the model predicts that; otherwise it is zero if that is more likely than not. A
+    /// drawn value that is not zero is the predicted one divided by the probability of that: what is predicted is the mean
+    /// with zeros, and so stays the mean of what is drawn. (The original's models, which draw without that, give too little.)
     pub sample_zeros: bool,
     /// Unknown genes that are predicted together; memory grows with it, results do not depend on it.
     pub chunk: usize,
@@ -235,7 +237,13 @@ impl ScGpt {
         let one = |i: usize, v: f64| {
             let logit = logits.as_ref().and_then(|l| l.get(i)).copied();
             let draw = draws.get(i).copied().unwrap_or(0.5);
-            let zero = logit.is_some_and(|l| 1.0 / (1.0 + (-l).exp()) < draw);
+            let nonzero = logit.map_or(1.0, |l| 1.0 / (1.0 + (-l).exp()));
+            let zero = nonzero < draw;
+            let v = if o.sample_zeros && !zero {
+                v / nonzero
+            } else {
+                v
+            };
             let value = match (zero, o.to_bins) {
                 (true, _) => 0.0,
                 (false, true) => v.round().clamp(0.0, top),

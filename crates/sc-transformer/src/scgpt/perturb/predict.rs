@@ -52,8 +52,8 @@ impl ScGptPerturb {
     ///
     /// `ids` has the token of each gene; a gene that the vocabulary lacks is read as padding
     /// ([`GeneVocab::id_or_default`](crate::vocab::GeneVocab::id_or_default)). `perturbed` has the perturbed genes (columns) of
-    /// each cell. Where the model predicts the
-    /// probability that a value is not zero, the value is multiplied by it (the original draws instead).
+    /// each cell. Values are means, zeros included, as they were learned. Where the model predicts the probability that a value
+    /// is not zero, the original multiplies by a draw of it, so that what it gives is too small ([`Parity::Upstream`]).
     ///
     /// # Errors
     /// If the shapes don't fit, or a value is not finite.
@@ -90,8 +90,10 @@ impl ScGptPerturb {
             let batch = tokens(cells, start, ids, perturbed, &columns)?;
             let made = self.forward(&batch, &Mode::eval())?.expression;
             let value = match &made.nonzero_logit {
-                None => made.value,
-                Some(l) => (zeros(l, options, start)? * made.value)?,
+                Some(l) if options.parity == Parity::Upstream => {
+                    (zeros(l, options, start)? * made.value)?
+                }
+                _ => made.value,
             };
             let value: Vec<f32> = value.to_dtype(DType::F32)?.to_vec1()?;
             for (row, made) in (start..end).zip(value.chunks(columns.len())) {
@@ -104,12 +106,9 @@ impl ScGptPerturb {
     }
 }
 
-/// What values are multiplied by: the probability that they are not zero, or a draw of it.
+/// What the original multiplies values by: a draw of whether they are not zero.
 fn zeros(logit: &Tensor, options: &PredictOptions, start: usize) -> Result<Tensor> {
     let p = ops::sigmoid(logit)?;
-    if options.parity == Parity::Correct {
-        return Ok(p);
-    }
     let mut stream = Rng::new(options.seed)
         .stream("perturb/zeros")
         .at(&[start as u64]);

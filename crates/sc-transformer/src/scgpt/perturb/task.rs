@@ -6,10 +6,11 @@ use sc_model::train::{Loss, Step, Trainable};
 
 use super::ScGptPerturb;
 use crate::Result;
-use crate::scgpt::losses::masked_mse;
+use crate::scgpt::losses::{masked_mse, nonzero_nll};
 use crate::tokens::PerturbationTokens;
 
-/// A model and its training on [`PerturbationTokens`]: the mean squared error of all genes that are read.
+/// A model and its training on [`PerturbationTokens`]: the mean squared error of all genes that are read, and the likelihood
+/// of which are zero, where the model predicts that.
 ///
 /// Perturbed genes are always read, unless
 /// [`keep_perturbed`](crate::tokens::PerturbationOptions::keep_perturbed) is off, as in the original.
@@ -38,10 +39,15 @@ impl<'a> PerturbTask<'a> {
             false => 0,
         };
         let batch = data.batch(&cells, pass)?;
-        let made = self.model.forward(&batch, &step.mode)?.expression.value;
-        let target = Tensor::from_slice(&batch.targets, made.dims(), made.device())?;
-        let target = target.to_dtype(made.dtype())?;
-        masked_mse(&made, &target, &made.ones_like()?)
+        let made = self.model.forward(&batch, &step.mode)?.expression;
+        let value = &made.value;
+        let target = Tensor::from_slice(&batch.targets, value.dims(), value.device())?;
+        let (target, all) = (target.to_dtype(value.dtype())?, value.ones_like()?);
+        let error = masked_mse(value, &target, &all)?;
+        match &made.nonzero_logit {
+            Some(logit) => Ok((error + nonzero_nll(logit, &target, &all)?)?),
+            None => Ok(error),
+        }
     }
 }
 

@@ -4,6 +4,7 @@ mod finetune;
 mod freeze;
 mod pretrain;
 mod recipe;
+mod run;
 
 pub use finetune::{FineTune, LabelledCells};
 pub use pretrain::{PretrainCells, Pretraining};

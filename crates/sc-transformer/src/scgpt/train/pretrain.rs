@@ -71,11 +71,12 @@ impl<'a> Pretraining<'a> {
         // Validation always has both, so that losses can be compared.
         let prompted = !step.mode.is_training() || step.step >= self.prompt_after;
         let loss = self.model.generative_loss(input, prompted, &step.mode)?;
-        let mut sums = Vec::with_capacity(3);
+        let mut sums = Vec::with_capacity(4);
         let terms = [
             ("gep", Some(&loss.gep)),
             ("gepc", loss.gepc.as_ref()),
             ("prompted", loss.prompted.as_ref()),
+            ("nonzero", loss.nonzero.as_ref()),
         ];
         for (name, term) in terms {
             if let Some(t) = term {

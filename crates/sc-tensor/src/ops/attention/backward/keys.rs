@@ -3,7 +3,7 @@ use pulp::Simd;
 use super::blocks::{BLOCK, Blocks};
 use super::{HeadGradients, Task};
 use crate::ops::attention::Dropout;
-use crate::tiles::{GROUP, Lanes, WIDEST, block, by_rows, pad_to, panel_of_rows};
+use crate::tiles::{Aligned, GROUP, Lanes, WIDEST, block, by_rows, pad_to, panel_of_rows};
 
 /// A panel of keys, and what has been summed up for them.
 pub(super) struct Keys<T> {
@@ -14,22 +14,22 @@ pub(super) struct Keys<T> {
     /// The first key, and how many there are.
     from: usize,
     count: usize,
-    /// `[d, lanes]`
-    keys: Vec<T>,
-    values: Vec<T>,
+    /// `[d, lanes]`, keys divided by `sqrt(d)`.
+    keys: Aligned<T>,
+    values: Aligned<T>,
     /// Keys again, in narrow panels of `[key, number]`.
-    by_key: Vec<T>,
+    by_key: Aligned<T>,
     /// Tiles of `[BLOCK, lanes]`: scores, which become weights; gradients of weights, which become those of scores.
-    weights: Vec<T>,
-    scores: Vec<T>,
+    weights: Aligned<T>,
+    scores: Aligned<T>,
     /// `[d, lanes]`
-    d_keys: Vec<T>,
-    d_values: Vec<T>,
+    d_keys: Aligned<T>,
+    d_values: Aligned<T>,
 }
 
 impl<T: Lanes> Keys<T> {
     pub(super) fn new(d: usize, lanes: usize, narrow: usize) -> Self {
-        let zeros = |n: usize| vec![T::ZERO; n];
+        let zeros = Aligned::zeros;
         Self {
             d,
             lanes,
@@ -54,7 +54,8 @@ impl<T: Lanes> Keys<T> {
         let values = task.sequence.values(task.head).first(n);
         self.from = from;
         self.count = self.lanes.min(n - from);
-        panel_of_rows(keys, from, self.lanes, T::ONE, &mut self.keys);
+        let scale = T::of(task.problem.scale());
+        panel_of_rows(keys, from, self.lanes, scale, &mut self.keys);
         panel_of_rows(values, from, self.lanes, T::ONE, &mut self.values);
         for (k, panel) in self
             .by_key
@@ -83,15 +84,16 @@ impl<T: Lanes> Keys<T> {
         task: &Task<'_, T>,
         blocks: &Blocks<T>,
         from: usize,
-        grads: &mut HeadGradients<T>,
+        grads: &mut HeadGradients<'_, T>,
     ) {
         let (lanes, d, n) = (T::width::<S>(), self.d, task.sequence.segment.rows);
         let count = BLOCK.min(n - from);
         let groups = count.div_ceil(GROUP);
         let tile = GROUP * lanes;
+        let [q_rows, g_rows] = blocks.rows();
         for (rows, panel, out) in [
-            (&blocks.q_rows, &self.keys, &mut self.weights),
-            (&blocks.g_rows, &self.values, &mut self.scores),
+            (q_rows, &self.keys, &mut self.weights),
+            (g_rows, &self.values, &mut self.scores),
         ] {
             let rows = rows[from * d..].chunks_exact(GROUP * d).take(groups);
             for (rows, out) in rows.zip(out.chunks_exact_mut(tile)) {
@@ -99,9 +101,10 @@ impl<T: Lanes> Keys<T> {
             }
         }
         self.weigh::<S, FMA>(task, blocks, from, count);
+        let [q_numbers, g_numbers] = blocks.numbers();
         for (numbers, tile, sums) in [
-            (&blocks.g_numbers, &self.weights, &mut self.d_values),
-            (&blocks.q_numbers, &self.scores, &mut self.d_keys),
+            (g_numbers, &self.weights, &mut self.d_values),
+            (q_numbers, &self.scores, &mut self.d_keys),
         ] {
             for (numbers, sums) in numbers
                 .chunks_exact(n * GROUP)
@@ -164,18 +167,20 @@ impl<T: Lanes> Keys<T> {
         }
     }
 
-    /// Writes the gradients of the keys and values of the panel.
+    /// Writes the gradients of the keys and values of the panel, where key `first` comes first.
     #[inline(always)]
-    pub(super) fn store(&self, grads: &mut HeadGradients<T>) {
+    pub(super) fn store(&self, first: usize, scale: T, grads: &mut HeadGradients<'_, T>) {
         let (d, lanes) = (self.d, self.lanes);
-        for (sums, out) in [
-            (&self.d_keys, &mut grads.keys),
-            (&self.d_values, &mut grads.values),
+        for (sums, scale, out) in [
+            (&self.d_keys, scale, &mut *grads.keys),
+            (&self.d_values, T::ONE, &mut *grads.values),
         ] {
-            let rows = out[self.from * d..].chunks_exact_mut(d).take(self.count);
+            let rows = out[(self.from - first) * d..]
+                .chunks_exact_mut(d)
+                .take(self.count);
             for (i, row) in rows.enumerate() {
                 for (out, sums) in row.iter_mut().zip(sums.chunks_exact(lanes)) {
-                    *out = sums[i];
+                    *out = sums[i] * scale;
                 }
             }
         }

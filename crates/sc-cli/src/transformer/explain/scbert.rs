@@ -1,61 +1,24 @@
+//! The genes that scBERT attends to.
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::Path;
 
 use sc_data::Categorical;
 use sc_model::Parity;
+use sc_transformer::network::GeneSets;
 use sc_transformer::scbert::{GeneImportance, Scbert, ScbertCells};
 use serde::Serialize;
 
-use super::cells::{Data, GeneSummary, MatrixOptions, ScbertOptions, scbert_cells};
-use super::model::{self, Foreign, Notes, Transformer};
-use super::tables::{Sets, check_table, test_sets, write_table};
+use super::Args;
 use crate::common::{note, print_json};
 use crate::error::{Error, Result};
-use crate::options::at_least_one;
+use crate::transformer::cells::{Data, GeneSummary, scbert_cells};
+use crate::transformer::model::Notes;
+use crate::transformer::tables::{test_sets, write_table};
 
-const EXAMPLES: &str = "\
-Examples:
-  sc transformer explain annotator cells.h5ad --out importance.tsv
-  sc transformer explain annotator cells.h5ad --out importance.tsv --labels-key cell_type \\
-      --gmt markers.gmt --enrichment enrichment.tsv --top 100";
-
-/// Write which genes scBERT attends to in the cells of each type
-///
-/// A gene's importance is the share of the attention that it gets, averaged over all positions, heads and blocks, and over
-/// the cells of the type. Attention is not cause: genes that many cells express rank high everywhere, and "against_others"
-/// takes the mean of the other types away.
-#[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
-pub(super) struct Args {
-    /// Folder with scBERT, or with --panel a checkpoint of the original
-    model: PathBuf,
-    /// Cells with counts: .h5ad, Cell Ranger .h5, or a folder with matrix.mtx
-    data: PathBuf,
-    /// Types, genes and their importance, tab-separated; by type, the most important gene first
-    #[arg(long, value_name = "OUT.tsv")]
-    out: PathBuf,
-    /// Column of obs with the types [default: those that the model gives to the cells]
-    #[arg(long, value_name = "COLUMN")]
-    labels_key: Option<String>,
-    /// Compare so many genes of each type, those ahead of the other types, with the gene sets
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one)]
-    top: usize,
-    #[command(flatten)]
-    sets: Sets,
-    #[command(flatten)]
-    foreign: Foreign,
-    #[command(flatten)]
-    matrix: MatrixOptions,
-    #[command(flatten)]
-    scbert: ScbertOptions,
-    /// Threads; the result does not depend on it [default: all cores]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
-    pub(super) threads: Option<usize>,
-    /// Print one line of JSON
-    #[arg(long)]
-    json: bool,
-}
+/// Genes of a type that are compared with gene sets.
+const TOP: usize = 100;
 
 #[derive(Debug, Serialize)]
 struct Summary<'a> {
@@ -65,15 +28,7 @@ struct Summary<'a> {
     genes: GeneSummary,
 }
 
-pub(super) fn run(args: &Args) -> Result<()> {
-    check_table(&args.out)?;
-    let sets = args.sets.read()?;
-    let Transformer::Scbert(model) = model::open(&args.model, &args.foreign)? else {
-        return Err(Error::Message(format!(
-            "{}: holds scGPT, and this needs scBERT; `sc transformer genes` is for scGPT",
-            args.model.display()
-        )));
-    };
+pub(super) fn run(args: &Args, model: &Scbert, sets: Option<(GeneSets, &Path)>) -> Result<()> {
     if args.labels_key.is_none() && model.labels().is_empty() {
         return Err(Error::Message(format!(
             "{}: this model gives cells no types; name a column of obs that has them with --labels-key, or teach the model \
@@ -84,10 +39,10 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let notes = Notes::of(&args.model)?;
     let data = Data::read(&args.data, &args.matrix, &notes)?;
     let source = data.source("checking the counts")?;
-    let cells = scbert_cells(&model, &source, &data, &args.scbert.config())?;
+    let cells = scbert_cells(model, &source, &data, &args.scbert.config())?;
     let labels = match &args.labels_key {
         Some(key) => data.labels(key)?,
-        None => predicted(&model, &cells)?,
+        None => predicted(model, &cells)?,
     };
     source.handle().start("adding attention up", cells.len());
     let found = model.gene_importance_by_type(&cells, &labels, Parity::Correct)?;
@@ -96,7 +51,10 @@ pub(super) fn run(args: &Args) -> Result<()> {
         let mut lists = Vec::new();
         for label in &found.labels {
             let genes = ahead(&found, label)?;
-            lists.push((label.clone(), genes.into_iter().take(args.top).collect()));
+            lists.push((
+                label.clone(),
+                genes.into_iter().take(args.top.unwrap_or(TOP)).collect(),
+            ));
         }
         test_sets((sets, out), "type", lists.into_iter(), &found.universe())?;
     }
