@@ -4,28 +4,11 @@
 mod common;
 
 use candle_core::Device;
-use common::{CELLS, Place, says, small};
-use ndarray::Array2;
-use sc_data::{AnnData, Annotation, Column};
+use common::{CELLS, Place, SCGPT, json, says, small};
+use sc_data::{AnnData, Column};
 use sc_transformer::scbert::{GenePanel, Scbert};
 use sc_transformer::scgpt::{Layout, ScGpt};
 use sc_transformer::vocab::{GeneVocab, SPECIALS};
-use serde_json::Value;
-
-/// The sizes of small models.
-const SIZES: &str = "--d-model 16 --n-heads 2 --d-hid 16 --n-layers 2";
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap()
-}
-
-fn matrix(place: &Place, file: &str, key: &str) -> Array2<f32> {
-    let data = sc_io::read(place.path(file)).unwrap();
-    match data.obsm.get(key) {
-        Some(Annotation::Matrix(m)) => m.to_dense(),
-        other => panic!("{key}: {other:?}"),
-    }
-}
 
 /// A folder as the original writes it, whose vocabulary lacks the last 20 genes of the data.
 fn released(place: &Place, data: &AnnData) {
@@ -66,7 +49,7 @@ fn cells_are_embedded() {
     assert_eq!(said["n_cells"], CELLS);
     assert_eq!(said["genes"]["n_used"], common::GENES - 20);
     assert_eq!(said["genes"]["n_missing"], 20);
-    let a = matrix(&place, "a.h5ad", "X_scGPT");
+    let a = place.obsm("a.h5ad", "X_scGPT");
     assert_eq!(a.dim(), (CELLS, 16));
     for row in a.rows() {
         assert!((row.dot(&row) - 1.0).abs() < 1e-4);
@@ -81,14 +64,14 @@ fn cells_are_embedded() {
         place.ok(&format!(
             "transformer embed released cells.h5ad --out b.h5ad {more}"
         ));
-        assert_eq!(a, matrix(&place, "b.h5ad", "X_scGPT"), "{more}");
+        assert_eq!(a, place.obsm("b.h5ad", "X_scGPT"), "{more}");
     }
     // Samples of the genes depend on the seed.
     let of = |seed: u64| {
         place.ok(&format!(
             "transformer embed released cells.h5ad --out s.h5ad --max-length 20 --seed {seed}"
         ));
-        matrix(&place, "s.h5ad", "X_scGPT")
+        place.obsm("s.h5ad", "X_scGPT")
     };
     assert_eq!(of(1), of(1));
     assert_ne!(of(1), of(2));
@@ -96,14 +79,14 @@ fn cells_are_embedded() {
     // scBERT, and the same model in the format of the original.
     place.ok("transformer embed bert cells.h5ad --out c.h5ad --min-genes 1");
     place.ok("transformer embed bert.pth cells.h5ad --out d.h5ad --min-genes 1 --panel panel.txt");
-    let c = matrix(&place, "c.h5ad", "X_scBERT");
+    let c = place.obsm("c.h5ad", "X_scBERT");
     assert_eq!(c.dim(), (CELLS, 16));
-    assert_eq!(c, matrix(&place, "d.h5ad", "X_scBERT"));
+    assert_eq!(c, place.obsm("d.h5ad", "X_scBERT"));
     place.ok("transformer embed bert cells.h5ad --out e.h5ad --min-genes 1 --pooling mean");
-    assert_ne!(c, matrix(&place, "e.h5ad", "X_scBERT"));
+    assert_ne!(c, place.obsm("e.h5ad", "X_scBERT"));
     let said =
         json(&place.ok("transformer embed bert cells.h5ad --out f.h5ad --min-genes 60 --json"));
-    let f = matrix(&place, "f.h5ad", "X_scBERT");
+    let f = place.obsm("f.h5ad", "X_scBERT");
     let left_out = f.rows().into_iter().filter(|r| r[0].is_nan()).count();
     assert_eq!(said["n_left_out"], left_out);
     assert!(left_out > 0 && left_out < CELLS);
@@ -113,7 +96,7 @@ fn cells_are_embedded() {
 fn types_are_learned_and_given() {
     let place = Place::new();
     let train = format!(
-        "transformer finetune annotate cells.h5ad --labels-key cell.type {SIZES} --lr 3e-3 --batch-size 16 --json"
+        "transformer finetune annotate cells.h5ad --labels-key cell.type {SCGPT} --lr 3e-3 --batch-size 16 --json"
     );
     let said = json(&place.ok(&format!("{train} --out model --max-epochs 4")));
     assert_eq!(said["epochs"], 4);
@@ -139,7 +122,7 @@ fn types_are_learned_and_given() {
     ));
     let novel = sure.iter().filter(|&&p| p < 0.5).count();
     assert_eq!(said["n_unassigned"], novel);
-    let p = matrix(&place, "b.h5ad", "found_probabilities");
+    let p = place.obsm("b.h5ad", "found_probabilities");
     for row in p.rows() {
         assert!((row.sum() - 1.0).abs() < 1e-4);
     }
@@ -181,10 +164,10 @@ fn scbert_learns_types() {
 fn batches_are_integrated() {
     let place = Place::new();
     place.ok(&format!(
-        "transformer finetune integrate cells.h5ad --batch-key batch --out model {SIZES} --n-hvg 40 --max-epochs 1"
+        "transformer finetune integrate cells.h5ad --batch-key batch --out model {SCGPT} --n-hvg 40 --max-epochs 1"
     ));
     place.ok("transformer embed model cells.h5ad --out a.h5ad");
-    assert_eq!(matrix(&place, "a.h5ad", "X_scGPT").dim(), (CELLS, 16));
+    assert_eq!(place.obsm("a.h5ad", "X_scGPT").dim(), (CELLS, 16));
     // For another task it is told no batches any more.
     place.ok(
         "transformer finetune annotate cells.h5ad --labels-key cell.type --from model --out b --max-epochs 1",
@@ -206,7 +189,7 @@ fn batches_are_integrated() {
 fn an_interrupted_training_goes_on() {
     let place = Place::new();
     let train = format!(
-        "transformer finetune annotate cells.h5ad --labels-key cell.type {SIZES} --batch-size 16 --lr 1e-3"
+        "transformer finetune annotate cells.h5ad --labels-key cell.type {SCGPT} --batch-size 16 --lr 1e-3"
     );
     place.ok(&format!("{train} --out whole --max-epochs 3"));
     let mut command = place.command(&format!(
@@ -242,7 +225,7 @@ fn an_interrupted_training_goes_on() {
 fn models_are_pretrained() {
     let place = Place::new();
     let said = json(&place.ok(&format!(
-        "transformer pretrain cells.h5ad --out gpt {SIZES} --max-epochs 3 --batch-size 32 --lr 3e-3 --prompt-after 5 --json"
+        "transformer pretrain cells.h5ad --out gpt {SCGPT} --max-epochs 3 --batch-size 32 --lr 3e-3 --prompt-after 5 --json"
     )));
     let losses = said["history"]["gep_validation"].as_array().unwrap();
     assert!(losses[2].as_f64() < losses[0].as_f64(), "{losses:?}");

@@ -5,25 +5,9 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::{CELLS, GENES, Place, says, small};
-use ndarray::Array2;
-use sc_data::{AnnData, Annotation, Categorical, Column, Table};
+use common::{CELLS, GENES, Place, SCGPT, json, says, small};
+use sc_data::{AnnData, Categorical, Column, Table};
 use serde_json::Value;
-
-/// The sizes of small models.
-const SIZES: &str = "--d-model 16 --n-heads 2 --d-hid 16 --n-layers 2";
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap()
-}
-
-fn matrix(place: &Place, file: &str, key: &str) -> Array2<f32> {
-    let data = sc_io::read(place.path(file)).unwrap();
-    match data.obsm.get(key) {
-        Some(Annotation::Matrix(m)) => m.to_dense(),
-        other => panic!("{key}: {other:?}"),
-    }
-}
 
 fn with_column(mut data: AnnData, key: &str, labels: &[String]) -> AnnData {
     let column = Column::Categorical(Categorical::from_labels(labels));
@@ -59,7 +43,7 @@ fn perturbations_are_learned_and_predicted() {
     let place = Place::with(&data);
     let (a, b) = (data.var.index()[0].clone(), data.var.index()[1].clone());
     let train = format!(
-        "transformer finetune perturb cells.h5ad --control control {SIZES} --lr 3e-3 --batch-size 16 --seed 1 --eval-cells 20 \
+        "transformer finetune perturb cells.h5ad --control control {SCGPT} --lr 3e-3 --batch-size 16 --seed 1 --eval-cells 20 \
          --json"
     );
     let said = json(&place.ok(&format!("{train} --out model --max-epochs 3")));
@@ -187,7 +171,7 @@ fn perturbations_are_learned_and_predicted() {
 fn perturbations_begin_with_a_trained_model_and_go_on() {
     let place = Place::with(&screen());
     place.ok(&format!(
-        "transformer pretrain cells.h5ad --out gpt {SIZES} --max-epochs 1 --batch-size 32"
+        "transformer pretrain cells.h5ad --out gpt {SCGPT} --max-epochs 1 --batch-size 32"
     ));
     let train = "transformer finetune perturb cells.h5ad --control control --from gpt --batch-size 16 --seed 1 --eval-cells 5";
     // The genes that are not measured are not in its vocabulary either.
@@ -205,7 +189,7 @@ fn perturbations_begin_with_a_trained_model_and_go_on() {
     );
 
     let train = format!(
-        "transformer finetune perturb cells.h5ad --control control {SIZES} --batch-size 16 --max-epochs 3 --gene-share 1 \
+        "transformer finetune perturb cells.h5ad --control control {SCGPT} --batch-size 16 --max-epochs 3 --gene-share 1 \
          --combination-share 1"
     );
     place.ok(&format!("{train} --out whole"));
@@ -248,7 +232,7 @@ fn modalities_are_learned_together() {
     let place = Place::empty();
     two_files(&place);
     let train = format!(
-        "transformer finetune multiomic rna.h5ad --modality protein=adt.h5ad {SIZES} --n-hvg 60 --max-epochs 2 --json"
+        "transformer finetune multiomic rna.h5ad --modality protein=adt.h5ad {SCGPT} --n-hvg 60 --max-epochs 2 --json"
     );
     let said = json(&place.ok(&format!("{train} --out model --batch-key batch")));
     assert_eq!(said["n_cells"], CELLS);
@@ -263,7 +247,7 @@ fn modalities_are_learned_together() {
 
     // All cells: those of both files, and those of one.
     place.ok("transformer embed model rna.h5ad --modality protein=adt.h5ad --out both.h5ad");
-    let both = matrix(&place, "both.h5ad", "X_scGPT");
+    let both = place.obsm("both.h5ad", "X_scGPT");
     assert_eq!(both.dim(), (CELLS, 16));
     let out = sc_io::read(place.path("both.h5ad")).unwrap();
     let Some(Column::Categorical(types)) = out.obs.get("cell.type") else {
@@ -272,17 +256,17 @@ fn modalities_are_learned_together() {
     assert!(types.iter().all(|t| t.is_some()) && out.x.is_none());
     // A cell is what its own files make of it.
     place.ok("transformer embed model rna.h5ad --out rna_only.h5ad");
-    let rna = matrix(&place, "rna_only.h5ad", "X_scGPT");
+    let rna = place.obsm("rna_only.h5ad", "X_scGPT");
     assert_eq!(rna.dim(), (200, 16));
     assert_eq!(rna.row(7), both.row(7));
     assert_ne!(rna.row(150), both.row(150));
     place.ok("transformer embed model adt.h5ad --data-modality protein --out adt_only.h5ad");
-    let adt = matrix(&place, "adt_only.h5ad", "X_scGPT");
+    let adt = place.obsm("adt_only.h5ad", "X_scGPT");
     assert_eq!(adt.row(199), both.row(299));
 
     // Without batches, from the genes of another model.
     place.ok(&format!(
-        "transformer finetune integrate rna.h5ad --batch-key batch --out gpt {SIZES} --n-hvg 40 --max-epochs 1"
+        "transformer finetune integrate rna.h5ad --batch-key batch --out gpt {SCGPT} --n-hvg 40 --max-epochs 1"
     ));
     let said = json(&place.ok(
         "transformer finetune multiomic rna.h5ad --modality protein=adt.h5ad --out second --from gpt --max-epochs 1 --n-layers 1 \
@@ -336,7 +320,7 @@ fn cells_are_generated() {
     let data = small();
     let place = Place::with(&data);
     place.ok(&format!(
-        "transformer pretrain cells.h5ad --out gpt {SIZES} --max-epochs 4 --batch-size 16 --lr 3e-3 --prompt-after 5"
+        "transformer pretrain cells.h5ad --out gpt {SCGPT} --max-epochs 4 --batch-size 16 --lr 3e-3 --prompt-after 5"
     ));
     let types = data.obs.get("cell.type").unwrap();
     let types = types.to_categorical("cell.type").unwrap();
@@ -434,7 +418,7 @@ fn attention_is_compared() {
     let data = small();
     let place = Place::with(&data);
     place.ok(&format!(
-        "transformer pretrain cells.h5ad --out gpt {SIZES} --max-epochs 1 --batch-size 32"
+        "transformer pretrain cells.h5ad --out gpt {SCGPT} --max-epochs 1 --batch-size 32"
     ));
     let genes = data.var.index();
     let sets = format!(
@@ -508,7 +492,7 @@ fn options_of_the_other_model_are_refused() {
          --max-epochs 1 --batch-size 64",
     );
     place.ok(&format!(
-        "transformer pretrain cells.h5ad --out gpt {SIZES} --max-epochs 1"
+        "transformer pretrain cells.h5ad --out gpt {SCGPT} --max-epochs 1"
     ));
     let annotate = "transformer finetune annotate cells.h5ad --labels-key cell.type --out m";
     for (command, option, model) in [

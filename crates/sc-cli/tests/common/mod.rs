@@ -137,6 +137,15 @@ impl Place {
         Bytes(bytes)
     }
 
+    /// A matrix in obsm of a file.
+    pub(crate) fn obsm(&self, file: &str, key: &str) -> ndarray::Array2<f32> {
+        let data = sc_io::read(self.path(file)).unwrap();
+        match data.obsm.get(key) {
+            Some(sc_data::Annotation::Matrix(m)) => m.to_dense(),
+            other => panic!("{key}: {other:?}"),
+        }
+    }
+
     pub(crate) fn text(&self, name: &str) -> String {
         std::fs::read_to_string(self.path(name)).unwrap()
     }
@@ -147,6 +156,14 @@ pub(crate) fn training(out: &str, more: &str) -> String {
         "train scvi cells.h5ad --out {out} --batch-key batch --n-hidden 16 --n-latent 4 --batch-size 64 {more}"
     )
 }
+
+/// What a command prints as JSON.
+pub(crate) fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap()
+}
+
+/// The sizes of a small scGPT.
+pub(crate) const SCGPT: &str = "--d-model 16 --n-heads 2 --d-hid 16 --n-layers 2";
 
 /// The message has all of these words.
 #[track_caller]

@@ -7,14 +7,14 @@ use serde_json::json;
 
 use super::Common;
 use super::run::{Job, select};
-use super::scbert::{Bert, BertRun};
+use super::scbert::{Bert, BertRun, check};
 use super::scgpt::{Sizes, Start, train, untold};
 use crate::error::Result;
 use crate::options::at_least_one;
 use crate::train_run::{Interrupt, prepare_folder};
 use crate::transformer::cells::{Data, GeneSummary, scbert_cells};
 use crate::transformer::model::Notes;
-use crate::transformer::query::{Which, refuse};
+use crate::transformer::query::Which;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -57,23 +57,13 @@ pub(super) struct Args {
     bert: Bert,
 }
 
-/// Refuses options of the other model.
-fn check(args: &Args) -> Result<()> {
-    if args.model == Which::Scgpt {
-        return refuse(Which::Scgpt, &args.bert.given());
-    }
-    let mut given = args.sizes.given();
-    given.extend([
-        ("--ignore-case", args.common.ignore_case),
-        ("--max-length", args.max_length.is_some()),
-        ("--freeze", args.freeze),
-    ]);
-    refuse(Which::Scbert, &given)
-}
-
 pub(super) fn run(args: &Args) -> Result<()> {
     let common = &args.common;
-    check(args)?;
+    let of_scgpt = [
+        ("--max-length", args.max_length.is_some()),
+        ("--freeze", args.freeze),
+    ];
+    check(args.model, (common, &args.sizes, &args.bert), &of_scgpt)?;
     let interrupt = Interrupt::listen()?;
     prepare_folder(&common.out, &common.run)?;
     let data = Data::read(&common.data, &common.matrix, &Notes::default())?;

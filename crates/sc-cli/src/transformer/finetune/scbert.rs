@@ -7,12 +7,13 @@ use serde_json::Value;
 
 use super::Common;
 use super::run::{Job, select};
+use super::scgpt::Sizes;
 use crate::error::{Error, Result};
 use crate::options::at_least_one;
 use crate::train_run::Interrupt;
 use crate::transformer::cells::{Data, GeneSummary};
 use crate::transformer::model::{self, Foreign, Notes, Transformer};
-use crate::transformer::query::{Given, ScbertOptions};
+use crate::transformer::query::{Given, ScbertOptions, Which, refuse};
 
 /// What only scBERT has.
 #[derive(Debug, clap::Args)]
@@ -84,6 +85,21 @@ impl Bert {
             ))),
         }
     }
+}
+
+/// Refuses options of the model that is not trained; `scgpt` are those that the task has for scGPT.
+pub(super) fn check(
+    model: Which,
+    (common, sizes, bert): (&Common, &Sizes, &Bert),
+    scgpt: &[Given],
+) -> Result<()> {
+    if model == Which::Scgpt {
+        return refuse(Which::Scgpt, &bert.given());
+    }
+    let mut given = sizes.given();
+    given.push(("--ignore-case", common.ignore_case));
+    given.extend(scgpt);
+    refuse(Which::Scbert, &given)
 }
 
 /// A training of scBERT.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use candle_core::Device;
-use sc_model::train::{Fitted, Observer, ResumeState, TrainConfig, fit, resume};
+use sc_model::train::{Fitted, Observer, ResumeState, TrainConfig, Trainable, fit, resume};
 use sc_transformer::scgpt::{
     Allow, Checkpoint, FineTune, InputNorm, KeepBest, LabelledCells, LoadReport, Objectives,
     PerturbConfig, ScGpt, ScGptConfig, ScGptPerturb,
@@ -236,7 +236,7 @@ fn say_anew(report: &LoadReport) {
     }
 }
 
-/// Trains, and puts the weights of the best epoch back.
+/// Fine-tunes, and keeps the best epoch.
 pub(super) fn train(
     model: &ScGpt,
     objectives: Objectives,
@@ -246,10 +246,21 @@ pub(super) fn train(
     observer: Box<dyn Observer>,
 ) -> Result<Fitted> {
     let task = FineTune::new(model, objectives)?;
-    let mut observer = (KeepBest::new(model.parameters()), observer);
+    train_best(&task, cells, config, state, observer)
+}
+
+/// Trains, and puts the weights of the best epoch back.
+pub(super) fn train_best<M: Trainable<D>, D: ?Sized>(
+    task: &M,
+    data: &D,
+    config: &TrainConfig,
+    state: Option<&ResumeState>,
+    observer: Box<dyn Observer>,
+) -> Result<Fitted> {
+    let mut observer = (KeepBest::new(task.params()), observer);
     let fitted = match state {
-        Some(state) => resume(&task, cells, config, state, &mut observer)?,
-        None => fit(&task, cells, config, &mut observer)?,
+        Some(state) => resume(task, data, config, state, &mut observer)?,
+        None => fit(task, data, config, &mut observer)?,
     };
     observer.0.restore()?;
     Ok(fitted)

@@ -4,16 +4,15 @@ mod split;
 use std::collections::HashSet;
 
 use sc_data::{Categorical, Rows};
-use sc_model::train::{Fitted, Observer, ResumeState, TrainConfig, fit, resume};
 use sc_transformer::perturb_metrics::SplitOptions;
-use sc_transformer::scgpt::{KeepBest, PerturbTask, Recipe, ScGptPerturb};
+use sc_transformer::scgpt::{PerturbTask, Recipe};
 use sc_transformer::tokens::preprocess::{VariableGenes, check_logged, preprocess};
 use sc_transformer::tokens::{Perturbation, PerturbationOptions, PerturbationTokens};
 use serde_json::json;
 
 use super::Common;
 use super::run::{Job, More, select};
-use super::scgpt::{Sizes, Start};
+use super::scgpt::{Sizes, Start, train_best};
 use crate::common::note;
 use crate::error::{Error, Result};
 use crate::options::at_least_one;
@@ -147,7 +146,10 @@ pub(super) fn run(args: &Args) -> Result<()> {
         shown: "validation_loss",
     };
     job.run_then(
-        |state, o| train(&model, &tokens, &config, state, o).map_err(|e| data.wrong(e)),
+        |state, o| {
+            let done = train_best(&PerturbTask::new(&model), &tokens, &config, state, o);
+            done.map_err(|e| data.wrong(e))
+        },
         |dir| Ok(model.save(dir)?),
         || {
             let test = Test {
@@ -238,22 +240,4 @@ fn say(unmeasured: &[String], tokens: &PerturbationTokens<'_>, normalize: Option
             list(tokens.unmeasured())
         ));
     }
-}
-
-/// Trains, and puts the weights of the best epoch back.
-fn train(
-    model: &ScGptPerturb,
-    tokens: &PerturbationTokens<'_>,
-    config: &TrainConfig,
-    state: Option<&ResumeState>,
-    observer: Box<dyn Observer>,
-) -> Result<Fitted> {
-    let task = PerturbTask::new(model);
-    let mut observer = (KeepBest::new(model.parameters()), observer);
-    let fitted = match state {
-        Some(state) => resume(&task, tokens, config, state, &mut observer)?,
-        None => fit(&task, tokens, config, &mut observer)?,
-    };
-    observer.0.restore()?;
-    Ok(fitted)
 }
