@@ -114,7 +114,54 @@ fn gather_tile<T: Real, const W: usize>(
 /// `sum_j a[j] * b[j]`.
 #[inline(always)]
 pub(crate) fn dot<T: Real>(a: &[T], b: &[T]) -> T {
-    reduce(a.len().min(b.len()), |j| a[j] * b[j])
+    sum_of(
+        [a, b],
+        #[inline(always)]
+        |[a, b]| a * b,
+    )
+}
+
+/// `sum_j f(x[0][j], x[1][j], ..)` up to the end of the shortest, added as in [`reduce`]: for slices this is faster.
+#[inline(always)]
+pub(crate) fn sum_of<T: Real, const N: usize>(x: [&[T]; N], f: impl Fn([T; N]) -> T) -> T {
+    let n = x.iter().map(|x| x.len()).min().unwrap_or(0);
+    let parts = x.map(
+        #[inline(always)]
+        |x| x[..n].as_chunks::<LANES>(),
+    );
+    let mut sums = [T::ZERO; LANES];
+    for k in 0..n / LANES {
+        let x: [&[T; LANES]; N] = std::array::from_fn(
+            #[inline(always)]
+            |i| &parts[i].0[k],
+        );
+        for (l, sum) in sums.iter_mut().enumerate() {
+            *sum += f(std::array::from_fn(
+                #[inline(always)]
+                |i| x[i][l],
+            ));
+        }
+    }
+    for (l, sum) in sums.iter_mut().enumerate().take(n % LANES) {
+        *sum += f(std::array::from_fn(
+            #[inline(always)]
+            |i| parts[i].1[l],
+        ));
+    }
+    pairwise(sums)
+}
+
+/// The sum of partial sums.
+#[inline(always)]
+fn pairwise<T: Real>(mut sums: [T; LANES]) -> T {
+    let mut span = LANES / 2;
+    while span > 0 {
+        for l in 0..span {
+            sums[l] += sums[l + span];
+        }
+        span /= 2;
+    }
+    sums[0]
 }
 
 /// `sum_j f(j)` for `j` in `0..n`, in sixteen partial sums that are added up pairwise. Call it from within
@@ -133,14 +180,7 @@ pub(crate) fn reduce<T: Real>(n: usize, f: impl Fn(usize) -> T) -> T {
     for j in whole..n {
         sums[j - whole] += f(j);
     }
-    let mut span = LANES / 2;
-    while span > 0 {
-        for l in 0..span {
-            sums[l] += sums[l + span];
-        }
-        span /= 2;
-    }
-    sums[0]
+    pairwise(sums)
 }
 
 /// The largest element; NaN if one is NaN, minus infinity if there is none.

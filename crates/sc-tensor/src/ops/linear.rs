@@ -218,10 +218,11 @@ fn positive<T: Lanes>(v: T) -> T {
     if v <= T::ZERO { T::ZERO } else { v }
 }
 
-/// Rows from which the gradient of the weight is a product of tiles, and how many of them go into one: a fixed number, so
-/// that sums have a fixed order. Below, packing costs too much.
+/// Rows from which the gradient of the weight is a product of tiles; below, packing costs too much.
 const TILED_FROM: usize = 256;
-const CHUNK: usize = 1536;
+/// How many of them are gone through at a time, so that their panels stay in a core's cache. It has no influence on the
+/// bits.
+const CHUNK: usize = 384;
 
 /// `dx = g w`, `dw = g^T x` and `db = sum over rows of g`, those that are needed.
 fn gradients<T: Lanes>(

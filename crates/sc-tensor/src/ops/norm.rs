@@ -10,7 +10,7 @@ use super::activation::{Mask, check_p};
 use super::composed;
 use crate::kernel::{self, Arg, Kernel, PARALLEL_FROM, Real, View, by_dtype};
 use crate::pool::{self, Pooled};
-use crate::simd::{reduce, vectorised};
+use crate::simd::{sum_of, vectorised};
 use crate::{Error, Result, Stream};
 
 /// Layer norm: `y = weight (x - mean) / sqrt(var + eps) + bias`, the biased moments over the last axis.
@@ -259,15 +259,15 @@ fn forward<T: Pooled>(op: &LayerNorm, args: &[Arg<'_>]) -> candle_core::Result<C
 #[inline(always)]
 fn row_moments<T: Real>(x: &[T], eps: f64) -> [T; 2] {
     let n = T::from_f64(1.0 / x.len() as f64);
-    let mean = reduce(
-        x.len(),
+    let mean = sum_of(
+        [x],
         #[inline(always)]
-        |j| x[j],
+        |[x]| x,
     ) * n;
-    let var = reduce(
-        x.len(),
+    let var = sum_of(
+        [x],
         #[inline(always)]
-        |j| (x[j] - mean) * (x[j] - mean),
+        |[x]| (x - mean) * (x - mean),
     ) * n;
     [mean, T::ONE / (var + T::from_f64(eps)).sqrt()]
 }
@@ -324,15 +324,15 @@ fn gradients<T: Pooled>(
                         of_weight[j] += g[j] * dx[j];
                         of_bias[j] += g[j];
                     }
-                    let mean_u = reduce(
-                        h,
+                    let mean_u = sum_of(
+                        [g, weight],
                         #[inline(always)]
-                        |j| g[j] * weight[j],
+                        |[g, w]| g * w,
                     ) * share;
-                    let mean_uh = reduce(
-                        h,
+                    let mean_uh = sum_of(
+                        [g, weight, &*dx],
                         #[inline(always)]
-                        |j| g[j] * weight[j] * dx[j],
+                        |[g, w, h]| g * w * h,
                     ) * share;
                     for j in 0..h {
                         dx[j] = (g[j] * weight[j] - mean_u - dx[j] * mean_uh) * inv_std;

@@ -7,7 +7,6 @@ use super::{
     Aligned, GROUP, Lanes, Rows, block, groups_of_columns, groups_of_rows, pad_to, panel_of_rows,
     widths,
 };
-use crate::pool;
 
 /// How much of the inner dimension is gone through at a time: with that, a panel fits the nearest cache. It has no
 /// influence on the bits.
