@@ -35,7 +35,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Everything random follows from it.
 const SEED: u64 = 0;
-const EPOCHS: usize = 20;
+const EPOCHS: usize = 10;
 const BATCH: usize = 16;
 /// Genes whose nearest genes are shown: MHC class II, the cell cycle, an epithelial keratin.
 const SHOWN: [&str; 3] = ["HLA-DRA", "CCNB1", "KRT19"];
@@ -145,12 +145,12 @@ fn pretrain(counts: &Csr, genes: &[String]) -> Result<ScGpt> {
     let small = ScGpt::params(&vocab)?.d_model(32).n_heads(4).d_hid(64);
     let small = small.n_layers(2).dropout(0.1).check()?;
     let model = small.init(&Device::Cpu, SEED)?;
-    // All genes that a cell expresses, and a random 300 of them in each minibatch.
+    // All genes that a cell expresses, and a random 150 of them in each minibatch.
     let found = vocab.match_genes(genes, GeneCase::Exact)?;
     let all = TokenizerOptions::finetune(None, Parity::Correct);
     let tokenizer = Tokenizer::new(&vocab, &found, all)?;
     let split = GenerativeOptions {
-        max_len: Some(300),
+        max_len: Some(150),
         ..GenerativeOptions::default()
     };
     let cells = PretrainCells::new(CellSource::new(counts, &tokenizer), split)?;
