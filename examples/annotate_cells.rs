@@ -153,8 +153,8 @@ fn judge(found: &Annotation, truth: &Categorical, known: &[String]) -> Result<()
     let of_known = Categorical::from_options(of_known);
     let said = Categorical::from_labels(&found.probabilities.hard());
     let scores = Confusion::new(&of_known, &said)?;
-    let (accuracy, f1) = (scores.accuracy(), scores.macro_f1());
-    println!("known lines: accuracy {accuracy:.3}, macro-F1 {f1:.3}");
+    let (all, each) = (scores.accuracy(), scores.balanced_accuracy());
+    println!("known lines, sure or not: accuracy {all:.3}, mean over lines {each:.3}");
     let is_novel: Vec<bool> = of_known.iter().map(|t| t.is_none()).collect();
     let sure = found.probabilities.best().1.into_iter().map(f64::from);
     let doubt: Vec<f64> = sure.map(|p| 1.0 - p).collect();

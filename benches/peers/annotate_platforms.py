@@ -84,7 +84,7 @@ def arguments():
     parser.add_argument("--scgpt", type=int, nargs=3, default=[64, 4000, 4000], metavar=("DIM", "PRETRAINING", "FINETUNING"), help="its width, and the cells it sees, rounded to epochs")
     parser.add_argument("--scbert", type=int, nargs=3, default=[32, 1500, 1500], metavar=("DIM", "PRETRAINING", "FINETUNING"))
     parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--lr", type=float, nargs=2, default=[3e-3, 1e-3], metavar=("SCGPT", "SCBERT"), help="chosen by the validation cells of the first task")
     parser.add_argument("--max-length", type=int, default=128, help="tokens of a cell that scGPT reads, at most")
     parser.add_argument("--scanvi-epochs", type=int, nargs=2, default=[100, 20])
     parser.add_argument("--max-test", type=int, default=1000, help="test on so many cells, drawn at random, if there are more")
@@ -265,11 +265,12 @@ def transformer(run, kind, pretrained):
     import numpy as np
 
     args = run.args
-    dim, pretraining, finetuning = {"scgpt": args.scgpt, "scbert": args.scbert}[kind]
+    dim, pretraining, finetuning = args.scgpt if kind == "scgpt" else args.scbert
+    rate = args.lr[kind == "scbert"]
     epochs = lambda seen, cells: max(1, round(seen / cells))
     # Expressed genes of a cell shall have tokens in the middle of scBERT's scale.
     expressed = np.median(np.asarray((run.train.X > 0).sum(1)))
-    sizes = ["--model", kind, "--dim", dim, "--layers", args.layers, "--lr", args.lr, "--target-sum", 5 * expressed]
+    sizes = ["--model", kind, "--dim", dim, "--layers", args.layers, "--lr", rate, "--target-sum", 5 * expressed]
     sizes += ["--max-length", args.max_length]
     more, report = [], {}
     if pretrained:

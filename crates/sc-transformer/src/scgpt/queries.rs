@@ -97,7 +97,7 @@ impl Layer {
 
 #[cfg(test)]
 mod tests {
-    use ndarray::{Array2, Axis, s};
+    use ndarray::{Array2, Axis};
     use sc_model::Parity;
     use sc_tensor::Device;
 
@@ -143,17 +143,19 @@ mod tests {
             let mut context = Array2::<f64>::zeros((7, 8));
             for ((q, k), segment) in pairs.iter().zip(batch.segments.iter()) {
                 let own = segment.start..segment.start + segment.rows;
+                let mut to = context.slice_axis_mut(Axis(0), own.clone().into());
+                let values = values.slice_axis(Axis(0), own.into());
                 for head in 0..2 {
-                    let part = s![own.clone(), head * 4..head * 4 + 4];
                     let of = |a: &Array3<f32>| a.index_axis(Axis(1), head).mapv(f64::from);
                     let mut weights = (of(q).dot(&of(k).t()) / 2.0).mapv(f64::exp);
                     for mut row in weights.rows_mut() {
                         let total = row.sum();
                         row.mapv_inplace(|w| w / total);
                     }
-                    context
-                        .slice_mut(part.clone())
-                        .assign(&weights.dot(&values.slice(part)));
+                    let columns = head * 4..head * 4 + 4;
+                    let values = values.slice_axis(Axis(1), columns.clone().into());
+                    let mut to = to.slice_axis_mut(Axis(1), columns.into());
+                    to.assign(&weights.dot(&values));
                 }
             }
             let context = context.into_raw_vec_and_offset().0;
