@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use candle_core::Device;
-use ndarray::{Array1, ArrayView2, Axis, s};
+use ndarray::{Array1, ArrayView2, Axis, Slice};
 use sc_model::train::{SplitConfig, fit};
 use sc_transformer::perturb_metrics::{
     Baselines, ConditionSplit, Effects, HeldOut, SplitOptions, split_by_genes,
@@ -187,7 +187,7 @@ fn judge(screen: &Screen, split: &ConditionSplit, model: &ScGptPerturb) -> Resul
         "other half of the cells": halves(&cells, &effects, baselines.mean())?,
     });
     // Training conditions are many: fewer control cells will do.
-    let few = controls.slice(s![..20.min(controls.nrows()), ..]);
+    let few = controls.slice_axis(Axis(0), Slice::from(..20.min(controls.nrows())));
     let judge = Judge {
         truth: &training,
         mean: baselines.mean(),
@@ -228,7 +228,11 @@ fn predict(
         let hit = vec![screen.columns(p); controls.nrows()];
         let made = model.predict(controls, &ids, &hit, &options)?;
         let mean = made.mapv(f64::from).mean_axis(Axis(0)).unwrap_or_default();
-        Ok((p.to_string(), mean.slice(s![..screen.measured]).to_owned()))
+        Ok((
+            p.to_string(),
+            mean.slice_axis(Axis(0), Slice::from(..screen.measured))
+                .to_owned(),
+        ))
     };
     conditions.iter().map(of).collect()
 }
