@@ -6,7 +6,7 @@ use candle_core::Device;
 use ndarray::{Array1, ArrayView2, Axis, Slice};
 use sc_model::train::{SplitConfig, fit};
 use sc_transformer::perturb_metrics::{
-    Baselines, ConditionSplit, Effects, HeldOut, SplitOptions, split_by_genes,
+    Baselines, ConditionSplit, Effects, SplitOptions, split_by_genes,
 };
 use sc_transformer::scgpt::{
     KeepBest, PerturbConfig, PerturbTask, PredictOptions, Recipe, ScGptPerturb,
@@ -292,17 +292,22 @@ fn table(results: &[Value]) {
 
 /// The names of the held-out conditions of a group.
 fn members(result: &Value, group: Option<(usize, usize)>) -> Vec<String> {
-    let all = result["test"].as_array().into_iter().flatten();
-    let held = all.filter_map(|h| {
+    let train = result["train"].as_array().into_iter().flatten();
+    let train = train.filter_map(Value::as_str);
+    let trained: BTreeSet<String> = train
+        .flat_map(|name| Perturbation::parse(name, "ctrl").genes().to_vec())
+        .collect();
+    let test = result["test"].as_array().into_iter().flatten();
+    let held = test.filter_map(|h| {
         let genes = h["perturbation"]["genes"].as_array()?;
-        let genes: Vec<&str> = genes.iter().filter_map(Value::as_str).collect();
-        Some(HeldOut {
-            perturbation: Perturbation::new(genes),
-            seen: h["seen"].as_u64()? as usize,
-        })
+        let genes = genes.iter().filter_map(Value::as_str);
+        Some(Perturbation::new(genes))
     });
-    let wanted = |h: &HeldOut| group.is_none_or(|g| g == (h.perturbation.genes().len(), h.seen));
-    held.filter(wanted)
-        .map(|h| h.perturbation.to_string())
+    let of = |p: &Perturbation| {
+        let seen = p.genes().iter().filter(|g| trained.contains(*g)).count();
+        (p.genes().len(), seen)
+    };
+    held.filter(|p| group.is_none_or(|g| g == of(p)))
+        .map(|p| p.to_string())
         .collect()
 }
