@@ -7,12 +7,13 @@ use sc_model::train::{TrainConfig, fit};
 use sc_model::{Classify, Embed, Mode, Parity};
 use sc_tensor::rng::Rng;
 use sc_transformer::scgpt::{
-    CellSource, FineTune, InputNorm, KeepBest, LabelledCells, PerturbConfig, PerturbTask,
-    PretrainCells, Pretraining, Recipe, ScGpt, ScGptParams, ScGptPerturb, labels_or_novel,
+    CellSource, FineTune, GenerateOptions, InputNorm, KeepBest, LabelledCells, PerturbConfig,
+    PerturbTask, PredictOptions, PretrainCells, Pretraining, Recipe, ScGpt, ScGptParams,
+    ScGptPerturb, labels_or_novel,
 };
 use sc_transformer::tokens::{
-    GenerativeOptions, Perturbation, PerturbationOptions, PerturbationTokens, Tokenizer,
-    TokenizerOptions,
+    GenerativeOptions, GenerativeSplit, Perturbation, PerturbationOptions, PerturbationTokens,
+    Tokenizer, TokenizerOptions,
 };
 use sc_transformer::vocab::{GeneCase, GeneVocab, SPECIALS, SpecialsAt};
 
@@ -196,6 +197,14 @@ fn integration_trains_each_batch_with_its_own_norm() {
             "{term}"
         );
     }
+    // A model is not chosen by how well batches can be told apart.
+    let validation = |name: &str| fitted.history.values(name)[0];
+    let terms = ["gep", "gep_nonzero", "gepc", "gepc_nonzero"];
+    let plain = terms.map(|t| validation(&format!("{t}_validation")));
+    let similar = validation("ecs_validation") + validation("cce_validation");
+    let expected = plain.iter().sum::<f64>() + 10.0 * similar;
+    assert!((validation("validation_loss") / expected - 1.0).abs() < 1e-5);
+    assert!(validation("dab_validation") > 0.0);
     // Each batch has statistics of its own.
     let mean = |i: usize| {
         let p = model
@@ -240,6 +249,48 @@ fn pretraining_learns_to_generate() {
 }
 
 #[test]
+fn zeros_are_learned_and_drawn() {
+    let (counts, _, _) = cells(64);
+    let vocab = vocab();
+    let options = TokenizerOptions {
+        include_zeros: true,
+        max_len: None,
+        ..TokenizerOptions::default()
+    };
+    let tokens = tokenizer(&vocab, options);
+    let params = small(&vocab).nonzero_prob(true).check().unwrap();
+    let model = params.init(&Device::Cpu, 4).unwrap();
+    let source = CellSource::new(&counts, &tokens);
+    let data = PretrainCells::new(source, GenerativeOptions::default()).unwrap();
+    let config = short(Recipe::pretraining(60, 4), 15);
+    let fitted = fit(&Pretraining::new(&model), &data, &config, &mut ()).unwrap();
+    let nll = fitted.history.values("nonzero_validation");
+    assert!(nll.last().unwrap() < &(0.8 * nll[0]), "{nll:?}");
+
+    // What is drawn has the mean that is predicted.
+    let split = GenerativeSplit::new(GenerativeOptions::default()).unwrap();
+    let whole = tokens.batch(&counts, &[0, 1, 2, 3], 0).unwrap();
+    let asked = split.split_at(&whole, 0, 0.5).unwrap();
+    let mode = Mode::eval();
+    let encoded = model.encode_generative(&asked, None, &mode).unwrap();
+    let predicted = model.decode(&encoded, &mode).unwrap().value;
+    let sum = |values: &[f32]| -> f64 {
+        let all = values.iter().zip(&asked.scored).filter(|(_, s)| **s);
+        all.map(|(v, _)| f64::from(*v)).sum()
+    };
+    let expected = sum(&predicted.to_vec1::<f32>().unwrap());
+    let mut options = GenerateOptions::default();
+    (options.rounds, options.to_bins, options.sample_zeros) = (1, false, true);
+    let mut total = 0.0;
+    for seed in 0..300 {
+        options.seed = seed;
+        total += sum(&model.generate(&asked, None, &options).unwrap().values);
+    }
+    let mean = total / 300.0;
+    assert!((mean / expected - 1.0).abs() < 0.03, "{mean} {expected}");
+}
+
+#[test]
 fn a_perturbation_is_learned_and_predicted() {
     // Gene 3, perturbed, silences gene 7.
     let n = 48;
@@ -262,26 +313,35 @@ fn a_perturbation_is_learned_and_predicted() {
         ..PerturbationOptions::default()
     };
     let pairs = PerturbationTokens::new(&values, &matched, &vocab, &of_cells, options).unwrap();
-    let mut config = PerturbConfig::default();
-    config.base.n_tokens = vocab.len();
-    config.base.pad_id = vocab.pad().unwrap();
-    (config.base.d_model, config.base.n_heads) = (16, 2);
-    (config.base.d_hid, config.base.n_layers) = (16, 2);
-    let model = ScGptPerturb::init(vocab, config, &Device::Cpu, 0).unwrap();
-    let task = PerturbTask::new(&model);
-    let mut config = short(Recipe::perturbation(0), 60);
-    config.lr_schedule = sc_model::LrSchedule::Constant;
-    fit(&task, &pairs, &config, &mut ()).unwrap();
     let controls = values.select(ndarray::Axis(0), &[0, 2, 4, 6]);
-    let after = |hit: &[usize]| {
-        let hit = vec![hit.to_vec(); 4];
-        let p = model
-            .predict(controls.view(), &ids, &hit, &Default::default())
-            .unwrap();
-        p.column(7).mean().unwrap()
-    };
-    let (with, without) = (after(&[3]), after(&[]));
-    assert!(with < 0.3 && without > 0.7, "{with} {without}");
+    for nonzero_prob in [false, true] {
+        let mut config = PerturbConfig::default();
+        config.base.n_tokens = vocab.len();
+        config.base.pad_id = vocab.pad().unwrap();
+        (config.base.d_model, config.base.n_heads) = (16, 2);
+        (config.base.d_hid, config.base.n_layers) = (16, 2);
+        config.base.nonzero_prob = nonzero_prob;
+        let model = ScGptPerturb::init(vocab.clone(), config, &Device::Cpu, 0).unwrap();
+        let task = PerturbTask::new(&model);
+        let mut config = short(Recipe::perturbation(0), 60);
+        config.lr_schedule = sc_model::LrSchedule::Constant;
+        fit(&task, &pairs, &config, &mut ()).unwrap();
+        let after = |hit: &[usize], parity| {
+            let hit = vec![hit.to_vec(); 4];
+            let mut options = PredictOptions::default();
+            options.parity = parity;
+            let p = model.predict(controls.view(), &ids, &hit, &options);
+            p.unwrap().column(7).to_vec()
+        };
+        let mean = |hit: &[usize]| after(hit, Parity::Correct).iter().sum::<f32>() / 4.0;
+        let (with, without) = (mean(&[3]), mean(&[]));
+        assert!(with < 0.3 && without > 0.7, "{with} {without}");
+        // The model knows which genes are zero, so that the original's draws of that are.
+        if nonzero_prob {
+            assert_eq!(after(&[3], Parity::Upstream), [0.0; 4]);
+            assert!(after(&[], Parity::Upstream).iter().all(|&v| v != 0.0));
+        }
+    }
 }
 
 #[test]

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use candle_core::Device;
-use ndarray::{Array1, ArrayView2, Axis, s};
+use ndarray::{Array1, ArrayView2, Axis, Slice};
 use sc_model::train::{SplitConfig, fit};
 use sc_transformer::perturb_metrics::{
-    Baselines, ConditionSplit, Effects, HeldOut, SplitOptions, split_by_genes,
+    Baselines, ConditionSplit, Effects, SplitOptions, split_by_genes,
 };
 use sc_transformer::scgpt::{
     KeepBest, PerturbConfig, PerturbTask, PredictOptions, Recipe, ScGptPerturb,
@@ -187,7 +187,7 @@ fn judge(screen: &Screen, split: &ConditionSplit, model: &ScGptPerturb) -> Resul
         "other half of the cells": halves(&cells, &effects, baselines.mean())?,
     });
     // Training conditions are many: fewer control cells will do.
-    let few = controls.slice(s![..20.min(controls.nrows()), ..]);
+    let few = controls.slice_axis(Axis(0), Slice::from(..20.min(controls.nrows())));
     let judge = Judge {
         truth: &training,
         mean: baselines.mean(),
@@ -228,7 +228,11 @@ fn predict(
         let hit = vec![screen.columns(p); controls.nrows()];
         let made = model.predict(controls, &ids, &hit, &options)?;
         let mean = made.mapv(f64::from).mean_axis(Axis(0)).unwrap_or_default();
-        Ok((p.to_string(), mean.slice(s![..screen.measured]).to_owned()))
+        Ok((
+            p.to_string(),
+            mean.slice_axis(Axis(0), Slice::from(..screen.measured))
+                .to_owned(),
+        ))
     };
     conditions.iter().map(of).collect()
 }
@@ -288,17 +292,22 @@ fn table(results: &[Value]) {
 
 /// The names of the held-out conditions of a group.
 fn members(result: &Value, group: Option<(usize, usize)>) -> Vec<String> {
-    let all = result["test"].as_array().into_iter().flatten();
-    let held = all.filter_map(|h| {
+    let train = result["train"].as_array().into_iter().flatten();
+    let train = train.filter_map(Value::as_str);
+    let trained: BTreeSet<String> = train
+        .flat_map(|name| Perturbation::parse(name, "ctrl").genes().to_vec())
+        .collect();
+    let test = result["test"].as_array().into_iter().flatten();
+    let held = test.filter_map(|h| {
         let genes = h["perturbation"]["genes"].as_array()?;
-        let genes: Vec<&str> = genes.iter().filter_map(Value::as_str).collect();
-        Some(HeldOut {
-            perturbation: Perturbation::new(genes),
-            seen: h["seen"].as_u64()? as usize,
-        })
+        let genes = genes.iter().filter_map(Value::as_str);
+        Some(Perturbation::new(genes))
     });
-    let wanted = |h: &HeldOut| group.is_none_or(|g| g == (h.perturbation.genes().len(), h.seen));
-    held.filter(wanted)
-        .map(|h| h.perturbation.to_string())
+    let of = |p: &Perturbation| {
+        let seen = p.genes().iter().filter(|g| trained.contains(*g)).count();
+        (p.genes().len(), seen)
+    };
+    held.filter(|p| group.is_none_or(|g| g == of(p)))
+        .map(|p| p.to_string())
         .collect()
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use ndarray::{Array2, s};
+use ndarray::{Array2, Axis, Slice};
 use sc_data::Csr;
 use sc_transformer::tokens::Perturbation;
 
@@ -76,7 +76,9 @@ impl Screen {
     /// The measured genes of some cells.
     pub(crate) fn dense(&self, cells: &[usize]) -> Result<Array2<f32>> {
         let all = self.values.select_rows(cells)?.to_dense();
-        Ok(all.slice(s![.., ..self.measured]).to_owned())
+        Ok(all
+            .slice_axis(Axis(1), Slice::from(..self.measured))
+            .to_owned())
     }
 
     /// The columns of perturbed genes.

@@ -33,7 +33,7 @@ impl Default for SplitOptions {
 pub struct HeldOut {
     /// What was done to its cells.
     pub perturbation: Perturbation,
-    /// How many of its genes training may see, alone or combined with others. The fewer, the harder it is to predict.
+    /// How many of its genes are perturbed in training, alone or combined with others. The fewer, the harder it is to predict.
     pub seen: usize,
 }
 
@@ -114,10 +114,16 @@ pub fn split_by_genes(
             split.train.push(condition.clone());
         } else {
             split.test.push(HeldOut {
-                seen: count(condition),
+                seen: 0,
                 perturbation: condition.clone(),
             });
         }
+    }
+    // A gene that training may see need not be there: it may occur in held-out combinations alone.
+    let trained: BTreeSet<&String> = split.train.iter().flat_map(Perturbation::genes).collect();
+    for held in &mut split.test {
+        let genes = held.perturbation.genes().iter();
+        held.seen = genes.filter(|g| trained.contains(g)).count();
     }
     if split.train.is_empty() {
         return Err(Error::InvalidSetting {

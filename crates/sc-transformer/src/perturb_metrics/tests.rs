@@ -234,4 +234,14 @@ fn conditions_are_held_out_by_genes() {
         ..options
     };
     assert!(split_by_genes(&conditions, &wrong).is_err());
+    // Genes that are perturbed together and never otherwise are not seen, though none is held out.
+    let once = ["a", "b", "c+d", "e+f"].map(|c| Perturbation::parse(c, "ctrl"));
+    let options = SplitOptions {
+        gene_share: 1.0,
+        combination_share: 0.0,
+        seed: 0,
+    };
+    let split = split_by_genes(&once, &options).unwrap();
+    assert_eq!((split.train.len(), split.test.len()), (2, 2));
+    assert!(split.test.iter().all(|h| h.seen == 0));
 }

@@ -65,6 +65,9 @@ impl<'a> LabelledCells<'a> {
 }
 
 /// A model and what it is fine-tuned for; train it with [`fit`](sc_model::train::fit).
+///
+/// The validation loss is without the adversary's: that is low where batches can be told apart, so that a model must not
+/// be chosen by it.
 #[derive(Debug, Clone)]
 pub struct FineTune<'a> {
     model: &'a ScGpt,
@@ -75,6 +78,9 @@ pub struct FineTune<'a> {
 
 /// The terms of a minibatch's loss, unweighted, by name, with their weights.
 type Terms = Vec<(&'static str, Tensor, f64)>;
+
+/// The adversary's term.
+const DAB: &str = "dab";
 
 /// The weight of the similarity terms.
 const SIMILARITY: f64 = 10.0;
@@ -89,7 +95,7 @@ impl<'a> FineTune<'a> {
         let needs = [
             ("gepc", o.gepc, c.mvc.is_some(), "mvc"),
             ("cls", o.cls, !c.classes.is_empty(), "classes"),
-            ("dab", o.dab.is_some(), c.adversary, "adversary"),
+            (DAB, o.dab.is_some(), c.adversary, "adversary"),
         ];
         for (name, wanted, there, part) in needs {
             let reason = format_args!("the model was made without {part}");
@@ -147,7 +153,7 @@ impl<'a> FineTune<'a> {
         if let Some(weight) = o.dab {
             let logits = m.batch_logits(&e.cells, o.reversal, mode)?;
             let batches = input.batches.unwrap_or(&[]);
-            terms.push(("dab", losses::cross_entropy(&logits, batches)?, weight));
+            terms.push((DAB, losses::cross_entropy(&logits, batches)?, weight));
         }
         if let Some(temperature) = o.cce {
             let second = m.encode(input, &mode.pass(1))?;
@@ -169,8 +175,12 @@ impl<'a> FineTune<'a> {
         let n = rows.len();
         let mut total: Option<Tensor> = None;
         let mut sums = Vec::with_capacity(terms.len() + 1);
+        let alone = terms.len() == 1;
         for (name, term, weight) in terms {
             sums.push((name, scalar(&term)? * n as f64));
+            if name == DAB && !step.mode.is_training() && !alone {
+                continue;
+            }
             let term = (term * weight)?;
             total = Some(match total {
                 Some(t) => (t + term)?,
