@@ -108,7 +108,7 @@ fn params(case: &Value) -> SinkhornParams {
 }
 
 fn solve<T: Float>(golden: &Golden, params: SinkhornParams, a: &[f64], b: &[f64]) -> Solution {
-    let points = |name| golden.matrix(name).mapv(|v| T::of(v));
+    let points = |name| golden.matrix(name).mapv(T::of);
     let (x, y) = (points("x"), points("y"));
     let (a, b) = (Array1::from(a.to_vec()), Array1::from(b.to_vec()));
     let x = Cloud::new(x.view())

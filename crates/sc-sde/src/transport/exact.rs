@@ -44,7 +44,7 @@ pub fn exact_plan<T: Float>(x: &Cloud<'_, T>, y: &Cloud<'_, T>, p: u32) -> Resul
 /// `|x - y|^p` of all pairs.
 fn costs<T: Float>(x: &Cloud<'_, T>, y: &Cloud<'_, T>, p: u32) -> Result<Array2<f64>> {
     check_size(x.n_points(), y.n_points())?;
-    let (dim, y) = (x.dim(), y.points().mapv(|v| v.wide()));
+    let (dim, y) = (x.dim(), y.points().mapv(T::wide));
     let mut costs = Array2::zeros((x.n_points(), y.nrows()));
     costs
         .outer_iter_mut()

@@ -41,7 +41,7 @@ macro_rules! exp2 {
 
 /// (2^r - 1) / r, relative error of 2^r 1e-8.
 const SINGLE: [f32; 6] = [
-    0.693_147_2,
+    std::f32::consts::LN_2,
     0.240_226_5,
     0.055_503_57,
     0.009_618_083,
@@ -50,7 +50,7 @@ const SINGLE: [f32; 6] = [
 ];
 /// The same, relative error of 2^r 2e-17.
 const DOUBLE: [f64; 11] = [
-    0.693_147_180_559_945_3,
+    std::f64::consts::LN_2,
     0.240_226_506_959_100_97,
     0.055_504_108_664_821_6,
     0.009_618_129_107_606_888,

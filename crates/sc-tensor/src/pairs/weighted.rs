@@ -19,7 +19,7 @@ pub enum Weights<'a> {
         epsilon: f64,
         /// One for each point of `y`.
         terms: &'a [f64],
-        /// What [`log_sums`](super::log_sums) gives for the same terms.
+        /// What [`log_sums`](super::log_sums()) gives for the same terms.
         log_sums: &'a [f64],
     },
     /// These, one for each point of `y`, whatever `x_i` is.

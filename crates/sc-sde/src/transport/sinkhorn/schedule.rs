@@ -32,7 +32,8 @@ pub(super) fn epsilons(params: &SinkhornParams, diameter: f64) -> Result<Vec<f64
     }
     let first = params.power(diameter);
     // Beyond, exponents could not be told from nothing, and in `f32` products of coordinates overflow before.
-    if !(first / last < 1e24) {
+    let fits = first / last < 1e24;
+    if !fits {
         return Err(invalid(
             "blur",
             params.blur,
