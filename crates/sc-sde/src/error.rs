@@ -1,0 +1,84 @@
+use std::path::PathBuf;
+
+/// What can go wrong with stochastic differential equations and optimal transport.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Training, saving or loading.
+    #[error(transparent)]
+    Model(#[from] sc_model::Error),
+    /// The data.
+    #[error(transparent)]
+    Data(#[from] sc_data::Error),
+    /// Nearest neighbours.
+    #[error(transparent)]
+    Neighbors(#[from] sc_neighbors::Error),
+    /// A tensor operation.
+    #[error(transparent)]
+    Tensor(#[from] sc_tensor::Error),
+    /// candle.
+    #[error("tensor operation: {0}")]
+    Candle(#[from] candle_core::Error),
+    /// A PyTorch checkpoint that can't be read.
+    #[error(transparent)]
+    Checkpoint(#[from] sc_io::pytorch::Error),
+    /// A file that can't be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A setting that can't be.
+    #[error("{name} = {value} is not possible: {reason}")]
+    InvalidSetting {
+        /// The setting.
+        name: &'static str,
+        /// What it was set to.
+        value: String,
+        /// Why not, and what would be possible.
+        reason: String,
+    },
+    /// Things whose shapes don't fit together.
+    #[error("{what} has shape {found:?}, expected {expected}")]
+    Shape {
+        /// What was given.
+        what: &'static str,
+        /// Its shape.
+        found: Vec<usize>,
+        /// The shape needed.
+        expected: String,
+    },
+    /// A cloud without points, or points without coordinates.
+    #[error("{what} is empty (shape {found:?}): at least one point with one coordinate is needed")]
+    Empty {
+        /// What was given.
+        what: &'static str,
+        /// Its shape.
+        found: Vec<usize>,
+    },
+    /// A number that is NaN or infinite.
+    #[error("{what}, row {row}, column {column}: {value} is not finite")]
+    NotFinite {
+        /// What was given.
+        what: &'static str,
+        /// The row, from 0.
+        row: usize,
+        /// The column, from 0.
+        column: usize,
+        /// What is there.
+        value: f64,
+    },
+    /// Weights of points that can't be.
+    #[error("{what}: {reason}")]
+    Weights {
+        /// Whose weights.
+        what: &'static str,
+        /// What is wrong with them, and what would be right.
+        reason: String,
+    },
+}
+
+/// The result of what this crate does.
+pub type Result<T> = std::result::Result<T, Error>;

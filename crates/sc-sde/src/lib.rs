@@ -1,0 +1,18 @@
+//! # sc-sde
+//!
+//! From snapshots of cells to how they move: neural stochastic differential equations in the manner of scDiffEq, and the
+//! optimal transport that they are trained with.
+//!
+//! | to | see |
+//! |---|---|
+//! | compare or match two clouds of cells: Sinkhorn divergence, exact transport, Bures, MMD | [`transport`] |
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod error;
+pub mod transport;
+
+pub use error::{Error, Result};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

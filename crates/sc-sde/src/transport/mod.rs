@@ -1,0 +1,1 @@
+//! Optimal transport between clouds of points.
