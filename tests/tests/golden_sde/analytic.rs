@@ -185,7 +185,7 @@ fn analytic_systems() {
         }
         seen += 1;
     }
-    assert_eq!(seen, 49, "every scheme of every system");
+    assert_eq!(seen, 53, "every scheme of every system");
 }
 
 /// 64 paths on one Brownian motion seen at five step sizes, and the known solution.

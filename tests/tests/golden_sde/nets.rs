@@ -59,8 +59,6 @@ pub(crate) fn config(about: &Value, d: usize) -> ScDiffEqConfig {
             brownian_dim: m.unwrap() as usize,
         },
     };
-    // The vector field of a net beside a prior has no bias in its last layer.
-    c.mu.output_bias &= c.drift != DriftKind::PriorPotential;
     let coef = |name: &str| about[name].as_f64().unwrap_or(1.0);
     c.coef_drift = coef("coef_drift");
     c.coef_diffusion = coef("coef_diffusion");

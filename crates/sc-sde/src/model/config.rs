@@ -57,7 +57,7 @@ pub struct ScDiffEqConfig {
     pub drift: DriftKind,
     /// What the diffusion is made of; a net with one Brownian motion.
     pub diffusion: DiffusionKind,
-    /// The net of the drift; two layers of 512. A potential's last layer never has a bias.
+    /// The net of the drift; two layers of 512. Only [`DriftKind::Neural`] has a bias in its last layer.
     pub mu: NetConfig,
     /// The net of the diffusion; two layers of 32.
     pub sigma: NetConfig,
@@ -181,10 +181,10 @@ impl ScDiffEqConfig {
         }
     }
 
-    /// The net of the drift as it is built: a potential's last layer has no bias.
+    /// The net of the drift as it is built: only that of a plain vector field has a bias in its last layer.
     pub(super) fn drift_net(&self) -> NetConfig {
         let mut mu = self.mu.clone();
-        mu.output_bias &= self.drift != DriftKind::Potential;
+        mu.output_bias &= self.drift == DriftKind::Neural;
         mu
     }
 }

@@ -39,7 +39,7 @@ impl Shapes {
 pub(super) fn lengths<'a>(
     tensors: impl Iterator<Item = (&'a str, &'a [usize])>,
     n_augment: usize,
-) -> Result<ScDiffEqConfig, String> {
+) -> std::result::Result<ScDiffEqConfig, String> {
     let (mut mu, mut sigma) = (Shapes::default(), Shapes::default());
     let mut has_prior = false;
     for (name, shape) in tensors {
@@ -69,8 +69,8 @@ pub(super) fn lengths<'a>(
         }
     };
     config.mu = mu.config();
-    // A potential is built without a bias whatever this says; the default is what others have.
-    config.mu.output_bias |= config.drift == DriftKind::Potential;
+    // The others are built without this bias whatever is said here; this is the default.
+    config.mu.output_bias |= config.drift != DriftKind::Neural;
     match sigma.output {
         None => config.diffusion = DiffusionKind::None,
         Some((n, _)) if n > 0 && n % d.max(1) == 0 => {
