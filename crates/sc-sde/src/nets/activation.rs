@@ -31,10 +31,10 @@ pub enum Activation {
 }
 
 /// PyTorch's slope of the leaky rectifier.
-const LEAK: f64 = 0.01;
+pub(super) const LEAK: f64 = 0.01;
 /// The two constants of SELU.
-const SELU_SCALE: f64 = 1.050_700_987_355_480_5;
-const SELU_ALPHA: f64 = 1.673_263_242_354_377_3;
+pub(super) const SELU_SCALE: f64 = 1.050_700_987_355_480_5;
+pub(super) const SELU_ALPHA: f64 = 1.673_263_242_354_377_3;
 
 impl Activation {
     const ALL: [Self; 8] = [

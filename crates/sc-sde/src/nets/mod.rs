@@ -7,6 +7,7 @@
 mod activation;
 mod autoencoder;
 mod bound;
+mod composed;
 mod config;
 mod ops;
 #[cfg(test)]

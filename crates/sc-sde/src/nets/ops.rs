@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use sc_tensor::math::Float;
 use sc_tensor::ops;
 
-use super::Activation;
+use super::{Activation, composed};
 use crate::Result;
 
 /// Elements per task: a fixed size, so that nothing depends on the number of threads.
@@ -15,6 +15,9 @@ const PARALLEL_FROM: usize = 1 << 15;
 
 /// `phi(h)`.
 pub(super) fn activate(h: &Tensor, f: Activation) -> Result<Tensor> {
+    if !h.device().is_cpu() {
+        return composed::values(h, f);
+    }
     Ok(h.contiguous()?.apply_op1(Activate(f))?)
 }
 
@@ -28,6 +31,9 @@ pub(super) fn times_slope(v: &Tensor, h: &Tensor, f: Activation) -> Result<Tenso
         true => h.detach(),
         false => h.clone(),
     };
+    if !h.device().is_cpu() {
+        return Ok(v.broadcast_mul(&composed::slopes(&h, f)?)?);
+    }
     Ok(v.contiguous()?.apply_op2(&h.contiguous()?, TimesSlope(f))?)
 }
 
@@ -46,7 +52,7 @@ impl CustomOp1 for Activate {
         ) -> candle_core::Result<CpuStorage> {
             let x = slice::<T>(s, l)?;
             let mut out = vec![T::ZERO; x.len()];
-            for_chunks(&mut out, |out, at| f.values(part(x, at, out.len()), out));
+            for_chunks(&mut out, 1, |out, at| f.values(part(x, at, out.len()), out));
             Ok(T::to_cpu_storage_owned(out))
         }
         let out = match s {
@@ -158,22 +164,24 @@ fn product<T: Float>(
         )));
     }
     let mut out = vec![T::ZERO; h.len()];
-    if v.len() == h.len() {
-        for_chunks(&mut out, |out, at| {
-            f(part(h, at, out.len()), out);
-            for (o, &v) in out.iter_mut().zip(part(v, at, h.len())) {
-                *o = *o * v;
+    // Whole rows, so that a row of `v` stands beside each.
+    for_chunks(&mut out, width.max(1), |out, at| {
+        f(part(h, at, out.len()), out);
+        if v.len() == h.len() {
+            multiply(out, part(v, at, out.len()));
+        } else {
+            for row in out.chunks_mut(width.max(1)) {
+                multiply(row, v);
             }
-        });
-    } else {
-        for_chunks(&mut out, |out, at| {
-            f(part(h, at, out.len()), out);
-            for (o, &v) in out.iter_mut().zip(v.iter().cycle().skip(at % width.max(1))) {
-                *o = *o * v;
-            }
-        });
-    }
+        }
+    });
     Ok(T::to_cpu_storage_owned(out))
+}
+
+fn multiply<T: Float>(out: &mut [T], by: &[T]) {
+    for (o, &v) in out.iter_mut().zip(by) {
+        *o *= v;
+    }
 }
 
 fn floats_only(op: &'static str) -> candle_core::Error {
@@ -194,12 +202,73 @@ fn part<T>(x: &[T], at: usize, n: usize) -> &[T] {
         .unwrap_or(&[])
 }
 
-fn for_chunks<T: Send>(out: &mut [T], f: impl Fn(&mut [T], usize) + Sync) {
+/// Calls `f` with pieces of whole rows of `width` elements and where they begin.
+fn for_chunks<T: Send>(out: &mut [T], width: usize, f: impl Fn(&mut [T], usize) + Sync) {
     if out.len() < PARALLEL_FROM {
         f(out, 0);
     } else {
-        out.par_chunks_mut(CHUNK)
+        let size = width * (CHUNK / width).max(1);
+        out.par_chunks_mut(size)
             .enumerate()
-            .for_each(|(k, chunk)| f(chunk, k * CHUNK));
+            .for_each(|(k, chunk)| f(chunk, k * size));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Var};
+    use sc_tensor::{GradStore, Rng, backward};
+
+    use super::*;
+    use crate::nets::Activation::{ELU, LeakyReLU, ReLU, SELU, SiLU, Sigmoid, Softplus, Tanh};
+
+    fn largest(t: Tensor) -> f64 {
+        let t = t.abs().unwrap().max_all().unwrap();
+        t.to_scalar::<f64>().unwrap()
+    }
+
+    /// Values and gradients of the fused operations are those of the plain ones, for a matrix and for a row of it, and for
+    /// more elements than one task has.
+    #[test]
+    fn fused_and_plain_agree() {
+        let random = |name: &str, shape: &[usize]| {
+            let mut stream = Rng::new(1).stream(name);
+            let t = stream.normal(shape, DType::F64, &Device::Cpu).unwrap();
+            Var::from_tensor(&(t * 2.0).unwrap()).unwrap()
+        };
+        let (h, full, row) = (
+            random("h", &[70, 500]),
+            random("v", &[70, 500]),
+            random("row", &[500]),
+        );
+        let by = random("by", &[70, 500]);
+        let gradient =
+            |y: &Tensor| backward(&(y * by.as_tensor()).unwrap().sum_all().unwrap()).unwrap();
+        let same = |a: &GradStore, b: &GradStore, v: &Var| match (a.get(v), b.get(v)) {
+            (Some(a), Some(b)) => assert!(largest((a - b).unwrap()) < 1e-11),
+            (None, other) => assert!(other.is_none_or(|t| largest(t.clone()) == 0.0)),
+            (Some(a), None) => assert_eq!(largest(a.clone()), 0.0),
+        };
+        for f in [LeakyReLU, ReLU, Softplus, SiLU, Tanh, Sigmoid, ELU, SELU] {
+            let (a, b) = (activate(&h, f).unwrap(), composed::values(&h, f).unwrap());
+            assert!(largest((&a - &b).unwrap()) < 1e-14, "{f}");
+            same(&gradient(&a), &gradient(&b), &h);
+            for v in [&full, &row] {
+                let a = times_slope(v, &h, f).unwrap();
+                let b = v.broadcast_mul(&composed::slopes(&h, f).unwrap()).unwrap();
+                assert!(largest((&a - &b).unwrap()) < 1e-13, "{f}");
+                let (a, b) = (gradient(&a), gradient(&b));
+                same(&a, &b, &h);
+                same(&a, &b, v);
+            }
+        }
+    }
+
+    #[test]
+    fn shapes_that_do_not_fit_are_refused() {
+        let t = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+        assert!(times_slope(&t(&[3]), &t(&[2, 4]), Tanh).is_err());
+        let whole = Tensor::zeros((2, 4), DType::U32, &Device::Cpu).unwrap();
+        assert!(activate(&whole, Tanh).is_err());
     }
 }

@@ -41,13 +41,13 @@ impl CustomOp2 for LeastSquares {
         rl: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         fn run<T: Float>(
-            g: &CpuStorage,
-            r: &CpuStorage,
+            g: (&CpuStorage, &Layout),
+            r: (&CpuStorage, &Layout),
             n: usize,
             d: usize,
             m: usize,
         ) -> candle_core::Result<CpuStorage> {
-            let (g, r) = (T::cpu_storage_as_slice(g)?, T::cpu_storage_as_slice(r)?);
+            let (g, r) = (slice::<T>(g)?, slice::<T>(r)?);
             let mut u = vec![T::ZERO; n * m];
             u.par_chunks_mut(m)
                 .zip(g.par_chunks(d * m).zip(r.par_chunks(d)))
@@ -60,12 +60,16 @@ impl CustomOp2 for LeastSquares {
             Ok(T::to_cpu_storage_owned(u))
         }
         let (n, d, m) = gl.shape().dims3()?;
-        if (gl.start_offset(), rl.start_offset()) != (0, 0) || n * d * m == 0 {
-            return Err(candle_core::Error::msg("least-squares: nothing to solve"));
+        if n * d * m == 0 || rl.dims() != [n, d] {
+            return Err(candle_core::Error::msg(format!(
+                "least-squares: {:?} and {:?} don't fit",
+                gl.dims(),
+                rl.dims()
+            )));
         }
         let u = match g {
-            CpuStorage::F32(_) => run::<f32>(g, r, n, d, m)?,
-            CpuStorage::F64(_) => run::<f64>(g, r, n, d, m)?,
+            CpuStorage::F32(_) => run::<f32>((g, gl), (r, rl), n, d, m)?,
+            CpuStorage::F64(_) => run::<f64>((g, gl), (r, rl), n, d, m)?,
             _ => return Err(candle_core::Error::msg("least-squares: f32 or f64 only")),
         };
         Ok((u, (n, m).into()))
@@ -98,6 +102,16 @@ impl CustomOp2 for LeastSquares {
         };
         Ok((Some(tensor(dg, g)?), Some(tensor(dr, r)?)))
     }
+}
+
+fn slice<'a, T: Float>(
+    (storage, layout): (&'a CpuStorage, &Layout),
+) -> candle_core::Result<&'a [T]> {
+    let all = T::cpu_storage_as_slice(storage)?;
+    layout
+        .contiguous_offsets()
+        .and_then(|(start, end)| all.get(start..end))
+        .ok_or_else(|| candle_core::Error::msg("least-squares was given a strided tensor"))
 }
 
 fn wide<T: Float>(x: &[T]) -> Vec<f64> {
