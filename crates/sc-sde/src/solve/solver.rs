@@ -192,34 +192,46 @@ pub(super) fn check_start(
             expected: format!("[{n}, motions]: one row for each of the {n} cells of the start"),
         });
     }
-    let values = y.to_dtype(DType::F64)?.to_vec2::<f64>()?;
-    for (row, values) in values.iter().enumerate() {
-        if let Some((column, &value)) = values.iter().enumerate().find(|(_, v)| !v.is_finite()) {
-            return Err(Error::NotFinite {
-                what: "the start",
-                row,
-                column,
-                value,
-            });
-        }
+    let Some(row) = first_bad_row(y)? else {
+        return Ok(());
+    };
+    let values = y.get(row)?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+    let column = values.iter().position(|v| !v.is_finite()).unwrap_or(0);
+    Err(Error::NotFinite {
+        what: "the start",
+        row,
+        column,
+        value: values.get(column).copied().unwrap_or(f64::NAN),
+    })
+}
+
+/// The first row that holds a NaN or an infinity.
+fn first_bad_row(y: &Tensor) -> Result<Option<usize>> {
+    // 0 times a finite number is 0, anything else NaN. The rows are looked at only if the sum over all is.
+    let nothing = (y.detach() * 0.0)?;
+    let total = nothing.sum_all()?.to_dtype(DType::F64)?;
+    if total.to_scalar::<f64>()? == 0.0 {
+        return Ok(None);
     }
-    Ok(())
+    let rows = nothing.sum(1)?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+    Ok(rows.iter().position(|&s| s != 0.0))
 }
 
 /// [`Error::Diverged`] if the next state isn't finite.
 pub(super) fn check_finite(from: &State, next: &State) -> Result<()> {
-    let squares = |y: &Tensor| -> Result<Vec<f64>> {
-        let squares = y.detach().to_dtype(DType::F64)?.sqr()?.sum(1)?;
-        Ok(squares.to_vec1::<f64>()?)
+    let Some(cell) = first_bad_row(&next.y)? else {
+        return Ok(());
     };
-    // A sum of squares in f64 that isn't finite means that a number isn't, or is about to be.
-    match squares(&next.y)?.iter().position(|s| !s.is_finite()) {
-        None => Ok(()),
-        Some(cell) => Err(Error::Diverged {
-            time: from.t,
-            step: from.step,
-            cell,
-            norm: squares(&from.y)?.get(cell).map_or(f64::NAN, |s| s.sqrt()),
-        }),
-    }
+    let before = from
+        .y
+        .detach()
+        .get(cell)?
+        .to_dtype(DType::F64)?
+        .to_vec1::<f64>()?;
+    Err(Error::Diverged {
+        time: from.t,
+        step: from.step,
+        cell,
+        norm: before.iter().fold(0.0, |norm: f64, &v| norm.hypot(v)),
+    })
 }
