@@ -34,7 +34,7 @@ pub enum Activation {
 pub(super) const LEAK: f64 = 0.01;
 /// The two constants of SELU.
 pub(super) const SELU_SCALE: f64 = 1.050_700_987_355_480_5;
-pub(super) const SELU_ALPHA: f64 = 1.673_263_242_354_377_3;
+pub(super) const SELU_ALPHA: f64 = 1.673_263_242_354_377_2;
 
 impl Activation {
     const ALL: [Self; 8] = [

@@ -61,7 +61,7 @@ fn the_gradient_and_the_jvp_have_right_gradients() {
         // With piecewise linear activations the gradient is constant, and its own derivative 0, which is not tracked.
         if !config.activation[0].is_piecewise_linear() {
             let f = |x: &[Tensor]| Ok(potential.gradient(&x[0], &[]).unwrap());
-            gradcheck(f, &[x.clone()], 1e-6, 1e-7).unwrap();
+            gradcheck(f, std::slice::from_ref(&x), 1e-6, 1e-7).unwrap();
         }
         let v = states(3, 4);
         let f = |x: &[Tensor]| Ok(field.jvp(&x[0], &x[1], &[]).unwrap());
@@ -149,6 +149,11 @@ fn nets_that_cannot_be_are_refused() {
     refused(NetConfig::new([5]).dropout(1.0), "dropout");
     refused(NetConfig::new([5]).dropout(f64::NAN), "dropout");
     refused(NetConfig::new([usize::MAX]), "units");
+    let build = |p: &sc_model::ParamBuilder<'_>| {
+        TorchNet::new(p, &NetConfig::new([1 << 20]), usize::MAX, 2)
+    };
+    let huge = build_params::<_, crate::Error>(&Device::Cpu, DType::F64, &Rng::new(3), build);
+    assert!(huge.unwrap_err().to_string().contains("at most"));
     let (net, _) = net(&NetConfig::new([5]), 4, 2);
     assert!(net.forward(&states(3, 5), &Mode::eval()).is_err());
     let bound = net.bind(&Mode::eval()).unwrap();

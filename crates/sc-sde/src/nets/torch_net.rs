@@ -5,7 +5,7 @@ use sc_tensor::rng::Stream;
 
 use super::bound::{BoundLayer, BoundNet};
 use super::{Activation, NetConfig};
-use crate::Result;
+use crate::{Error, Result};
 
 /// A feed-forward net: `[Linear, Dropout, Activation]` for each hidden layer, then `Linear`.
 ///
@@ -39,7 +39,8 @@ impl TorchNet {
         n_out: usize,
     ) -> Result<Self> {
         config.check("net")?;
-        let mut width = n_in + config.n_augment;
+        let mut width = n_in.saturating_add(config.n_augment);
+        check_size(width, &config.hidden, n_out)?;
         let mut layers = Vec::with_capacity(config.hidden.len());
         for (i, &units) in config.hidden.iter().enumerate() {
             let p = p.pp(format!("hidden_{}", i + 1));
@@ -99,4 +100,22 @@ impl TorchNet {
             bias: self.output.bias().map(|b| b.get(mode).clone()),
         })
     }
+}
+
+/// The most numbers that a layer's weight may have.
+const LARGEST: usize = 1 << 30;
+
+fn check_size(n_in: usize, hidden: &[usize], n_out: usize) -> Result<()> {
+    let mut width = n_in;
+    for &units in hidden.iter().chain([&n_out]) {
+        if width.saturating_mul(units) > LARGEST {
+            return Err(Error::InvalidSetting {
+                name: "net",
+                value: format!("a layer of {width} x {units}"),
+                reason: format!("a weight has at most {LARGEST} numbers"),
+            });
+        }
+        width = units;
+    }
+    Ok(())
 }

@@ -1,5 +1,5 @@
 use candle_core::backprop::GradStore;
-use candle_core::{Tensor, Var};
+use candle_core::{DType, Tensor, Var};
 use sc_tensor::backward;
 
 use super::scheme::Memory;
@@ -51,6 +51,7 @@ impl<'a> Solution<'a> {
         let mut state = State::start(solve.first_time(), start.detach());
         solve.hand_out(&state, &state, &mut solution.states)?;
         let n = solve.schedule.steps().len();
+        let keep = n.saturating_mul(start.dim(0)?) <= solve.keep;
         while state.step < n {
             let graph = solution.graph(&state)?;
             let end = graph.end.detached();
@@ -59,7 +60,7 @@ impl<'a> Solution<'a> {
             }
             solution.segments.push(Segment {
                 start: state,
-                graph: (n <= solve.keep).then_some(graph),
+                graph: keep.then_some(graph),
             });
             state = end;
         }
@@ -110,6 +111,34 @@ impl<'a> Solution<'a> {
             end: state,
             outputs,
         })
+    }
+
+    /// The value of a loss of the states, and its gradients. The loss may depend on the parameters of the equation beside the
+    /// states, as a regulariser does that evaluates drift and diffusion there: those gradients are added.
+    ///
+    /// # Errors
+    /// Those of `loss`, and as [`Solution::backward`].
+    pub fn gradients_of(
+        self,
+        loss: impl FnOnce(&[Tensor]) -> Result<Tensor>,
+    ) -> Result<(f64, Gradients)> {
+        let parameters = self.solve.sde.parameters();
+        let states = self
+            .states
+            .iter()
+            .map(|z| Ok(Var::from_tensor(z)?.into_inner()))
+            .collect::<Result<Vec<Tensor>>>()?;
+        let loss = loss(&states)?;
+        let value = loss.detach().to_dtype(DType::F64)?.to_scalar::<f64>()?;
+        let direct = backward(&loss)?;
+        let of_states: Vec<_> = states.iter().map(|z| direct.get(z).cloned()).collect();
+        let mut gradients = self.backward(&of_states)?;
+        for (sum, p) in gradients.parameters.iter_mut().zip(&parameters) {
+            if let Some(grad) = direct.get(p) {
+                *sum = (&*sum + grad.detach())?;
+            }
+        }
+        Ok((value, gradients))
     }
 
     /// The gradients, given those of the loss in each of the states (`None` where it doesn't depend on one).

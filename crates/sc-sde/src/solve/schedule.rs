@@ -36,7 +36,7 @@ pub struct Schedule {
 }
 
 /// How many steps a schedule may have.
-const MOST_STEPS: f64 = 1e8;
+const MOST_STEPS: f64 = 1e7;
 
 /// The number type in which the original's clock counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

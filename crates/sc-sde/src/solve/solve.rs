@@ -29,16 +29,17 @@ impl<'a> Solve<'a> {
             scheme,
             motion,
             schedule,
-            keep: 64,
+            keep: 1 << 17,
             segment: (16 / scheme.depth()).max(1),
         }
     }
 
-    /// Keeps the graphs of paths of up to so many steps for the way back; 64. A longer path is solved again, piece by piece,
-    /// on the way back: a third more work, in the memory of a piece.
+    /// Keeps the graphs for the way back where steps times cells are no more than this; 131,072, which for nets of two layers
+    /// of 512 units is between one and two gigabytes. Longer paths are solved again, piece by piece, on the way back: a third
+    /// more work, in the memory of a piece.
     #[must_use]
-    pub fn keep_graphs_of(mut self, steps: usize) -> Self {
-        self.keep = steps;
+    pub fn keep_graphs_of(mut self, steps_times_cells: usize) -> Self {
+        self.keep = steps_times_cells;
         self
     }
 
