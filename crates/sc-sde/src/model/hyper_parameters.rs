@@ -112,10 +112,7 @@ pub(super) fn fill(config: &mut ScDiffEqConfig, hyper: &Dict) -> Result<()> {
     for (net, prefix) in [(&mut config.mu, "mu"), (&mut config.sigma, "sigma")] {
         let get = |what: &str| hyper.get(&format!("{prefix}_{what}"));
         if let Some(value) = get("activation") {
-            let names = items(value)
-                .iter()
-                .filter_map(|v| name_of(v))
-                .collect::<Vec<_>>();
+            let names = items(value).iter().filter_map(name_of).collect::<Vec<_>>();
             let all = names
                 .iter()
                 .map(|n| n.parse())
