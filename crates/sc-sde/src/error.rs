@@ -22,6 +22,34 @@ pub enum Error {
     /// A PyTorch checkpoint that can't be read.
     #[error(transparent)]
     Checkpoint(#[from] sc_io::pytorch::Error),
+    /// Times, or lengths of steps, that can't be.
+    #[error("times: {reason}")]
+    Times {
+        /// What is wrong with them, and what would be right.
+        reason: String,
+    },
+    /// A path that left the finite numbers.
+    #[error(
+        "the path of cell {cell} diverged in step {step}, at time {time}: its norm was {norm:e} before. Try a smaller dt, or look at the drift there"
+    )]
+    Diverged {
+        /// The time at the start of the step.
+        time: f64,
+        /// The step, from 0.
+        step: usize,
+        /// The cell, from 0.
+        cell: usize,
+        /// The norm of its state before the step.
+        norm: f64,
+    },
+    /// A checkpoint that is not of the model.
+    #[error("{}: {report}", path.display())]
+    Incompatible {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What doesn't fit.
+        report: Box<crate::model::LoadReport>,
+    },
     /// A file that can't be read or written.
     #[error("{}: {source}", path.display())]
     File {

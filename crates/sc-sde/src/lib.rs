@@ -5,10 +5,15 @@
 //!
 //! | to | see |
 //! |---|---|
+//! | describe how cells move, with the nets of scDiffEq's family, and open its checkpoints | [`model`], [`nets`] |
+//! | solve stochastic differential equations, with gradients | [`solve`] |
 //! | compare or match two clouds of cells: Sinkhorn divergence, exact transport, Bures, MMD | [`transport`] |
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod error;
+pub mod model;
+pub mod nets;
+pub mod solve;
 pub mod transport;
 
 pub use error::{Error, Result};
