@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release --example annotate_cells` trains a small scBERT on two plates of CEL-seq2: first without labels, to guess
 //! hidden expression, then with labels. Then it annotates cells of Drop-seq. One cell line is kept from training, so that its
-//! cells are of a type that the model does not know. About a minute; everything lies in `target/annotate_cells` afterwards.
+//! cells are of a type that the model does not know. One to two minutes; everything lies in `target/annotate_cells` afterwards.
 //!
 //! The cells are from five lung cancer cell lines (Tian et al., Nature Methods 2019), whose genomes say which cell is of which
 //! line: the truth is known.

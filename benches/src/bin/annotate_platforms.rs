@@ -35,6 +35,9 @@ static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
+/// Rows that train, and rows that validate.
+type Split = (Vec<usize>, Vec<usize>);
+
 /// The label that stands for "not known".
 const UNLABELED: &str = "Unknown";
 /// Cells of a minibatch.
@@ -134,7 +137,7 @@ impl Known {
     }
 
     /// The cells with labels alone, and which of them train and validate.
-    fn labelled(&self) -> Result<(Csr, Categorical, (Vec<usize>, Vec<usize>))> {
+    fn labelled(&self) -> Result<(Csr, Categorical, Split)> {
         let rows = [self.parts.0.as_slice(), self.parts.1.as_slice()].concat();
         let n = self.parts.0.len();
         let split = ((0..n).collect(), (n..rows.len()).collect());

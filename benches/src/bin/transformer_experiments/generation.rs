@@ -168,8 +168,8 @@ fn one(args: &Args, data: &AnnData, seed: u64) -> Result<Value> {
     let scvi_cells = Cells::for_model(&test, scvi.registry())?;
     let n = args.samples;
     let from_scvi = Drawn::new(&scvi, &scvi_cells, n, seed);
-    let from_genes = Tables::new(held.from_genes(n, args.rounds)?)?;
-    let from_cells = Tables::new(held.from_cells(n, args.rounds)?)?;
+    let from_genes = Tables::new(held.by_genes(n, args.rounds)?)?;
+    let from_cells = Tables::new(held.by_cells(n, args.rounds)?)?;
     let alone = Tables::new(independent(train_counts.view(), rows.len(), n, seed))?;
     let labels = column(&test, &args.label_key)?;
     let checked = Ppc::new(test.matrix(None)?)

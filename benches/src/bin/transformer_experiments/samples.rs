@@ -43,7 +43,7 @@ impl HeldOut<'_> {
     }
 
     /// Each half of a cell's genes, generated from the other half. Bins become counts by the counts of the half that is known.
-    pub(crate) fn from_genes(&self, n_samples: usize, rounds: usize) -> Result<Tables> {
+    pub(crate) fn by_genes(&self, n_samples: usize, rounds: usize) -> Result<Tables> {
         let halves = self.halves();
         let mut all: Vec<Array2<f32>> = vec![Array2::zeros(self.counts.dim()); n_samples];
         for first in [true, false] {
@@ -60,7 +60,7 @@ impl HeldOut<'_> {
     }
 
     /// All genes, generated from the cells' vectors. Bins become counts by all counts of the cell.
-    pub(crate) fn from_cells(&self, n_samples: usize, rounds: usize) -> Result<Tables> {
+    pub(crate) fn by_cells(&self, n_samples: usize, rounds: usize) -> Result<Tables> {
         let prompt = self.model.cell_vectors(self.tokens)?;
         let asked = ask(self.tokens, |_, _| false)?;
         let edges = self.edges(|_, _| true);

@@ -40,7 +40,7 @@ impl Screen {
         let mut genes = data.var.index().to_vec();
         let measured = genes.len();
         let known: BTreeSet<&String> = genes.iter().collect();
-        let perturbed: BTreeSet<&String> = of_cells.iter().flat_map(|p| p.genes()).collect();
+        let perturbed: BTreeSet<&String> = of_cells.iter().flat_map(Perturbation::genes).collect();
         let added: Vec<String> = perturbed.difference(&known).map(|g| (*g).clone()).collect();
         genes.extend(added);
         let (indptr, indices, mut values) = data.matrix(None)?.to_csr().into_raw();
