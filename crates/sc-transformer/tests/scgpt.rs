@@ -265,7 +265,7 @@ fn zeros_are_learned_and_drawn() {
     let config = short(Recipe::pretraining(60, 4), 15);
     let fitted = fit(&Pretraining::new(&model), &data, &config, &mut ()).unwrap();
     let nll = fitted.history.values("nonzero_validation");
-    assert!(nll.last().unwrap() < &(0.8 * nll[0]), "{nll:?}");
+    assert!(nll.last().unwrap() < &(0.85 * nll[0]), "{nll:?}");
 
     // What is drawn has the mean that is predicted.
     let split = GenerativeSplit::new(GenerativeOptions::default()).unwrap();
@@ -287,7 +287,7 @@ fn zeros_are_learned_and_drawn() {
         total += sum(&model.generate(&asked, None, &options).unwrap().values);
     }
     let mean = total / 300.0;
-    assert!((mean / expected - 1.0).abs() < 0.03, "{mean} {expected}");
+    assert!((mean / expected - 1.0).abs() < 0.05, "{mean} {expected}");
 }
 
 #[test]
