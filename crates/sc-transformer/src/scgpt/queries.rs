@@ -174,8 +174,10 @@ mod tests {
         let model = model(NormPlacement::Post);
         let genes = ["B", "A", "C"];
         let genes = model.vocab().match_genes(&genes, GeneCase::Exact).unwrap();
-        let mut options = TokenizerOptions::default();
-        options.include_zeros = true;
+        let options = TokenizerOptions {
+            include_zeros: true,
+            ..TokenizerOptions::default()
+        };
         let tokenizer = Tokenizer::new(model.vocab(), &genes, options).unwrap();
         let counts = ndarray::array![[5.0f32, 1.0, 2.0], [0.0, 3.0, 1.0]];
         let batch = tokenizer.batch(&counts, &[0, 1], 0).unwrap();

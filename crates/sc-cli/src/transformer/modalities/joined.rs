@@ -4,9 +4,12 @@ use std::ops::Range;
 
 use sc_data::{Columns, Csr, RowSource};
 
+/// Rows of a source, and which of them each cell has.
+type Part<'a> = (Columns<Box<dyn RowSource + 'a>>, &'a [Option<usize>]);
+
 /// Rows of several sources side by side; a cell may be in some of them only.
 pub(super) struct Joined<'a> {
-    pub(super) parts: Vec<(Columns<Box<dyn RowSource + 'a>>, &'a [Option<usize>])>,
+    pub(super) parts: Vec<Part<'a>>,
     pub(super) n_rows: usize,
     pub(super) n_cols: usize,
 }
