@@ -119,10 +119,8 @@ fn one(args: &Args, data: &AnnData, seed: u64) -> Result<Value> {
     let (train, test) = (data.select_obs(&train)?, data.select_obs(&test)?);
     let steps = PreprocessOptions::integration(args.n_hvg, true);
     let prepared = preprocess(train.matrix(None)?, &steps, None)?;
-    let (train, test) = (
-        train.select_vars(&prepared.genes)?,
-        test.select_vars(&prepared.genes)?,
-    );
+    let chosen = |cells: &AnnData| with_counts(&cells.select_vars(&prepared.genes)?);
+    let (train, test) = (chosen(&train)?, chosen(&test)?);
 
     let genes = train.var.index();
     let vocab = vocab(genes)?;
@@ -183,6 +181,13 @@ fn one(args: &Args, data: &AnnData, seed: u64) -> Result<Value> {
     Ok(json!({
         "errors": errors, "history": history, "ppc": models.collect::<Map<_, _>>(), "n_test": rows.len(),
     }))
+}
+
+/// The cells that express any of the genes; scVI refuses others.
+fn with_counts(cells: &AnnData) -> Result<AnnData> {
+    let sums = cells.matrix(None)?.to_csr().row_sums();
+    let rows: Vec<usize> = (0..sums.len()).filter(|&i| sums[i] > 0.0).collect();
+    Ok(cells.select_obs(&rows)?)
 }
 
 /// The mean bin of each gene over training cells, and for each held-out cell that over training cells of its type.
