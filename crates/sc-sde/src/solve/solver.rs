@@ -14,7 +14,7 @@ use crate::{Error, Result};
 /// let path = BrownianPath::new(1, 5, 2, 0.0, 0.1)?;
 /// let start = Tensor::ones((5, 2), sc_tensor::DType::F64, &Device::Cpu)?;
 /// let mut solver = Solver::new(&sde, Scheme::Srk, &path, 0.0, start)?;
-/// while solver.state().t < 1.0 {
+/// for _ in 0..10 {
 ///     solver.step(0.1)?;
 /// }
 /// let between = solver.at(0.95)?; // on the same Brownian path

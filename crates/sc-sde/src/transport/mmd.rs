@@ -13,7 +13,7 @@ use crate::{Error, Result};
 pub enum Kernel {
     /// The mean of `exp(-|x - y|^2 / (2 s^2))` over some bandwidths `s`.
     Rbf(Vec<f64>),
-    /// `-|x - y|`: the square of the discrepancy is half of the energy distance.
+    /// `-|x - y|`: the square of the discrepancy is the energy distance.
     Energy,
 }
 
@@ -29,8 +29,8 @@ pub enum Kernel {
 /// # fn main() -> Result<(), sc_sde::Error> {
 /// let (x, y) = (array![[0.0], [2.0]], array![[5.0]]);
 /// let (x, y) = (Cloud::new(x.view())?, Cloud::new(y.view())?);
-/// // 2 E|x - y| - E|x - x'| - E|y - y'| = 8 - 1 - 0, and half of that.
-/// assert!((Mmd::new(Kernel::Energy)?.squared(&x, &y)? - 3.5).abs() < 1e-12);
+/// // 2 E|x - y| - E|x - x'| - E|y - y'| = 8 - 1 - 0.
+/// assert!((Mmd::new(Kernel::Energy)?.squared(&x, &y)? - 7.0).abs() < 1e-6);
 /// # Ok(())
 /// # }
 /// ```
