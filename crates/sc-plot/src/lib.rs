@@ -1,11 +1,12 @@
 //! # sc-plot
 //!
 //! Scatter plots of embeddings ([`Figure`]), curves of training ([`training()`]), volcano plots ([`Volcano`]) and beeswarms
-//! ([`Beeswarm`]) as SVG files; bars ([`bars()`]), curves of calibration ([`calibration()`]) and scatter plots along a diagonal
-//! ([`identity()`]) as the text of SVG, for reports. Drawings name a font family and leave the letters to whatever shows them,
+//! ([`Beeswarm`]) as SVG files; bars ([`bars()`]), curves of calibration ([`calibration()`]) scatter plots along a diagonal
+//! ([`identity()`]), lines with intervals ([`lines()`]) and arrows ([`arrows()`]) as the text of SVG. Drawings name a font family and leave the letters to whatever shows them,
 //! so that no font has to be installed here.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod arrows;
 mod bars;
 mod beeswarm;
 mod calibration;
@@ -17,6 +18,7 @@ mod style;
 mod training;
 mod volcano;
 
+pub use arrows::arrows;
 pub use bars::bars;
 pub use beeswarm::{Beeswarm, Dot};
 pub use calibration::{Coverage, calibration};
