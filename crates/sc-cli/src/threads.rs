@@ -5,11 +5,21 @@ use crate::error::{Error, Result};
 /// Makes all products and kernels use `threads` threads; `None` takes all cores, or `RAYON_NUM_THREADS`.
 pub(crate) fn set_up(threads: Option<usize>) -> Result<()> {
     set_environment(threads);
-    let Some(n) = threads else { return Ok(()) };
     rayon::ThreadPoolBuilder::new()
-        .num_threads(n)
+        // 0 is as many as there are cores, or what `RAYON_NUM_THREADS` says.
+        .num_threads(threads.unwrap_or(0))
+        .stack_size(STACK)
         .build_global()
-        .map_err(|e| Error::Message(format!("cannot start {n} threads: {e}")))
+        .map_err(|e| Error::Message(format!("cannot start the threads: {e}")))
+}
+
+/// The stack of a thread: commands run on one of them, and want no less than a main thread has.
+const STACK: usize = 8 << 20;
+
+/// Runs a command on one of the threads. From outside of them each parallel step puts the caller to sleep and wakes others: in
+/// three epochs of scANVI 150,000 times instead of 4,000.
+pub(crate) fn inside<R: Send>(command: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| command())
 }
 
 /// candle takes its numbers of threads from environment variables only, and a process can't safely change its own: it
