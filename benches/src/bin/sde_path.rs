@@ -1,6 +1,7 @@
-//! Times paths of a neural SDE, there and back: `sde_path [CELLS] [DIMENSIONS] [STEPS] [REPEATS] [KEEP]`. Prints one line of
-//! JSON: the seconds of each repeat forward, and forward and backward together, and what share of a plain product's speed
-//! the products of the nets reach. Graphs are kept where steps times cells are no more than `KEEP` (131,072).
+//! Times a neural SDE: `sde_path forward|backward [CELLS] [DIMENSIONS] [STEPS] [REPEATS] [KEEP]`, paths alone or with
+//! gradients. Prints one line of JSON: the seconds of each repeat after a warm-up, the MB by which the process grows at most,
+//! the speed of the products of the nets, and that of a plain product. Graphs are kept where steps times cells are no more
+//! than `KEEP` (131,072). `benches/peers/sde.py` runs this beside torchsde.
 //!
 //! scDiffEq's default model: a potential of two layers of 512, a diffusion of two layers of 32, one Brownian motion.
 #![allow(clippy::print_stdout, reason = "a program for people")]
@@ -18,51 +19,69 @@ static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
+/// Peak memory in MB, where the system says so.
+fn peak_mb() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;
+    let kb: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kb * 1024.0 / 1e6)
+}
+
 fn main() -> Result<()> {
-    let mut args = std::env::args().skip(1).map(|a| a.parse::<usize>());
+    let mut args = std::env::args().skip(1);
+    let task = args.next().unwrap_or_default();
+    let mut args = args.map(|a| a.parse::<usize>());
     let mut next = |default: usize| args.next().unwrap_or(Ok(default));
-    let (cells, d, steps) = (next(1024)?, next(50)?, next(41)?);
+    let (cells, d, steps) = (next(1024)?, next(50)?, next(40)?);
     let (repeats, keep) = (next(5)?, next(1 << 17)?);
 
     let model = ScDiffEq::params(d).check()?.init(&Device::Cpu, 0)?;
     let rng = Rng::new(0);
-    let start = rng
-        .stream("start")
-        .normal((cells, d), DType::F32, &Device::Cpu)?;
+    let mut stream = rng.stream("start");
+    let start = stream.normal((cells, d), DType::F32, &Device::Cpu)?;
     let schedule = Schedule::grid(&[0.0, steps as f64 * 0.1], 0.1)?;
     let path = BrownianPath::new(0, cells, 1, 0.0, 0.1)?;
-    let (mut forward, mut both) = (Vec::new(), Vec::new());
-    for _ in 0..repeats {
-        let now = Instant::now();
+    let forward = || -> Result<()> {
         let equation = model.equation(&Mode::eval())?;
         Solve::new(&equation, Scheme::Euler, &path, &schedule).run(&start)?;
-        forward.push(now.elapsed().as_secs_f64());
-
-        let now = Instant::now();
+        Ok(())
+    };
+    let backward = || -> Result<()> {
         let equation = model.equation(&Mode::train(&rng, 0))?;
         let solve = Solve::new(&equation, Scheme::Euler, &path, &schedule).keep_graphs_of(keep);
         let solution = solve.with_gradients(&start)?;
         let end = solution.states().last().ok_or("no states")?.clone();
         let gradients = solution.backward(&[None, Some(end)])?;
-        both.push(now.elapsed().as_secs_f64());
         if gradients.parameters.len() != equation.parameters().len() {
             return Err("a gradient is missing".into());
         }
-    }
-    let peak = product_speed(cells, repeats)?;
+        Ok(())
+    };
     // Multiply-adds for a cell and a step: of the two sweeps of the potential's gradient, and of the diffusion. Nothing flows
     // back through the first sweep; each product of the second has one for its weights and one for its values.
     let potential = 2 * (d * 512 + 512 * 512);
     let diffusion = d * 32 + 32 * 32 + 32 * d;
-    let work = |times_potential: usize, times_diffusion: usize| {
-        let per_step = times_potential * potential + times_diffusion * diffusion;
-        2.0 * (cells * steps * per_step) as f64 / 1e9
+    let (run, work): (&dyn Fn() -> Result<()>, usize) = match task.as_str() {
+        "forward" => (&forward, potential + diffusion),
+        "backward" => (&backward, 2 * potential + 3 * diffusion),
+        _ => return Err("sde_path forward|backward [CELLS] [DIMENSIONS] [STEPS] [REPEATS]".into()),
     };
-    let best = |all: &[f64]| all.iter().copied().fold(f64::INFINITY, f64::min);
-    let speeds = [work(1, 1) / best(&forward), work(2, 3) / best(&both)];
+    let before = peak_mb();
+    let mut seconds = Vec::new();
+    for _ in 0..=repeats {
+        let now = Instant::now();
+        run()?;
+        seconds.push(now.elapsed().as_secs_f64());
+    }
+    let grown = peak_mb()
+        .zip(before)
+        .map_or(f64::NAN, |(after, b)| after - b);
+    let best = seconds[1..].iter().copied().fold(f64::INFINITY, f64::min);
     println!(
-        "{{\"cells\": {cells}, \"dimensions\": {d}, \"steps\": {steps}, \"threads\": {}, \"forward\": {forward:?}, \"forward_and_backward\": {both:?}, \"gflops\": {speeds:?}, \"product_gflops\": {peak}}}",
-        rayon::current_num_threads(),
+        "{{\"seconds\": {:?}, \"peak_mb\": {grown:.1}, \"gflops\": {}, \"product_gflops\": {}}}",
+        &seconds[1..],
+        2.0 * (cells * steps * work) as f64 / best / 1e9,
+        product_speed(cells, repeats)?,
     );
     Ok(())
 }

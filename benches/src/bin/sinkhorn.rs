@@ -1,6 +1,6 @@
 //! Times the Sinkhorn divergence and its gradient: `sinkhorn X.f32 Y.f32 DIM BLUR SCALING REPEATS`, with files of raw
 //! little-endian numbers, points one after the other. Prints one line of JSON: the seconds of each repeat after a warm-up,
-//! the value and the norm of the gradient by the first cloud, and the peak memory of the process in MB.
+//! the value and the norm of the gradient by the first cloud, and the MB by which the process grows at most.
 //! `benches/peers/sinkhorn.py` runs this beside geomloss.
 #![allow(clippy::print_stdout, reason = "a program for people")]
 
@@ -45,6 +45,7 @@ fn main() -> Result<()> {
         .blur(blur.parse()?)
         .scaling(scaling.parse()?)
         .check()?;
+    let before = peak_mb();
     let mut seconds = Vec::new();
     let (mut value, mut norm) = (0.0, 0.0);
     for _ in 0..=repeats.parse::<usize>()? {
@@ -59,7 +60,7 @@ fn main() -> Result<()> {
     println!(
         "{{\"seconds\": {:?}, \"value\": {value}, \"gradient_norm\": {norm}, \"peak_mb\": {:.1}}}",
         &seconds[1..],
-        peak_mb().unwrap_or(f64::NAN),
+        peak_mb().zip(before).map_or(f64::NAN, |(after, before)| after - before),
     );
     Ok(())
 }
