@@ -12,8 +12,8 @@ pub(super) const LEVELS: [f64; 14] = [
 
 /// How often raw counts lie within central intervals of the samples of their own cell and gene.
 ///
-/// Quantiles interpolate linearly between sorted samples, so that an interval of few samples is narrow: below about 40
-/// samples a perfect model covers less than it should. Models are comparable at one number of samples.
+/// Quantiles interpolate linearly between sorted samples, so that an interval of few samples is narrow: of `n` samples, a
+/// perfect model covers `(n - 1) / (n + 1)` of what it should. Models are comparable at one number of samples.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Calibration {

@@ -17,6 +17,14 @@ const SCORES: [&str; 7] = [
     "left out",
 ];
 
+/// What a central interval between `n` samples holds of a further draw of the same distribution, as a share of the distance of
+/// its levels: level `q` lies at place `q (n - 1)` between sorted samples, and `k` of them split a distribution into shares
+/// of `1 / (n + 1)`.
+fn attainable(n_samples: usize) -> f64 {
+    let n = n_samples as f64;
+    (n - 1.0) / (n + 1.0)
+}
+
 fn scores(a: &Agreement) -> [Value; 7] {
     [
         a.n.into(),
@@ -159,10 +167,15 @@ impl Checked {
         section.text(
             "How much of the raw counts central intervals of the samples hold, beside how much they should. The error is the \
              sum of the squared differences. Single counts are mostly zeros that every interval holds, so that coverage above \
-             the diagonal is usual there. With few samples an interval is narrower than its name says: compare models at \
-             one number of samples.",
+             the diagonal is usual there. With few samples an interval is narrower than its name says: of n samples, a model that is \
+             right holds (n - 1) / (n + 1) of it. Compare models at one number of samples.",
         );
-        let columns = ["error", "widest interval should hold", "holds"];
+        let columns = [
+            "error",
+            "widest interval should hold",
+            "would in a right model with as many samples",
+            "holds",
+        ];
         let mut drawings = Vec::new();
         for (caption, of) in [
             ("Counts of single genes in single cells", 0),
@@ -178,6 +191,7 @@ impl Checked {
                     [
                         Value::from(c.error),
                         first(&c.expected).into(),
+                        first(&c.expected).map(|e| e * attainable(m.n_samples)).into(),
                         first(&c.observed).into(),
                     ],
                 );
