@@ -57,7 +57,8 @@ pub fn arrows(
             root.draw(&Circle::new(place(cell), 1, LINE.filled()))?;
         }
         for (at, v) in at.axis_iter(Axis(0)).zip(velocities.axis_iter(Axis(0))) {
-            let (Some(at), [vx, vy]) = (pair(at), v.to_vec()[..]) else {
+            let v = v.to_vec();
+            let (Some(at), &[vx, vy]) = (pair(at), v.as_slice()) else {
                 continue;
             };
             let length = vx.hypot(vy);

@@ -117,7 +117,7 @@ fn check_days(days: &[f64], from: f64, later: &[f64]) -> Result<()> {
     if later.is_empty() {
         return refuse("no later day is given at which to look for relatives".into());
     }
-    if let Some(bad) = later.iter().find(|d| !(**d > from)) {
+    if let Some(bad) = later.iter().find(|d| d.is_nan() || **d <= from) {
         return refuse(format!("day {bad} is not later than day {from}"));
     }
     let mut known: Vec<f64> = days.to_vec();

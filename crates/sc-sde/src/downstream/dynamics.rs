@@ -1,5 +1,5 @@
 use candle_core::Tensor;
-use ndarray::{Array1, Array2, Array3, Axis, s};
+use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayViewMut1, Axis};
 use serde::Serialize;
 
 use super::arrays::{invalid, norms, to_array};
@@ -108,8 +108,9 @@ impl Dynamics {
             self.drift.row(row).to_vec(),
             self.diffusion.row(row).to_vec(),
         );
+        let over_time = expression.mean.index_axis(Axis(0), row);
         let of_gene = |(j, gene): (usize, &String)| {
-            let x = expression.mean.slice(s![row, .., j]).to_vec();
+            let x = over_time.column(j).to_vec();
             GeneDynamics {
                 gene: gene.clone(),
                 drift: pearson(&x, &f),
@@ -271,6 +272,15 @@ impl Sums {
     }
 }
 
+fn genes_of(all: &Array3<f64>, label: usize, k: usize) -> ArrayView1<'_, f64> {
+    all.index_axis(Axis(0), label).index_axis_move(Axis(0), k)
+}
+
+fn genes_of_mut(all: &mut Array3<f64>, label: usize, k: usize) -> ArrayViewMut1<'_, f64> {
+    all.index_axis_mut(Axis(0), label)
+        .index_axis_move(Axis(0), k)
+}
+
 impl Moments {
     /// Adds the expression `x` (`[paths, genes]`) at time number `k` of paths with these labels; `before` paths of each label
     /// have been added.
@@ -287,10 +297,10 @@ impl Moments {
             let sum = some.sum_axis(Axis(0));
             let mean = &sum / n;
             let squares = (&some - &mean).mapv(|v| v * v).sum_axis(Axis(0));
-            let apart = &mean - &self.mean.slice(s![label, k, ..]);
-            let mut all = self.mean.slice_mut(s![label, k, ..]);
+            let apart = &mean - &genes_of(&self.mean, label, k);
+            let mut all = genes_of_mut(&mut self.mean, label, k);
             all.scaled_add(n / (n + before), &apart);
-            let mut all = self.squares.slice_mut(s![label, k, ..]);
+            let mut all = genes_of_mut(&mut self.squares, label, k);
             all += &squares;
             all.scaled_add(n * before / (n + before), &apart.mapv(|v| v * v));
         }

@@ -203,8 +203,9 @@ mod tests {
                 (&found.drift, &found.drift_norm),
                 (&found.diffusion, &found.diffusion_norm),
             ] {
-                let last = rows.row(4999).iter().map(|v| f64::from(*v).powi(2));
-                assert!((last.sum::<f64>().sqrt() - norms[4999]).abs() < 1e-6);
+                let last = rows.row(4999);
+                let square = last.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
+                assert!((square.sqrt() - norms[4999]).abs() < 1e-6);
             }
         }
     }

@@ -148,16 +148,16 @@ mod tests {
         let sde = DoubleWell::new(1.0, 1.0);
         let x = [-0.8, -0.4, -0.1, 0.0, 0.3, 0.7];
         let start = Tensor::from_slice(&x, (6, 1), &Device::Cpu).unwrap();
-        let simulation = Simulation::new(&sde, &[0.0, 40.0], 0.002).unwrap();
+        let simulation = Simulation::new(&sde, &[0.0, 40.0], 0.004).unwrap();
         let hits = simulation
-            .copies(2000)
+            .copies(1000)
             .seed(3)
             .first_hits(&start, 2, &wells);
         let hits = hits.unwrap();
         let p = hits.probability();
         for (i, &x) in x.iter().enumerate() {
             let exact = sde.committor(x, -1.0, 1.0);
-            // Four standard errors, and what is missed between steps.
+            // Three standard errors, and what is missed between steps.
             assert!(
                 (p[[i, 1]] - exact).abs() < 0.05,
                 "{x}: {} {exact}",

@@ -185,7 +185,7 @@ impl<'a> Experiment<'a> {
             }
             all.push(places);
         }
-        let views: Vec<_> = all.iter().map(Array2::view).collect();
+        let views: Vec<_> = all.iter().map(|p| p.view()).collect();
         match views.is_empty() {
             true => Ok(Array2::zeros((0, self.space.dim()))),
             false => concatenate(Axis(0), &views).map_err(|e| invalid("starts", e, "one shape")),

@@ -184,6 +184,6 @@ fn shares(counts: &FateCounts) -> ndarray::Array1<f64> {
 }
 
 fn rows_of(rows: &[ndarray::Array1<f64>]) -> Result<Array2<f64>> {
-    let views: Vec<_> = rows.iter().map(ndarray::Array1::view).collect();
+    let views: Vec<_> = rows.iter().map(|r| r.view()).collect();
     stack(Axis(0), &views).map_err(|e| invalid("replicates", e, "rows of one length"))
 }

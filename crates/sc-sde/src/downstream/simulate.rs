@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::Tensor;
 use ndarray::Array2;
 use rayon::prelude::*;
 use sc_tensor::Rng;

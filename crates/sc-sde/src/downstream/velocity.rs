@@ -352,7 +352,7 @@ mod tests {
         let (places, plane) = square();
         let near = knn(places.view(), 5).unwrap();
         assert!(VelocityGraph::new(places.view(), plane.view(), &near).is_err());
-        let some = places.slice(ndarray::s![..10, ..]);
+        let some = places.slice_axis(ndarray::Axis(0), (..10).into());
         assert!(VelocityGraph::new(some, some, &near).is_err());
         let still = Array2::zeros((900, 4));
         let graph = VelocityGraph::new(places.view(), still.view(), &near).unwrap();
