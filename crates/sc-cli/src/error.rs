@@ -26,6 +26,12 @@ pub(crate) enum Error {
     /// scGPT and scBERT.
     #[error(transparent)]
     Transformer(#[from] sc_transformer::Error),
+    /// How cells move.
+    #[error(transparent)]
+    Sde(#[from] sc_sde::Error),
+    /// Several modalities.
+    #[error(transparent)]
+    Integrate(#[from] sc_integrate::Error),
     /// Neighbours, and what is made of them.
     #[error(transparent)]
     Neighbors(#[from] sc_neighbors::Error),

@@ -17,6 +17,7 @@ mod hub;
 mod hub_pack;
 mod infuse;
 mod inspect;
+mod integrate;
 mod leiden;
 mod map;
 mod metrics;
@@ -29,6 +30,7 @@ mod places;
 mod preprocess;
 mod progress;
 mod resume;
+mod sde;
 mod threads;
 mod train;
 mod train_run;
@@ -79,6 +81,8 @@ Examples:
   sc transfer atlas.h5ad mapped.h5ad --labels cell_type --out annotated.h5ad
   sc preprocess hvg cells.h5ad --out hvg.h5ad --flavor seurat_v3 --batch-key donor
   sc transformer embed scGPT_human cells.h5ad --out embedded.h5ad --gene-key gene_name
+  sc sde train cells.h5ad --out model --use-key X_pca --time-key day
+  sc integrate train rna=rna.h5ad adt=adt.h5ad --out model --layer counts
   sc milo embedded.h5ad --sample donor --design '~ batch + condition' --table da.tsv
 
 `sc COMMAND --help` explains the options of a command. RUST_LOG=info shows more of what goes on.
@@ -91,6 +95,8 @@ enum Command {
     Preprocess(preprocess::Args),
     Train(train::Args),
     Transformer(Box<transformer::Args>),
+    Sde(sde::Args),
+    Integrate(integrate::Args),
     Embed(embed::Args),
     Expression(expression::Args),
     Evaluate(evaluate::Args),
@@ -116,6 +122,8 @@ impl Command {
             Self::Preprocess(a) => a.threads(),
             Self::Train(a) => a.threads(),
             Self::Transformer(a) => a.threads(),
+            Self::Sde(a) => a.threads(),
+            Self::Integrate(a) => a.threads(),
             Self::Embed(a) => a.query.threads,
             Self::Annotate(a) => a.query.threads,
             Self::Check(a) => a.threads,
@@ -141,6 +149,8 @@ impl Command {
             Self::Preprocess(a) => preprocess::run(&a),
             Self::Train(a) => train::run(&a),
             Self::Transformer(a) => transformer::run(&a),
+            Self::Sde(a) => sde::run(&a),
+            Self::Integrate(a) => integrate::run(&a),
             Self::Embed(a) => embed::run(&a),
             Self::Expression(a) => expression::run(&a),
             Self::Evaluate(a) => evaluate::run(&a),
@@ -164,7 +174,8 @@ impl Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     log_to_stderr();
-    let done = threads::set_up(cli.command.threads()).and_then(|()| cli.command.run());
+    let done = threads::set_up(cli.command.threads())
+        .and_then(|()| threads::inside(|| cli.command.run()));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {

@@ -42,6 +42,16 @@ pub enum Error {
         /// The norm of its state before the step.
         norm: f64,
     },
+    /// What went wrong in a minibatch of training.
+    #[error("in epoch {epoch}, minibatch {minibatch}: {source}")]
+    InEpoch {
+        /// The epoch, from 0.
+        epoch: usize,
+        /// The minibatch within the epoch, from 0.
+        minibatch: usize,
+        /// What went wrong.
+        source: Box<Error>,
+    },
     /// A checkpoint that is not of the model.
     #[error("{}: {report}", path.display())]
     Incompatible {

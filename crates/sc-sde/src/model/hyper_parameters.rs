@@ -4,7 +4,7 @@ use sc_io::pytorch::{Dict, Value};
 
 use super::{DiffusionKind, DriftKind, ScDiffEqConfig};
 use crate::Result;
-use crate::nets::{Activation, NetConfig};
+use crate::nets::{Activation, AutoencoderConfig, NetConfig, power_widths};
 
 /// What the tensors of one net say.
 #[derive(Default)]
@@ -41,10 +41,15 @@ pub(super) fn lengths<'a>(
     n_augment: usize,
 ) -> std::result::Result<ScDiffEqConfig, String> {
     let (mut mu, mut sigma) = (Shapes::default(), Shapes::default());
+    let (mut encoder, mut decoder) = (Shapes::default(), Shapes::default());
     let mut has_prior = false;
     for (name, shape) in tensors {
         if name == "DiffEq.potential.psi.weight" {
             has_prior = true;
+        } else if let Some(name) = name.strip_prefix("Encoder.") {
+            note(&mut encoder, name, shape);
+        } else if let Some(name) = name.strip_prefix("Decoder.") {
+            note(&mut decoder, name, shape);
         } else if let Some(name) = name.strip_prefix("DiffEq.mu.") {
             note(&mut mu, name, shape);
         } else if let Some(name) = name.strip_prefix("DiffEq.sigma.") {
@@ -84,6 +89,42 @@ pub(super) fn lengths<'a>(
                 "its diffusion has {n} outputs, no multiple of the {d} dimensions"
             ));
         }
+    }
+    if encoder.output.is_some() || decoder.output.is_some() {
+        config.autoencoder = Some(autoencoder(&encoder, &decoder, d)?);
+    }
+    Ok(config)
+}
+
+/// The nets around the latent space. Their widths follow from their number; whether they are these is seen when the tensors
+/// are compared.
+fn autoencoder(
+    encoder: &Shapes,
+    decoder: &Shapes,
+    n_latent: usize,
+) -> std::result::Result<AutoencoderConfig, String> {
+    if encoder.n_out() != n_latent || decoder.n_in() != n_latent {
+        return Err(format!(
+            "its encoder has {} outputs and its decoder {} inputs, the space in which cells move has {n_latent} dimensions",
+            encoder.n_out(),
+            decoder.n_in()
+        ));
+    }
+    if encoder.hidden.len() != decoder.hidden.len() {
+        return Err(format!(
+            "its encoder has {} hidden layers, its decoder {}; only mirrored ones are read",
+            encoder.hidden.len(),
+            decoder.hidden.len()
+        ));
+    }
+    let mut config = AutoencoderConfig::new(encoder.n_in());
+    config.n_hidden = encoder.hidden.len();
+    config.bias = encoder.output_bias;
+    let widths: Vec<usize> = encoder.hidden.iter().map(|h| h.0).collect();
+    let fits = |&power: &f64| power_widths(encoder.n_in(), n_latent, widths.len(), power) == widths;
+    // Of the powers that people use, the one that gives these widths; else the original's default.
+    if let Some(power) = [2.0, 1.0, 3.0, 4.0, 1.5, 2.5].into_iter().find(fits) {
+        config.power = power;
     }
     Ok(config)
 }
@@ -129,6 +170,18 @@ pub(super) fn fill(config: &mut ScDiffEqConfig, hyper: &Dict) -> Result<()> {
         }
         if let Some(n) = get("n_augment").and_then(Value::as_usize) {
             net.n_augment = n;
+        }
+    }
+    if let Some(nets) = &mut config.autoencoder {
+        if let Some(power) = hyper.get("encoder_power").and_then(Value::as_f64) {
+            nets.power = power;
+        }
+        if let Some(rate) = hyper.get("encoder_dropout").and_then(Value::as_f64) {
+            nets.dropout = rate;
+        }
+        let name = hyper.get("encoder_activation").and_then(name_of);
+        if let Some(name) = name {
+            nets.activation = name.parse()?;
         }
     }
     for (name, slot) in [

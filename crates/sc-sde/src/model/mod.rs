@@ -4,6 +4,8 @@
 //! `autoencoder`), and the regularisers ([`VelocityRatio`] and the functions beside it) are terms to be added to a loss.
 //! [`Checkpoint`] opens what the original saved.
 
+#[cfg(test)]
+mod autoencoder_checkpoint_tests;
 mod checkpoint;
 mod config;
 mod hyper_parameters;

@@ -127,13 +127,15 @@ impl ScDiffEq {
     /// If it holds another model, or is damaged.
     pub fn load(dir: impl AsRef<Path>, device: &Device) -> Result<Self> {
         let path = dir.as_ref().join(save::WEIGHTS);
-        let (kind, config, tensors) = save::read_model::<ScDiffEqConfig>(dir.as_ref())?;
+        // First of all: the settings of another kind can't be read.
+        let kind = save::model_kind(dir.as_ref())?;
         if kind != KIND {
             return Err(Error::Model(sc_model::Error::Format {
                 path,
                 reason: format!("holds a model of the kind \"{kind}\", not \"{KIND}\""),
             }));
         }
+        let (_, config, tensors) = save::read_model::<ScDiffEqConfig>(dir.as_ref())?;
         let is_f64 = tensors.values().any(|t| t.dtype() == DType::F64);
         let dtype = if is_f64 { DType::F64 } else { DType::F32 };
         let params = ScDiffEqParams::from(config).check()?;

@@ -20,7 +20,7 @@ use crate::{Error, Result};
 /// | `ReversibleHeun` | Stratonovich | any | keeps a second state; Kidger et al. 2021 | 0.5 (1 if additive) / 1 |
 ///
 /// With additive noise both calculi are the same, and every scheme may be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Scheme {
     /// Euler and Maruyama's.
     Euler,
