@@ -41,7 +41,7 @@ pub enum Error {
         /// Its feature.
         feature: String,
         /// The likelihood.
-        likelihood: String,
+        likelihood: crate::Likelihood,
         /// What would work.
         advice: &'static str,
     },

@@ -82,7 +82,7 @@ impl MultiCells<'_> {
             value,
             cell: cell.cloned().unwrap_or_default(),
             feature: info.features.get(feature).cloned().unwrap_or_default(),
-            likelihood: info.likelihood.to_string(),
+            likelihood: info.likelihood,
             advice,
         }
     }

@@ -1,6 +1,6 @@
 //! Matchings whose weights fall with distance.
 
-use ndarray::ArrayView2;
+use ndarray::{Array2, ArrayView2};
 use sc_data::Csr;
 
 use super::{both, nearest, normalized};
@@ -17,14 +17,10 @@ const SCALE_OF: usize = 10;
 pub fn nearest_neighbours(x: ArrayView2<'_, f32>, y: ArrayView2<'_, f32>, k: usize) -> Result<Csr> {
     let (x, y) = both(x, y)?;
     let near = nearest(&y, &x, k)?;
+    let exact = Exact::new(&x, &y);
     let rows = (0..x.nrows()).map(|i| {
         let columns = near.indices.row(i).to_vec();
-        let distances: Vec<f64> = near
-            .distances
-            .row(i)
-            .iter()
-            .map(|&d| f64::from(d))
-            .collect();
+        let distances: Vec<f64> = columns.iter().map(|&j| exact.between(i, j)).collect();
         let first = &distances[..distances.len().min(SCALE_OF)];
         weights(&columns, &distances, mean(first) / 10.0)
     });
@@ -40,17 +36,44 @@ pub fn mutual_neighbours(x: ArrayView2<'_, f32>, y: ArrayView2<'_, f32>, k: usiz
     let (x, y) = both(x, y)?;
     let forth = nearest(&y, &x, k)?;
     let back = nearest(&x, &y, k)?;
+    let exact = Exact::new(&x, &y);
     let rows = (0..x.nrows()).map(|i| {
-        let pairs = forth.indices.row(i).into_iter().zip(forth.distances.row(i));
-        let mutual = pairs.filter(|(j, _)| {
-            let of_j = back.indices.row(**j as usize);
+        let mutual = forth.indices.row(i).into_iter().copied().filter(|&j| {
+            let of_j = back.indices.row(j as usize);
             of_j.iter().any(|&b| b as usize == i)
         });
         let (columns, distances): (Vec<u32>, Vec<f64>) =
-            mutual.map(|(j, d)| (*j, f64::from(*d))).unzip();
+            mutual.map(|j| (j, exact.between(i, j))).unzip();
         weights(&columns, &distances, mean(&distances) / 10.0)
     });
     normalized(rows.collect(), y.nrows())
+}
+
+/// Distances in double precision: the exponent of a weight is a hundred times their relative error.
+struct Exact {
+    x: Array2<f64>,
+    y: Array2<f64>,
+}
+
+impl Exact {
+    fn new(x: &Array2<f32>, y: &Array2<f32>) -> Self {
+        let of = |a: &Array2<f32>| {
+            let mut a = a.mapv(f64::from);
+            for mut row in a.rows_mut() {
+                let length = row.dot(&row).sqrt();
+                if length > 0.0 {
+                    row /= length;
+                }
+            }
+            a
+        };
+        Self { x: of(x), y: of(y) }
+    }
+
+    fn between(&self, i: usize, j: u32) -> f64 {
+        let pairs = self.x.row(i).into_iter().zip(self.y.row(j as usize));
+        pairs.map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
+    }
 }
 
 fn mean(v: &[f64]) -> f64 {
