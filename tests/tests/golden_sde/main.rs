@@ -3,7 +3,12 @@
 
 mod analytic;
 mod checkpoint;
+mod effects;
+mod fates;
+mod flow;
 mod golden;
+mod interpolation;
 mod nets;
 mod paths;
 mod sinkhorn;
+mod training;

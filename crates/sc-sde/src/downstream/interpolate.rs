@@ -139,8 +139,8 @@ fn between(sinkhorn: &Sinkhorn, x: ArrayView2<'_, f32>, y: ArrayView2<'_, f32>) 
 }
 
 /// Cells at `share` of the way from one population to another, each along a line of the exact optimal transport plan (McCann
-/// 1997). Of larger populations 1,000 cells are drawn. As many cells as the larger one has, or is drawn from it; a pair of the
-/// plan stands for a cell as often as its mass says.
+/// 1997). There are as many as in the larger population, at most 1,000, drawn from both; cells of the smaller one stand for
+/// several.
 ///
 /// # Errors
 /// [`Error::InvalidSetting`] unless `share` is between 0 and 1, and those of [`exact_plan`].
@@ -154,22 +154,19 @@ pub fn linear_transport(
         return Err(invalid("share", share, "between 0 (early) and 1 (late)"));
     }
     let rng = Rng::new(seed);
+    let n = early.nrows().max(late.nrows()).min(MOST);
     let some = |cells: ArrayView2<'_, f32>, name: &str| {
         let order = rng.stream(name).permutation(cells.nrows());
-        let rows: Vec<usize> = order.into_iter().take(MOST).collect();
+        let rows: Vec<usize> = order.into_iter().cycle().take(n).collect();
         cells.select(ndarray::Axis(0), &rows).mapv(f64::from)
     };
     let x = some(early, "interpolation/early");
     let y = some(late, "interpolation/late");
+    // As many cells on both sides, all of the same weight: the plan is an assignment, and every pair a cell.
     let plan = exact_plan(&Cloud::new(x.view())?, &Cloud::new(y.view())?, 2)?;
-    let n = x.nrows().max(y.nrows());
-    let pairs: Vec<(usize, usize)> = match x.nrows() == y.nrows() {
-        // An assignment: every pair is a cell.
-        true => plan.entries().iter().map(|e| (e.0, e.1)).collect(),
-        false => plan.sample(n, &mut rng.stream("interpolation/pairs")),
-    };
+    let pairs = plan.entries();
     let mut values = Vec::with_capacity(pairs.len() * x.ncols());
-    for (i, j) in &pairs {
+    for (i, j, _) in pairs {
         let line = x.row(*i).into_iter().zip(y.row(*j));
         values.extend(line.map(|(x, y)| (x + share * (y - x)) as f32));
     }
