@@ -81,16 +81,19 @@ def arguments():
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS), metavar="TASK")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="METHOD")
-    parser.add_argument("--scgpt", type=int, nargs=3, default=[64, 4000, 4000], metavar=("DIM", "PRETRAINING", "FINETUNING"), help="its width, and the cells it sees, rounded to epochs")
-    parser.add_argument("--scbert", type=int, nargs=3, default=[32, 1500, 1500], metavar=("DIM", "PRETRAINING", "FINETUNING"))
+    parser.add_argument("--scgpt", type=int, nargs=3, default=[64, 8000, 4000], metavar=("DIM", "PRETRAINING", "FINETUNING"), help="its width, and the cells it sees, rounded to epochs")
+    parser.add_argument("--scbert", type=int, nargs=3, default=[32, 4000, 4000], metavar=("DIM", "PRETRAINING", "FINETUNING"))
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--lr", type=float, nargs=2, default=[3e-3, 1e-3], metavar=("SCGPT", "SCBERT"), help="chosen by the validation cells of the first task")
+    parser.add_argument("--pretraining-lr", type=float, nargs=2, default=[3e-3, 1e-3], metavar=("SCGPT", "SCBERT"))
+    parser.add_argument("--pretraining-batch", type=int, nargs=2, default=[8, 32], metavar=("SCGPT", "SCBERT"), help="cells of a minibatch; of fine-tuning 32")
     parser.add_argument("--max-length", type=int, default=128, help="tokens of a cell that scGPT reads, at most")
     parser.add_argument("--scanvi-epochs", type=int, nargs=2, default=[100, 20])
     parser.add_argument("--max-test", type=int, default=1000, help="test on so many cells, drawn at random, if there are more")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--binary", default="target/release/annotate_platforms")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="all numbers; what is there is not done again")
+    parser.add_argument("--work", type=pathlib.Path, metavar="FOLDER", help="keeps the files, and pre-trained models for the next run")
     return parser.parse_args()
 
 
@@ -136,7 +139,7 @@ class Task:
         self.train, self.test = train[:, chosen].copy(), test[:, chosen].copy()
         self.truth = test.obs["label"].to_numpy()
         self.is_known = np.isin(self.truth, train.obs["label"].unique())
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def log_normalised(counts):
@@ -264,26 +267,26 @@ def transformer(run, kind, pretrained):
     """scGPT or scBERT."""
     import numpy as np
 
-    args = run.args
-    dim, pretraining, finetuning = args.scgpt if kind == "scgpt" else args.scbert
-    rate = args.lr[kind == "scbert"]
+    args, which = run.args, kind == "scbert"
+    dim, pretraining, finetuning = args.scbert if which else args.scgpt
     epochs = lambda seen, cells: max(1, round(seen / cells))
     # Expressed genes of a cell shall have tokens in the middle of scBERT's scale.
     expressed = np.median(np.asarray((run.train.X > 0).sum(1)))
-    sizes = ["--model", kind, "--dim", dim, "--layers", args.layers, "--lr", rate, "--target-sum", 5 * expressed]
+    sizes = ["--model", kind, "--dim", dim, "--layers", args.layers, "--target-sum", 5 * expressed]
     sizes += ["--max-length", args.max_length]
     more, report = [], {}
     if pretrained:
         # Once for each task: it sees the same cells whatever the seed.
-        folder = run.folder / kind
+        rate, batch = args.pretraining_lr[which], args.pretraining_batch[which]
+        folder = run.folder / f"{kind}-{dim}-{pretraining}-{batch}-{rate}"
         if not folder.exists():
             n = epochs(pretraining, run.train.n_obs)
-            report = run.rust("pretrain", "--out", folder, "--epochs", n, *sizes)
+            report = run.rust("pretrain", "--out", folder, "--epochs", n, "--lr", rate, "--batch", batch, *sizes)
             report = {f"pretraining_{k}": v for k, v in report.items()}
         more = ["--from", folder]
     out = run.folder / f"{kind}.h5ad"
     n = epochs(finetuning, len(run.rows("train")))
-    report |= run.rust("finetune", "--out", out, "--epochs", n, *sizes, *more)
+    report |= run.rust("finetune", "--out", out, "--epochs", n, "--lr", args.lr[which], *sizes, *more)
     return probabilities(out, report)
 
 
@@ -344,7 +347,7 @@ def everything(args, runs, folder):
             if not missing:
                 continue
             if name not in tasks:
-                tasks[name] = Task(args, cells, name, folder / str(len(tasks)))
+                tasks[name] = Task(args, cells, name, folder / str(list(TASKS).index(name)))
             run = Run(tasks[name], seed)
             for method in missing:
                 start = time.perf_counter()
@@ -366,7 +369,7 @@ def main():
         import warnings
 
         warnings.filterwarnings("ignore")
-        everything(args, runs, pathlib.Path(folder))
+        everything(args, runs, args.work or pathlib.Path(folder))
     print("Accuracy / macro-F1\n")
     table(runs, ["accuracy", "macro_f1"], args.tasks, args.methods)
     print("AUROC of novel cells\n")

@@ -11,12 +11,13 @@
 //! FILE gets obsm `probabilities`; one line of JSON says which label each column is. All runs print how long they took.
 #![allow(clippy::print_stdout, reason = "a program for programs")]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use candle_core::Device;
 use clap::{Args, Parser, ValueEnum};
-use sc_data::{AnnData, Categorical, Csr};
+use sc_data::{AnnData, Categorical, Csr, RowSource};
 use sc_latent::{
     Cells, ClassifierConfig, Labels, Likelihood, PredictAt, Scanvi, Scvi, SemiSupervised, Setup,
 };
@@ -25,7 +26,9 @@ use sc_model::{Classify, LrSchedule, Parity, Probabilities};
 use sc_transformer::scbert::{
     CellsConfig, FinetuneConfig, GenePanel, PretrainConfig, Scbert, ScbertCells,
 };
-use sc_transformer::scgpt::{CellSource, LabelledCells, PretrainCells, Pretraining, Recipe, ScGpt};
+use sc_transformer::scgpt::{
+    CellPrompt, CellSource, LabelledCells, PretrainCells, Pretraining, Recipe, ScGpt,
+};
 use sc_transformer::tokens::{GenerativeOptions, Tokenizer, TokenizerOptions};
 use sc_transformer::vocab::{GeneCase, GeneVocab, SPECIALS};
 use serde_json::json;
@@ -40,8 +43,6 @@ type Split = (Vec<usize>, Vec<usize>);
 
 /// The label that stands for "not known".
 const UNLABELED: &str = "Unknown";
-/// Cells of a minibatch.
-const BATCH: usize = 32;
 /// Cells that scBERT reads at once.
 const AT_ONCE: usize = 8;
 
@@ -72,6 +73,15 @@ struct Run {
     label_epochs: usize,
     #[arg(long, default_value_t = 1e-3)]
     lr: f64,
+    /// Cells of a minibatch
+    #[arg(long, default_value_t = 32)]
+    batch: usize,
+    /// scGPT: cells' vectors are prompts with known genes only, as in the original's code
+    #[arg(long)]
+    prompts_with_genes: bool,
+    /// scGPT: the share of pre-training before cells' vectors are prompts
+    #[arg(long, default_value_t = 0.5)]
+    prompt_after: f64,
     #[arg(long)]
     seed: u64,
     /// Width of the model
@@ -152,7 +162,7 @@ impl Known {
 /// Adam at a rate that falls to a fifth over all epochs.
 fn settings(run: &Run, mut config: TrainConfig) -> TrainConfig {
     config.max_epochs = Some(run.epochs);
-    config.batch_size = BATCH;
+    config.batch_size = run.batch;
     config.lr = run.lr;
     let gamma = 0.2f64.powf(1.0 / run.epochs as f64);
     config.lr_schedule = LrSchedule::Step { size: 1, gamma };
@@ -188,14 +198,43 @@ fn pretrain_scgpt(run: &Run) -> Result<serde_json::Value> {
         ..GenerativeOptions::default()
     };
     let cells = PretrainCells::new(CellSource::new(&known.counts, &tokens), split)?;
-    let steps = known.counts.n_rows() * 9 / 10 / BATCH * run.epochs;
+    let steps = (known.counts.n_rows() * 9 / 10).div_ceil(run.batch) * run.epochs;
     let mut config = Recipe::pretraining(steps as u64, run.seed);
-    (config.max_epochs, config.lr, config.batch_size) = (Some(run.epochs), run.lr, BATCH);
+    (config.max_epochs, config.lr, config.batch_size) = (Some(run.epochs), run.lr, run.batch);
     let mut task = Pretraining::new(&model);
-    task.prompt_after = steps as u64 / 2;
+    task.prompt_after = (steps as f64 * run.prompt_after) as u64;
+    if run.prompts_with_genes {
+        task.cell_prompts = vec![CellPrompt::WithGenes];
+    }
     let fitted = fit(&task, &cells, &config, &mut ())?;
     model.save(&run.out)?;
-    Ok(json!({"validation_loss": fitted.history.values("validation_loss")}))
+    let terms = ["gep", "gepc", "prompted", "prompted_alone"];
+    let terms = terms.map(|t| (t, fitted.history.values(&format!("{t}_validation"))));
+    Ok(json!({
+        "validation_loss": fitted.history.values("validation_loss"),
+        "terms": terms.into_iter().collect::<BTreeMap<_, _>>(),
+        "error_of_gene_means": error_of_means(&tokens, &known.counts)?,
+    }))
+}
+
+/// The mean squared error of the mean bin of each gene: what pre-training learns before it learns anything of cells.
+fn error_of_means(tokens: &Tokenizer, counts: &dyn RowSource) -> Result<f64> {
+    let rows: Vec<usize> = (0..counts.n_rows()).collect();
+    let batch = tokens.batch(counts, &rows, 0)?;
+    let cls: BTreeSet<u32> = batch.first_tokens().into_iter().collect();
+    let mut by_gene: BTreeMap<u32, [f64; 3]> = BTreeMap::new();
+    for (at, (&id, &value)) in (0u32..).zip(batch.ids.iter().zip(&batch.values)) {
+        if !cls.contains(&at) {
+            let value = f64::from(value);
+            let [n, sum, squares] = by_gene.entry(id).or_default();
+            (*n, *sum, *squares) = (*n + 1.0, *sum + value, *squares + value * value);
+        }
+    }
+    let error: f64 = by_gene
+        .values()
+        .map(|[n, sum, sq]| sq - sum * sum / n)
+        .sum();
+    Ok(error / by_gene.values().map(|g| g[0]).sum::<f64>())
 }
 
 fn finetune_scgpt(run: &Run) -> Result<serde_json::Value> {

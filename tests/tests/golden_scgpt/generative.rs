@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use sc_model::Mode;
 use sc_tensor::ops::Segments;
 use sc_tensor::rng::Rng;
-use sc_transformer::scgpt::{Allow, Confidence, GenerateOptions, Input, ScGpt};
+use sc_transformer::scgpt::{Allow, CellPrompt, Confidence, GenerateOptions, Input, ScGpt};
 use sc_transformer::tokens::TokenBatch;
 
 use super::folder::{File, Golden, batch, unpack};
@@ -108,7 +108,9 @@ fn known_and_unknown_genes() {
             );
             let mvc = model.decode_from_cells(&e, &mode).unwrap().value;
             s.check_all(&file, &format!("{case}.mvc_output"), &mvc);
-            let loss = model.generative_loss(&s.cells, true, &mode).unwrap();
+            let loss = model
+                .generative_loss(&s.cells, Some(CellPrompt::WithGenes), &mode)
+                .unwrap();
             file.near(&format!("{case}.loss.mse"), &loss.gep);
             file.near(&format!("{case}.loss.mvc"), loss.gepc.as_ref().unwrap());
             file.near(&format!("{case}.loss.gen"), loss.prompted.as_ref().unwrap());
@@ -171,7 +173,9 @@ fn gradients_of_pretraining() {
     let mut seen = 0;
     for case in ["r25", "r50", "r75"] {
         let s = split(&inputs, case, false);
-        let loss = model.generative_loss(&s.cells, true, &mode).unwrap();
+        let loss = model
+            .generative_loss(&s.cells, Some(CellPrompt::WithGenes), &mode)
+            .unwrap();
         let grads = sc_tensor::backward(&loss.total).unwrap();
         let prefix = format!("{case}.grad.");
         for key in names.iter().filter(|n| n.starts_with(&prefix)) {

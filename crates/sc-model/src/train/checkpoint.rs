@@ -31,7 +31,8 @@ const SET: &str = "{set}";
 pub(super) struct Sums {
     n_cells: usize,
     loss: f64,
-    by_name: IndexMap<String, f64>,
+    /// Each metric's sum, and how many cells the minibatches that had it held: a term may come with some only.
+    by_name: IndexMap<String, (f64, usize)>,
 }
 
 impl Sums {
@@ -39,26 +40,27 @@ impl Sums {
         self.n_cells += loss.n_cells;
         self.loss += value * loss.n_cells as f64;
         for (name, sum) in &loss.sums {
-            *self.by_name.entry((*name).to_owned()).or_insert(0.0) += sum;
+            let (total, n) = self.by_name.entry((*name).to_owned()).or_default();
+            *total += sum;
+            *n += loss.n_cells;
         }
     }
 
     /// Writes the means to the history as `<metric>_<set>`, or where the name of the metric says `{set}`.
     pub(super) fn note(&self, history: &mut History, set: &str, epoch: usize) {
-        let n = self.n_cells.max(1) as f64;
         let loss = if set == "train" {
             "train_loss_epoch".to_owned()
         } else {
             format!("{set}_loss")
         };
-        history.push(&loss, epoch, self.loss / n);
-        for (name, sum) in &self.by_name {
+        history.push(&loss, epoch, self.loss / self.n_cells.max(1) as f64);
+        for (name, &(sum, n)) in &self.by_name {
             let name = if name.contains(SET) {
                 name.replace(SET, set)
             } else {
                 format!("{name}_{set}")
             };
-            history.push(&name, epoch, sum / n);
+            history.push(&name, epoch, sum / n.max(1) as f64);
         }
     }
 }
@@ -353,5 +355,28 @@ impl Observer for Checkpoint {
         } else {
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn a_term_of_some_minibatches_is_a_mean_over_their_cells() {
+        let loss = |sums: &[(&'static str, f64)], n_cells: usize| Loss {
+            loss: Tensor::new(0f64, &Device::Cpu).unwrap(),
+            sums: sums.to_vec(),
+            n_cells,
+        };
+        let mut sums = Sums::default();
+        sums.add(&loss(&[("all", 6.0)], 3), 1.0);
+        sums.add(&loss(&[("all", 4.0), ("some", 8.0)], 2), 6.0);
+        let mut history = History::default();
+        sums.note(&mut history, "train", 0);
+        assert_eq!(history.last("train_loss_epoch"), Some(3.0));
+        assert_eq!(history.last("all_train"), Some(2.0));
+        assert_eq!(history.last("some_train"), Some(4.0));
     }
 }

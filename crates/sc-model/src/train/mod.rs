@@ -60,7 +60,7 @@ pub struct Loss {
     /// A scalar to differentiate: the mean over cells.
     pub loss: Tensor,
     /// Sums over the cells of the minibatch, by name; the history holds their means over an epoch as `elbo_train` for
-    /// `elbo`, and as `train_accuracy` for `{set}_accuracy`.
+    /// `elbo`, and as `train_accuracy` for `{set}_accuracy`. What only some minibatches have is a mean over their cells.
     pub sums: Vec<(&'static str, f64)>,
     /// How many cells there were.
     pub n_cells: usize,

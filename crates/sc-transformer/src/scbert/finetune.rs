@@ -76,6 +76,13 @@ impl Default for FinetuneConfig {
     }
 }
 
+impl FinetuneConfig {
+    /// The block that is trained in a model of so many.
+    pub(super) fn block_of(&self, depth: usize) -> usize {
+        self.block.unwrap_or(depth.saturating_sub(2))
+    }
+}
+
 /// Cells and their classes, those of a model.
 pub struct LabelledCells<'a> {
     cells: &'a ScbertCells<'a>,
@@ -146,7 +153,7 @@ impl Scbert {
     /// [`Error::InvalidSetting`] if there is no such block, [`Error::WrongHead`] if the model has no classes.
     pub fn finetuning<'m>(&'m self, config: &'m FinetuneConfig) -> Result<Finetuning<'m>> {
         let depth = self.config.depth;
-        let block = config.block.unwrap_or(depth.saturating_sub(2));
+        let block = config.block_of(depth);
         if block >= depth {
             return Err(Error::InvalidSetting {
                 name: "block",

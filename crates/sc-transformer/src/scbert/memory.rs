@@ -1,5 +1,6 @@
-use super::Scbert;
 use super::infer::SHORT;
+use super::pretrain::passes;
+use super::{FinetuneConfig, Scbert};
 
 /// What a model is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -8,9 +9,10 @@ pub enum Work {
     Inference,
     /// Pre-training, with so many cells going through the network at once.
     Pretraining(usize),
-    /// Fine-tuning this block, with so many cells going through the network at once.
+    /// Fine-tuning from this block on, with so many cells going through the network at once; see
+    /// [`Scbert::finetuning_work`].
     Finetuning {
-        /// The block.
+        /// The first block that is trained; 0 if everything is.
         block: usize,
         /// Cells at once.
         micro_batch: usize,
@@ -35,6 +37,15 @@ impl MemoryEstimate {
 }
 
 impl Scbert {
+    /// What [`Scbert::finetune`] does with these settings.
+    pub fn finetuning_work(&self, config: &FinetuneConfig) -> Work {
+        let block = config.block_of(self.config.depth);
+        Work::Finetuning {
+            block: if config.everything { 0 } else { block },
+            micro_batch: passes(config.micro_batch, config.parity).0,
+        }
+    }
+
     /// How much memory some work takes with so many threads.
     pub fn memory(&self, work: Work, threads: usize) -> MemoryEstimate {
         let c = &self.config;

@@ -1,6 +1,6 @@
 //! Tokens to vectors: genes, values, batches and modalities.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use sc_model::layers::Linear;
 use sc_model::{Init, Mode, Param, ParamBuilder};
 use sc_tensor::ops;
@@ -164,6 +164,14 @@ impl ValueEncoder {
             _ => Ok(()),
         }
     }
+
+    /// Starts a network that reads numbers so that it tells those from 0 to `largest` apart.
+    pub(super) fn spread(&self, largest: f64) -> Result<()> {
+        match self {
+            Self::Continuous(e) => e.spread(largest),
+            _ => Ok(()),
+        }
+    }
 }
 
 fn column(values: &[f32], like: &Tensor) -> Result<Tensor> {
@@ -192,6 +200,30 @@ impl ContinuousEncoder {
             norm: LayerNorm::new(&p.pp("norm"), d)?,
             dropout: c.dropout,
         })
+    }
+
+    /// Lets the units that rise with the value begin to do so at places spread over `0..largest`.
+    ///
+    /// PyTorch's start, which the original has, bends all units near 0. Above, all of them grow in proportion to the value, and
+    /// as the norm behind them takes the length away, the vectors of bins 10 and 50 have a cosine above 0.99: a new model is
+    /// all but blind for values, and a short training does not change that. Now it is 0.6. Units that fall with the value
+    /// stay, so that 0, 1, and the special values below are told apart as before.
+    fn spread(&self, largest: f64) -> Result<()> {
+        let Some(bias) = self.linear1.bias() else {
+            return Ok(());
+        };
+        let numbers = |t: &Tensor| -> Result<Vec<f64>> {
+            Ok(t.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
+        };
+        let (old, slopes) = (bias.value(), numbers(self.linear1.weight().value())?);
+        // The biases are uniform on -1..1: so are the places on 0..largest.
+        let pairs = numbers(old)?.into_iter().zip(slopes);
+        let new = pairs.map(|(b, slope)| match slope > 0.0 {
+            true => -slope * largest * (b + 1.0) / 2.0,
+            false => b,
+        });
+        let new = Tensor::from_vec(new.collect::<Vec<f64>>(), old.shape(), old.device())?;
+        Ok(bias.var().set(&new.to_dtype(old.dtype())?)?)
     }
 
     /// Binned values are few, so the network runs once for each different value.

@@ -59,7 +59,7 @@ pub use args::Args;
 pub use checkpoint::{ARGS, Allow, Checkpoint, Layout, LoadReport, Mismatch, VOCAB, WEIGHTS};
 pub use config::{CellEmbedding, InputNorm, MvcStyle, NormPlacement, ScGptConfig, ValueInput};
 pub use decoders::Predicted;
-pub use generate::{Confidence, GenerateOptions, Generated, GenerativeLoss};
+pub use generate::{CellPrompt, Confidence, GenerateOptions, Generated, GenerativeLoss};
 pub use infer::{CellSource, labels_or_novel};
 pub use input::Input;
 pub use memory::MemoryEstimate;

@@ -109,6 +109,11 @@ impl Nets {
         }
     }
 
+    /// Starts the network that reads bins so that it tells them apart.
+    pub(super) fn spread_values(&self, n_bins: usize) -> Result<()> {
+        self.values.spread(n_bins.saturating_sub(1) as f64)
+    }
+
     /// The vector that marks a gene as one to generate, `[1, D]`.
     pub(super) fn unknown_flag(&self, mode: &Mode<'_>) -> Result<Option<Tensor>> {
         let row = |p: &Param| Ok(sc_tensor::ops::embedding_ids(p.get(mode), &[1])?);

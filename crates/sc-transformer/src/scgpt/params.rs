@@ -97,7 +97,8 @@ impl ScGptValidParams {
         &self.0.config
     }
 
-    /// A model with random weights, distributed as PyTorch's.
+    /// A model with random weights, distributed as PyTorch's, but for the network that reads bins, which starts so that it
+    /// tells large ones apart (not with [`Parity::Upstream`]).
     ///
     /// # Errors
     /// If the device refuses.
@@ -114,6 +115,9 @@ impl ScGptValidParams {
         let (nets, params) =
             build_params(device, dtype, &Rng::new(seed), |p| Nets::new(p, &config))?;
         nets.zero_pads()?;
+        if config.parity == Parity::Correct {
+            nets.spread_values(config.n_bins)?;
+        }
         Ok(ScGpt {
             vocab,
             config,

@@ -3,7 +3,7 @@
 use sc_tensor::ops::Segments;
 
 use super::TokenBatch;
-use crate::Result;
+use crate::{Error, Result};
 
 /// A cell to be generated, for [`ScGpt::generate`](crate::scgpt::ScGpt::generate).
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -58,6 +58,37 @@ impl TokenBatch {
         let cells = (0..prompts.len()).collect();
         Ok(Self::plain(cells, ids, values, true, segments))
     }
+
+    /// The same cells of which nothing is known but the first token, `<cls>` or a vector in its place: all their genes are
+    /// asked for, and scored. `mask_value` stands for their values.
+    ///
+    /// # Errors
+    /// [`Error::InvalidSetting`](crate::Error::InvalidSetting) if the cells have no `<cls>`.
+    pub fn all_asked(&self, mask_value: f32) -> Result<Self> {
+        if !self.has_cls {
+            return Err(Error::InvalidSetting {
+                name: "batch",
+                value: "without <cls>".into(),
+                reason: "that token is all there is of a cell of which no gene is known".into(),
+            });
+        }
+        let mut known = vec![false; self.n_tokens()];
+        for first in self.first_tokens() {
+            if let Some(k) = known.get_mut(first as usize) {
+                *k = true;
+            }
+        }
+        let values = known.iter().zip(&self.values);
+        let lengths = self.segments.iter().map(|s| (s.rows, s.rows.min(1)));
+        Ok(Self {
+            values: values
+                .map(|(&k, &v)| if k { v } else { mask_value })
+                .collect(),
+            scored: known.iter().map(|k| !k).collect(),
+            segments: Segments::with_keys(lengths)?,
+            ..self.clone()
+        })
+    }
 }
 
 #[cfg(test)]
@@ -81,5 +112,33 @@ mod tests {
         assert_eq!(packed.values, [-2.0, 7.0, -1.0, -2.0, -1.0]);
         let keys: Vec<usize> = packed.segments.iter().map(|s| s.keys).collect();
         assert_eq!(keys, [2, 1]);
+    }
+
+    #[test]
+    fn all_genes_can_be_asked_for() {
+        let prompts = [
+            Prompt {
+                known: vec![(9, -2.0), (2, 7.0)],
+                unknown: vec![1],
+            },
+            Prompt {
+                known: vec![(9, -2.0), (1, 3.0)],
+                unknown: vec![],
+            },
+        ];
+        let mut batch = TokenBatch::of_prompts(&prompts, -1.0).unwrap();
+        batch.targets = vec![-2.0, 7.0, 5.0, -2.0, 3.0];
+        let asked = batch.all_asked(-1.0).unwrap();
+        assert!(asked.check().is_ok());
+        assert_eq!(asked.values, [-2.0, -1.0, -1.0, -2.0, -1.0]);
+        assert_eq!(asked.scored, [false, true, true, false, true]);
+        assert_eq!(
+            (&asked.ids, &asked.targets, &asked.cells),
+            (&batch.ids, &batch.targets, &batch.cells)
+        );
+        let keys: Vec<usize> = asked.segments.iter().map(|s| s.keys).collect();
+        assert_eq!(keys, [1, 1]);
+        batch.has_cls = false;
+        assert!(batch.all_asked(-1.0).is_err());
     }
 }

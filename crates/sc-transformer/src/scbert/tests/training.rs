@@ -188,7 +188,10 @@ fn everything_is_trained_if_asked_for() {
     let before = weights(&model);
     let mut config = FinetuneConfig::default();
     quick(&mut config.train, 2);
+    let memory = |c: &FinetuneConfig| model.memory(model.finetuning_work(c), 1).total();
+    let one_block = memory(&config);
     config.everything = true;
+    assert!(memory(&config) > one_block);
     model.finetune(&labelled, &config, &mut ()).unwrap();
     for ((name, before), (_, after)) in before.iter().zip(weights(&model)) {
         let buffer = model.parameters().get(name).unwrap().is_buffer();

@@ -9,7 +9,7 @@ use sc_model::Mode;
 use sc_tensor::ops::Segments;
 use sc_tensor::rng::Rng;
 
-pub use loss::GenerativeLoss;
+pub use loss::{CellPrompt, GenerativeLoss};
 
 use super::config::ensure;
 use super::decoders::Predicted;

@@ -3,6 +3,7 @@ mod folders;
 mod golden;
 mod half;
 mod resume;
+mod values;
 
 use candle_core::Device;
 

@@ -1,9 +1,10 @@
 //! Generative pre-training on cells without labels.
 
-use sc_model::Params;
 use sc_model::train::{Loss, Step, Trainable};
+use sc_model::{Params, Parity};
 
 use crate::Result;
+use crate::scgpt::generate::CellPrompt;
 use crate::scgpt::infer::CellSource;
 use crate::scgpt::input::Input;
 use crate::scgpt::model::ScGpt;
@@ -28,6 +29,10 @@ impl<'a> PretrainCells<'a> {
 }
 
 /// A model and its generative pre-training: gene prompts, and from some step on cell prompts, too.
+///
+/// What it learns first are the means of the genes, which take a few hundred minibatches from random weights; only then does
+/// it learn what tells cells apart. A run that ends before has taught the model to overlook that, which is worse for
+/// fine-tuning than no pre-training: small data need small minibatches and many of them.
 #[derive(Debug, Clone)]
 pub struct Pretraining<'a> {
     /// The model.
@@ -35,6 +40,10 @@ pub struct Pretraining<'a> {
     /// Minibatches before the cells' own vectors are used as prompts; 1,000. (The original's counter reaches that at once in
     /// epochs of more than 1,000 minibatches.)
     pub prompt_after: u64,
+    /// What is known beside the cells' vectors, one after the other in as many minibatches; without any there are no cell
+    /// prompts. Alone and with genes in turns, as they are used in [`ScGpt::generate`], where genes become known; in models
+    /// with [`Parity::Upstream`] with genes only.
+    pub cell_prompts: Vec<CellPrompt>,
 }
 
 impl<'a> Pretraining<'a> {
@@ -43,7 +52,19 @@ impl<'a> Pretraining<'a> {
         Self {
             model,
             prompt_after: 1000,
+            cell_prompts: match model.config().parity {
+                Parity::Correct => vec![CellPrompt::Alone, CellPrompt::WithGenes],
+                Parity::Upstream => vec![CellPrompt::WithGenes],
+            },
         }
+    }
+
+    /// The cell prompt of a minibatch. Validation always has one, so that losses can be compared.
+    fn prompt(&self, step: &Step<'_>) -> Option<CellPrompt> {
+        let now = !step.mode.is_training() || step.step >= self.prompt_after;
+        let turn = step.step.checked_rem(self.cell_prompts.len() as u64)?;
+        let prompt = self.cell_prompts.get(turn as usize).copied();
+        prompt.filter(|_| now)
     }
 
     fn total(&self, data: &PretrainCells<'_>, rows: &[usize], step: &Step<'_>) -> Result<Loss> {
@@ -68,14 +89,17 @@ impl<'a> Pretraining<'a> {
                 reason: "no gene is left to generate; leave out cells with few genes".into(),
             });
         }
-        // Validation always has both, so that losses can be compared.
-        let prompted = !step.mode.is_training() || step.step >= self.prompt_after;
-        let loss = self.model.generative_loss(input, prompted, &step.mode)?;
+        let prompt = self.prompt(step);
+        let loss = self.model.generative_loss(input, prompt, &step.mode)?;
         let mut sums = Vec::with_capacity(4);
+        let prompted = match prompt {
+            Some(CellPrompt::Alone) => "prompted_alone",
+            _ => "prompted",
+        };
         let terms = [
             ("gep", Some(&loss.gep)),
             ("gepc", loss.gepc.as_ref()),
-            ("prompted", loss.prompted.as_ref()),
+            (prompted, loss.prompted.as_ref()),
             ("nonzero", loss.nonzero.as_ref()),
         ];
         for (name, term) in terms {
@@ -102,7 +126,8 @@ impl Trainable<PretrainCells<'_>> for Pretraining<'_> {
     }
 
     fn settings(&self) -> String {
-        format!("scgpt pre-training, prompts after {}", self.prompt_after)
+        let (after, prompts) = (self.prompt_after, &self.cell_prompts);
+        format!("scgpt pre-training, prompts after {after} {prompts:?}")
     }
 
     fn loss(

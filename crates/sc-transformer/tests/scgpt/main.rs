@@ -1,19 +1,19 @@
 //! Training and using small models of scGPT.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod pretraining;
+
 use candle_core::Device;
 use ndarray::Array2;
 use sc_model::train::{TrainConfig, fit};
 use sc_model::{Classify, Embed, Mode, Parity};
 use sc_tensor::rng::Rng;
 use sc_transformer::scgpt::{
-    CellSource, FineTune, GenerateOptions, InputNorm, KeepBest, LabelledCells, PerturbConfig,
-    PerturbTask, PredictOptions, PretrainCells, Pretraining, Recipe, ScGpt, ScGptParams,
-    ScGptPerturb, labels_or_novel,
+    CellSource, FineTune, InputNorm, KeepBest, LabelledCells, PerturbConfig, PerturbTask,
+    PredictOptions, Recipe, ScGpt, ScGptParams, ScGptPerturb, labels_or_novel,
 };
 use sc_transformer::tokens::{
-    GenerativeOptions, GenerativeSplit, Perturbation, PerturbationOptions, PerturbationTokens,
-    Tokenizer, TokenizerOptions,
+    Perturbation, PerturbationOptions, PerturbationTokens, Tokenizer, TokenizerOptions,
 };
 use sc_transformer::vocab::{GeneCase, GeneVocab, SPECIALS, SpecialsAt};
 
@@ -220,74 +220,6 @@ fn integration_trains_each_batch_with_its_own_norm() {
     one.limits.max_cells = 1;
     let alone = model.embed(&one).unwrap();
     assert!(all.iter().zip(&alone).all(|(a, b)| (a - b).abs() < 1e-5));
-}
-
-#[test]
-fn pretraining_learns_to_generate() {
-    let (counts, _, _) = cells(64);
-    let vocab = vocab();
-    let options = TokenizerOptions {
-        include_zeros: true,
-        max_len: None,
-        ..TokenizerOptions::default()
-    };
-    let tokens = tokenizer(&vocab, options);
-    let model = small(&vocab)
-        .check()
-        .unwrap()
-        .init(&Device::Cpu, 4)
-        .unwrap();
-    let source = CellSource::new(&counts, &tokens);
-    let data = PretrainCells::new(source, GenerativeOptions::default()).unwrap();
-    let mut task = Pretraining::new(&model);
-    task.prompt_after = 8;
-    let config = short(Recipe::pretraining(60, 4), 15);
-    let fitted = fit(&task, &data, &config, &mut ()).unwrap();
-    let gep = fitted.history.values("gep_validation");
-    assert!(gep.last().unwrap() < &(0.8 * gep[0]), "{gep:?}");
-    assert_eq!(fitted.history.values("prompted_validation").len(), 15);
-}
-
-#[test]
-fn zeros_are_learned_and_drawn() {
-    let (counts, _, _) = cells(64);
-    let vocab = vocab();
-    let options = TokenizerOptions {
-        include_zeros: true,
-        max_len: None,
-        ..TokenizerOptions::default()
-    };
-    let tokens = tokenizer(&vocab, options);
-    let params = small(&vocab).nonzero_prob(true).check().unwrap();
-    let model = params.init(&Device::Cpu, 4).unwrap();
-    let source = CellSource::new(&counts, &tokens);
-    let data = PretrainCells::new(source, GenerativeOptions::default()).unwrap();
-    let config = short(Recipe::pretraining(60, 4), 15);
-    let fitted = fit(&Pretraining::new(&model), &data, &config, &mut ()).unwrap();
-    let nll = fitted.history.values("nonzero_validation");
-    assert!(nll.last().unwrap() < &(0.85 * nll[0]), "{nll:?}");
-
-    // What is drawn has the mean that is predicted.
-    let split = GenerativeSplit::new(GenerativeOptions::default()).unwrap();
-    let whole = tokens.batch(&counts, &[0, 1, 2, 3], 0).unwrap();
-    let asked = split.split_at(&whole, 0, 0.5).unwrap();
-    let mode = Mode::eval();
-    let encoded = model.encode_generative(&asked, None, &mode).unwrap();
-    let predicted = model.decode(&encoded, &mode).unwrap().value;
-    let sum = |values: &[f32]| -> f64 {
-        let all = values.iter().zip(&asked.scored).filter(|(_, s)| **s);
-        all.map(|(v, _)| f64::from(*v)).sum()
-    };
-    let expected = sum(&predicted.to_vec1::<f32>().unwrap());
-    let mut options = GenerateOptions::default();
-    (options.rounds, options.to_bins, options.sample_zeros) = (1, false, true);
-    let mut total = 0.0;
-    for seed in 0..300 {
-        options.seed = seed;
-        total += sum(&model.generate(&asked, None, &options).unwrap().values);
-    }
-    let mean = total / 300.0;
-    assert!((mean / expected - 1.0).abs() < 0.05, "{mean} {expected}");
 }
 
 #[test]
