@@ -35,18 +35,18 @@ pub(super) struct Points {
 }
 
 impl Draw {
-    /// As many points between each two neighbouring times as there are cells on the larger side.
+    /// As many points between each two neighbouring times as there are cells on the larger side, and `least` at least.
     pub(super) fn points(
         &self,
         data: &Snapshots,
         groups: &[Vec<usize>],
-        dtype: DType,
+        (least, dtype): (usize, DType),
         stream: &mut Stream,
     ) -> Result<Points> {
         let mut parts = Vec::with_capacity(groups.len());
         for (cells, times) in groups.windows(2).zip(data.times().windows(2)) {
             if let ([early, late], [from, to]) = (cells, times) {
-                parts.push(self.between(data, (early, *from), (late, *to), stream)?);
+                parts.push(self.between(data, (early, *from), (late, *to), least, stream)?);
             }
         }
         join(&parts, dtype)
@@ -57,12 +57,13 @@ impl Draw {
         data: &Snapshots,
         (early, from): (&[usize], f64),
         (late, to): (&[usize], f64),
+        least: usize,
         stream: &mut Stream,
     ) -> Result<Points> {
         let device = data.states().device().clone();
         let rows = |cells: &[usize]| data.rows(cells, DType::F64, &device);
         let (x, y) = (rows(early)?, rows(late)?);
-        let (n, length) = (early.len().max(late.len()), to - from);
+        let (n, length) = (early.len().max(late.len()).max(least), to - from);
         let sigma = self.sigma.map(|s| s * length.sqrt());
         let (a, b) = (array(&x)?, array(&y)?);
         let before = Side {

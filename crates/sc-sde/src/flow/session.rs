@@ -19,6 +19,9 @@ pub(super) enum Learner<'a> {
     Drift(&'a ScDiffEq, f64),
 }
 
+/// The fewest points between two times that validate.
+const VALIDATION_POINTS: usize = 2048;
+
 pub(super) struct Session<'a> {
     learner: Learner<'a>,
     training: &'a FlowTraining,
@@ -100,14 +103,14 @@ impl<'a> Session<'a> {
             // No more than a minibatch has: exact transport takes the third power of it.
             groups.iter_mut().for_each(|g| g.truncate(n));
         }
-        let mut stream = match training {
-            true => step.rng.stream("bridges").at(&[step.step]),
-            // The same in every epoch, so that epochs can be compared.
-            false => step.rng.stream("validation/bridges"),
+        // Validation has the same points in every epoch, so that epochs can be compared, and many: what is learned is a mean,
+        // and single points are far from it.
+        let (mut stream, least) = match training {
+            true => (step.rng.stream("bridges").at(&[step.step]), 1),
+            false => (step.rng.stream("validation/bridges"), VALIDATION_POINTS),
         };
-        let points = self
-            .draw
-            .points(data, &groups, params.dtype(), &mut stream)?;
+        let dtype = (least, params.dtype());
+        let points = self.draw.points(data, &groups, dtype, &mut stream)?;
         let points = points.on(params.device())?;
         let n = points.x.dim(0)?;
         let (loss, terms) = match &self.learner {
