@@ -15,9 +15,9 @@ const SCALE_OF: usize = 10;
 /// # Errors
 /// As [`shared_neighbours`](super::shared_neighbours).
 pub fn nearest_neighbours(x: ArrayView2<'_, f32>, y: ArrayView2<'_, f32>, k: usize) -> Result<Csr> {
+    let exact = Exact::new(x, y);
     let (x, y) = both(x, y)?;
     let near = nearest(&y, &x, k)?;
-    let exact = Exact::new(&x, &y);
     let rows = (0..x.nrows()).map(|i| {
         let columns = near.indices.row(i).to_vec();
         let distances: Vec<f64> = columns.iter().map(|&j| exact.between(i, j)).collect();
@@ -33,10 +33,10 @@ pub fn nearest_neighbours(x: ArrayView2<'_, f32>, y: ArrayView2<'_, f32>, k: usi
 /// # Errors
 /// As [`shared_neighbours`](super::shared_neighbours).
 pub fn mutual_neighbours(x: ArrayView2<'_, f32>, y: ArrayView2<'_, f32>, k: usize) -> Result<Csr> {
+    let exact = Exact::new(x, y);
     let (x, y) = both(x, y)?;
     let forth = nearest(&y, &x, k)?;
     let back = nearest(&x, &y, k)?;
-    let exact = Exact::new(&x, &y);
     let rows = (0..x.nrows()).map(|i| {
         let mutual = forth.indices.row(i).into_iter().copied().filter(|&j| {
             let of_j = back.indices.row(j as usize);
@@ -56,8 +56,8 @@ struct Exact {
 }
 
 impl Exact {
-    fn new(x: &Array2<f32>, y: &Array2<f32>) -> Self {
-        let of = |a: &Array2<f32>| {
+    fn new(x: ArrayView2<'_, f32>, y: ArrayView2<'_, f32>) -> Self {
+        let of = |a: ArrayView2<'_, f32>| {
             let mut a = a.mapv(f64::from);
             for mut row in a.rows_mut() {
                 let length = row.dot(&row).sqrt();
