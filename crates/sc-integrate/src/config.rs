@@ -120,7 +120,7 @@ pub enum Turns {
     /// First the adversary learns from a minibatch, then the rest, with fresh noise: scglue.
     #[default]
     Alternate,
-    /// Both learn from one pass, through a reversed gradient (Ganin and Lempitsky 2015): nearly half the time.
+    /// Both learn from one pass, through a reversed gradient (Ganin and Lempitsky 2015), which saves the encoders a pass.
     Together,
 }
 

@@ -345,3 +345,73 @@ fn one_pair_in_a_minibatch_and_none_at_all() {
         assert!(p.mean.iter().all(|v| v.is_finite()));
     }
 }
+
+#[test]
+fn a_modality_can_be_generated_and_labels_transferred() {
+    use sc_model::{ExpressionOptions, Generative};
+
+    let cells = cells(0..40, 20..60, Likelihood::NbMixture);
+    let mut model = init(&cells);
+    model.fit(&cells, &config(2), &mut ()).unwrap();
+    for (from, to, features) in [("rna", "rna", 10), ("rna", "adt", 6), ("adt", "rna", 10)] {
+        let one = model.across(from, to).unwrap();
+        assert_eq!(one.n_cells(&cells), 40);
+        let all = one.posterior_predictive(&cells, 3, 5).unwrap();
+        assert_eq!(all.dim(), (3, 40, features));
+        assert!(all.iter().all(|&v| v >= 0.0 && v.fract() == 0.0));
+        // The same numbers, whichever cells are asked for.
+        let some = one.posterior_predictive_rows(&cells, 7..19, 3, 5).unwrap();
+        assert_eq!(some, all.slice_axis(ndarray::Axis(1), (7..19).into()));
+        assert!(one.posterior_predictive_rows(&cells, 30..41, 1, 5).is_err());
+        let mut options = ExpressionOptions::default();
+        options.n_samples = 2;
+        let expected = one.expected_expression(&cells, &options).unwrap();
+        assert_eq!(expected.dim(), (40, features));
+        if to == "rna" {
+            assert!(
+                expected
+                    .rows()
+                    .into_iter()
+                    .all(|r| (r.sum() - 1.0).abs() < 1e-5)
+            );
+        }
+        options.genes = Some(vec![features]);
+        assert!(one.expected_expression(&cells, &options).is_err());
+    }
+    assert!(model.across("rna", "atac").is_err());
+
+    let kinds: Vec<Option<&str>> = (0..60)
+        .map(|i| (i < 30).then_some(if i % 2 == 0 { "even" } else { "odd" }))
+        .collect();
+    let kinds = Categorical::from_options(kinds.into_iter());
+    let found = model
+        .transfer_labels(&cells, "rna", "adt", &kinds, 5)
+        .unwrap();
+    assert_eq!(found.labels().len(), 40);
+    let none = Categorical::from_options(std::iter::repeat_n(None, 60));
+    assert!(
+        model
+            .transfer_labels(&cells, "rna", "adt", &none, 5)
+            .is_err()
+    );
+    assert!(
+        model
+            .transfer_labels(&cells, "rna", "adt", &kinds.select(&[0]), 5)
+            .is_err()
+    );
+}
+
+#[test]
+fn chances_of_an_untrained_adversary_are_near_equal() {
+    let cells = cells(0..40, 20..60, Likelihood::Nb);
+    let model = init(&cells);
+    let z = model.embed_modality(&cells, "rna").unwrap().mean;
+    let z = model.nets.tensor(&z).unwrap();
+    let logits = model.guess_modality(&z, &vec![0; 40]).unwrap();
+    assert_eq!(logits.dims(), [40, 2]);
+    assert!(
+        model
+            .guess_modality(&z.narrow(1, 0, 2).unwrap(), &vec![0; 40])
+            .is_err()
+    );
+}

@@ -84,7 +84,7 @@ struct Training {
     /// Cells of a minibatch
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = at_least_one)]
     batch_size: usize,
-    /// Train the adversary and the rest in one pass: nearly twice as fast
+    /// Train the adversary and the rest in one pass, through a reversed gradient
     #[arg(long)]
     together: bool,
     /// Seed of all that is random
