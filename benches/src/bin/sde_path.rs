@@ -1,5 +1,5 @@
-//! Times a neural SDE: `sde_path forward|backward [CELLS] [DIMENSIONS] [STEPS] [REPEATS] [KEEP]`, paths alone or with
-//! gradients. Prints one line of JSON: the seconds of each repeat after a warm-up, the MB by which the process grows at most,
+//! Times a neural SDE: `sde_path forward|backward|step [CELLS] [DIMENSIONS] [STEPS] [REPEATS] [KEEP]`, paths alone, with
+//! gradients, or a whole step of training against as many cells at two later times. Prints one line of JSON: the seconds of each repeat after a warm-up, the MB by which the process grows at most,
 //! the speed of the products of the nets, and that of a plain product. Graphs are kept where steps times cells are no more
 //! than `KEEP` (131,072). `benches/peers/sde.py` runs this beside torchsde.
 //!
@@ -10,8 +10,10 @@ use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
 use sc_model::Mode;
+use sc_model::train::{Control, Observer, RunInfo, StepEvent};
 use sc_sde::model::ScDiffEq;
 use sc_sde::solve::{BrownianPath, Schedule, Scheme, Sde, Solve};
+use sc_sde::train::{BatchSize, Keep, SdeTraining, Snapshots};
 use sc_tensor::{Rng, ops};
 
 #[global_allocator]
@@ -63,15 +65,23 @@ fn main() -> Result<()> {
     let diffusion = d * 32 + 32 * 32 + 32 * d;
     let (run, work): (&dyn Fn() -> Result<()>, usize) = match task.as_str() {
         "forward" => (&forward, potential + diffusion),
-        "backward" => (&backward, 2 * potential + 3 * diffusion),
-        _ => return Err("sde_path forward|backward [CELLS] [DIMENSIONS] [STEPS] [REPEATS]".into()),
+        "backward" | "step" => (&backward, 2 * potential + 3 * diffusion),
+        _ => {
+            return Err(
+                "sde_path forward|backward|step [CELLS] [DIMENSIONS] [STEPS] [REPEATS]".into(),
+            );
+        }
     };
     let before = peak_mb();
     let mut seconds = Vec::new();
-    for _ in 0..=repeats {
-        let now = Instant::now();
-        run()?;
-        seconds.push(now.elapsed().as_secs_f64());
+    if task == "step" {
+        seconds = training(model, start, steps as f64 * 0.1, repeats)?;
+    } else {
+        for _ in 0..=repeats {
+            let now = Instant::now();
+            run()?;
+            seconds.push(now.elapsed().as_secs_f64());
+        }
     }
     let grown = peak_mb()
         .zip(before)
@@ -84,6 +94,38 @@ fn main() -> Result<()> {
         product_speed(cells, repeats)?,
     );
     Ok(())
+}
+
+/// The seconds of each step of training.
+fn training(mut model: ScDiffEq, start: Tensor, end: f64, repeats: usize) -> Result<Vec<f64>> {
+    struct Clock(Vec<Instant>);
+    impl Observer for Clock {
+        fn on_start(&mut self, _: &RunInfo) -> sc_model::Result<()> {
+            self.0.push(Instant::now());
+            Ok(())
+        }
+        fn on_step(&mut self, _: &StepEvent<'_>) -> sc_model::Result<Control> {
+            self.0.push(Instant::now());
+            Ok(Control::Continue)
+        }
+    }
+    let mut stream = Rng::new(2).stream("observed");
+    let mut moved = |by: f64| -> Result<Tensor> {
+        let noise: Tensor = stream.normal(start.dims2()?, DType::F32, &Device::Cpu)?;
+        Ok((noise + by)?)
+    };
+    let clouds = [(end / 2.0, moved(0.5)?), (end, moved(1.0)?)];
+    let [(t1, x1), (t2, x2)] = clouds;
+    let cells = start.dim(0)?;
+    let data = Snapshots::from_clouds(&[(0.0, start), (t1, x1), (t2, x2)])?;
+    let mut settings = SdeTraining::new(model.config()).epochs(repeats + 1);
+    settings.validation.share = 0.0;
+    settings.keep = Keep::Last;
+    settings.batch = BatchSize::Cells(cells);
+    let mut clock = Clock(Vec::new());
+    model.fit(&data, &settings, &mut clock)?;
+    let between = clock.0.windows(2).map(|w| w[1] - w[0]);
+    Ok(between.map(|d| d.as_secs_f64()).collect())
 }
 
 /// The speed of a product of 512 by 512 weights with as many rows as there are cells, in 10^9 operations a second.
