@@ -1,5 +1,5 @@
 use sc_model::train::TrainConfig;
-use sc_model::{LrSchedule, OptimizerKind};
+use sc_model::{KlWarmup, LrSchedule, OptimizerKind};
 use serde::{Deserialize, Serialize};
 
 use super::Coupling;
@@ -157,6 +157,7 @@ impl Default for FlowTraining {
             weight_decay: 0.01,
         };
         run.lr = 1e-3;
+        run.kl_warmup = KlWarmup::constant(1.0);
         run.lr_schedule = LrSchedule::Constant;
         run.max_epochs = Some(200);
         run.validate_every = Some(1);

@@ -160,8 +160,10 @@ fn a_pretrained_drift_points_the_right_way() {
         let params = ScDiffEq::params(2).drift(drift).mu(mu);
         let params = params.diffusion(DiffusionKind::None);
         let mut model = params.check().unwrap().init(&Device::Cpu, 0).unwrap();
-        let mut training = FlowTraining::default();
-        training.batch = crate::train::BatchSize::Cells(64);
+        let mut training = FlowTraining {
+            batch: crate::train::BatchSize::Cells(64),
+            ..FlowTraining::default()
+        };
         training.run.max_epochs = Some(40);
         training.run.lr = 5e-3;
         model.pretrain_drift(&cells, &training, &mut ()).unwrap();

@@ -1,5 +1,5 @@
 use sc_model::train::TrainConfig;
-use sc_model::{LrSchedule, OptimizerKind};
+use sc_model::{KlWarmup, LrSchedule, OptimizerKind};
 use serde::{Deserialize, Serialize};
 
 use super::{BatchSize, Validation};
@@ -203,6 +203,7 @@ impl SdeTraining {
             weight_decay: 0.0,
         };
         run.lr = 1e-4;
+        run.kl_warmup = KlWarmup::constant(1.0);
         run.max_grad_norm = Some(0.5);
         run.validate_every = Some(1);
         run.max_epochs = Some(epochs);

@@ -40,6 +40,7 @@ mod average;
 mod batches;
 mod config;
 mod fit;
+mod minibatch;
 mod objective;
 mod pseudotime;
 mod session;
@@ -50,7 +51,8 @@ mod tests;
 pub use average::AverageWeights;
 pub use batches::{BatchSize, Validation};
 pub use config::{Contrast, Floor, Keep, Marginals, Paths, SdeTraining};
-pub use objective::{Batch, Evaluated, Objective, Terms};
+pub use minibatch::{Batch, Evaluated, Terms};
+pub use objective::Objective;
 pub use pseudotime::bin_pseudotime;
 pub use snapshots::Snapshots;
 

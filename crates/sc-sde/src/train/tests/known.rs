@@ -1,6 +1,7 @@
 //! Systems that are known: what is learned from snapshots of them.
 
 use super::*;
+use crate::flow::FlowTraining;
 use crate::model::{DiffusionKind, DriftKind};
 use crate::solve::zoo::{Bifurcation, DoubleWell, OrnsteinUhlenbeck};
 
@@ -72,8 +73,10 @@ fn branches_of_a_valley() {
     let params = params.diffusion(DiffusionKind::Diagonal);
     let mut model = params.check().unwrap().init(&Device::Cpu, 2).unwrap();
     // The way there first, without simulation.
-    let mut along = crate::flow::FlowTraining::default();
-    along.batch = BatchSize::Cells(64);
+    let mut along = FlowTraining {
+        batch: BatchSize::Cells(64),
+        ..FlowTraining::default()
+    };
     (along.run.max_epochs, along.run.lr) = (Some(60), 5e-3);
     model.pretrain_drift(&cells, &along, &mut ()).unwrap();
     let mut training = fast(&model, 200, 1e-2);
