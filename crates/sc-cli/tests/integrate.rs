@@ -77,7 +77,7 @@ fn from_counts_to_predictions() {
         let table = place.text(&format!("{how}.tsv"));
         let lines: Vec<&str> = table.lines().collect();
         assert_eq!(lines[0], "rna\tadt\tweight");
-        assert!(lines.len() > 20, "{how}: {} lines", lines.len());
+        assert!(lines.len() > 5, "{how}: {} lines", lines.len());
     }
 }
 
