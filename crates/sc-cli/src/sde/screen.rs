@@ -155,10 +155,13 @@ fn tell(args: &Args, effects: &Effects, fate: &str, n: usize) -> Result<()> {
         let named: Vec<String> = named
             .map(|e| format!("{} {:+.1}", e.perturbation, 100.0 * e.difference))
             .collect();
-        named.join(", ")
+        match named.is_empty() {
+            true => String::new(),
+            false => format!(" ({} points)", named.join(", ")),
+        }
     };
     note(&format!(
-        "{n_genes} genes set to z = {} in {n} cells: {} make more paths end at {fate} ({} points), {} fewer ({}), at a false discovery rate of 5 % -> {}",
+        "{n_genes} genes set to z = {} in {n} cells: {} make more paths end at {fate}{}, {} fewer{}, at a false discovery rate of 5 % -> {}",
         args.z,
         up.len(),
         words(&up),

@@ -35,7 +35,7 @@ pub struct FateEffect {
     pub log2_fold_change_high: f64,
     /// Two-sided p-value of the difference: Student's t over cells, each with its control.
     pub p: f64,
-    /// The same, adjusted over all perturbations and fates that occur (Benjamini and Hochberg).
+    /// The same, adjusted over all perturbations and fates with a change in some cell (Benjamini and Hochberg).
     pub q: f64,
 }
 
@@ -47,13 +47,19 @@ pub struct Effects {
 }
 
 impl Effects {
-    /// Adjusts the p-values. Fates in which neither controls nor perturbed cells end aren't tests.
+    /// Adjusts the p-values. Where no cell's share differs from its control's nothing can be found, and so nothing counts as
+    /// a test (Tarone 1990).
     pub(super) fn new(control: FateCounts, mut fates: Vec<Vec<FateEffect>>) -> Self {
-        let occurs = |e: &&FateEffect| e.control > 0.0 || e.perturbed > 0.0;
-        let p: Vec<f64> = fates.iter().flatten().filter(occurs).map(|e| e.p).collect();
+        let differs = |e: &&FateEffect| e.difference_low < e.difference_high || e.p < 1.0;
+        let p: Vec<f64> = fates
+            .iter()
+            .flatten()
+            .filter(differs)
+            .map(|e| e.p)
+            .collect();
         let mut adjusted = benjamini_hochberg(&p).into_iter();
         for e in fates.iter_mut().flatten() {
-            if occurs(&&*e) {
+            if differs(&&*e) {
                 e.q = adjusted.next().unwrap_or(1.0);
             }
         }
