@@ -407,11 +407,11 @@ fn chances_of_an_untrained_adversary_are_near_equal() {
     let model = init(&cells);
     let z = model.embed_modality(&cells, "rna").unwrap().mean;
     let z = model.nets.tensor(&z).unwrap();
-    let logits = model.guess_modality(&z, &vec![0; 40]).unwrap();
+    let logits = model.guess_modality(&z, &[0; 40]).unwrap();
     assert_eq!(logits.dims(), [40, 2]);
     assert!(
         model
-            .guess_modality(&z.narrow(1, 0, 2).unwrap(), &vec![0; 40])
+            .guess_modality(&z.narrow(1, 0, 2).unwrap(), &[0; 40])
             .is_err()
     );
 }
