@@ -105,8 +105,10 @@ fn days(data: &AnnData) -> Result<Vec<f64>> {
 /// Logarithms of normalised counts, the components of their z-scores, and where they put the cells.
 fn components(data: &AnnData) -> Result<(Csr, GeneSpace, Array2<f32>)> {
     let counts = data.matrix(None)?.to_csr();
-    let mut filter = GeneFilter::default();
-    filter.min_cells = Some(MIN_CELLS);
+    let filter = GeneFilter {
+        min_cells: Some(MIN_CELLS),
+        ..GeneFilter::default()
+    };
     let genes = filter.keep(&qc_metrics(&counts, &[], &[])?.1);
     let columns: Vec<Option<usize>> = genes.iter().map(|g| Some(*g)).collect();
     let logs = log1p(&normalize_total(
