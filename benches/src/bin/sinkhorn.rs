@@ -60,7 +60,9 @@ fn main() -> Result<()> {
     println!(
         "{{\"seconds\": {:?}, \"value\": {value}, \"gradient_norm\": {norm}, \"peak_mb\": {:.1}}}",
         &seconds[1..],
-        peak_mb().zip(before).map_or(f64::NAN, |(after, before)| after - before),
+        peak_mb()
+            .zip(before)
+            .map_or(f64::NAN, |(after, before)| after - before),
     );
     Ok(())
 }

@@ -174,8 +174,8 @@ impl Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     log_to_stderr();
-    let done = threads::set_up(cli.command.threads())
-        .and_then(|()| threads::inside(|| cli.command.run()));
+    let done =
+        threads::set_up(cli.command.threads()).and_then(|()| threads::inside(|| cli.command.run()));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {

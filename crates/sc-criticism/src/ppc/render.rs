@@ -191,7 +191,9 @@ impl Checked {
                     [
                         Value::from(c.error),
                         first(&c.expected).into(),
-                        first(&c.expected).map(|e| e * attainable(m.n_samples)).into(),
+                        first(&c.expected)
+                            .map(|e| e * attainable(m.n_samples))
+                            .into(),
                         first(&c.observed).into(),
                     ],
                 );
