@@ -95,9 +95,9 @@ pub fn assignment(cost: ArrayView2<'_, f64>) -> Result<Vec<usize>> {
             expected: "at least as many columns as rows; transpose them".into(),
         });
     }
-    let mut search = Search::new(cost, vec![1.0; m])?;
+    let mut search = Search::new(cost, vec![1.0; m], 0.0)?;
     for row in 0..n {
-        search.send(row, 1.0, 0.0);
+        search.send(row, 1.0);
     }
     let mut columns = vec![0; n];
     for (j, flows) in search.flows.iter().enumerate() {
@@ -133,11 +133,9 @@ impl Plan {
             });
         }
         let demand = columns.iter().map(|b| b * mass / received).collect();
-        let mut search = Search::new(cost, demand)?;
-        // What rounding leaves over of a row.
-        let least = 1e-14 * mass;
+        let mut search = Search::new(cost, demand, 1e-14 * mass)?;
         for (row, &supply) in rows.iter().enumerate() {
-            search.send(row, supply, least);
+            search.send(row, supply);
         }
         Ok(search.plan())
     }
@@ -181,6 +179,9 @@ struct Search<'a> {
     v: Vec<f64>,
     /// How much each column still takes.
     demand: Vec<f64>,
+    /// Masses up to this are what rounding leaves over. They count as nothing: otherwise each would be sent on a path of
+    /// its own, and leave others.
+    least: f64,
     /// The rows that send to each column, and how much.
     flows: Vec<Vec<(usize, f64)>>,
     /// Distances to columns, and the row before each.
@@ -192,7 +193,7 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn new(cost: ArrayView2<'a, f64>, demand: Vec<f64>) -> Result<Self> {
+    fn new(cost: ArrayView2<'a, f64>, demand: Vec<f64>, least: f64) -> Result<Self> {
         let (n, m) = cost.dim();
         if n == 0 || m == 0 {
             return Err(Error::Empty {
@@ -210,10 +211,11 @@ impl<'a> Search<'a> {
                 });
             }
         }
-        let least = |row: ArrayView1<'_, f64>| row.iter().copied().fold(f64::INFINITY, f64::min);
+        let lowest = |row: ArrayView1<'_, f64>| row.iter().copied().fold(f64::INFINITY, f64::min);
         Ok(Self {
             cost,
-            u: cost.rows().into_iter().map(least).collect(),
+            least,
+            u: cost.rows().into_iter().map(lowest).collect(),
             // Potentials of columns only fall, and stay 0 where nothing arrives: that proves an assignment of fewer rows.
             v: vec![0.0; m],
             demand,
@@ -225,9 +227,9 @@ impl<'a> Search<'a> {
         })
     }
 
-    /// Sends `supply` from a row, all but `least`.
-    fn send(&mut self, row: usize, mut supply: f64, least: f64) {
-        while supply > least {
+    /// Sends `supply` from a row.
+    fn send(&mut self, row: usize, mut supply: f64) {
+        while supply > self.least {
             let Some(end) = self.shortest(row) else {
                 return;
             };
@@ -244,7 +246,7 @@ impl<'a> Search<'a> {
         self.relax(start, 0.0);
         let end = loop {
             let column = self.nearest()?;
-            if self.demand[column] > 0.0 {
+            if self.has_room(column) {
                 break column;
             }
             self.done[column] = true;
@@ -292,7 +294,7 @@ impl<'a> Search<'a> {
             }
             let better = best.is_none_or(|b| {
                 d < self.distance[b]
-                    || (d == self.distance[b] && self.demand[j] > 0.0 && self.demand[b] <= 0.0)
+                    || (d == self.distance[b] && self.has_room(j) && !self.has_room(b))
             });
             if better {
                 best = Some(j);
@@ -323,6 +325,10 @@ impl<'a> Search<'a> {
         }
     }
 
+    fn has_room(&self, column: usize) -> bool {
+        self.demand[column] > self.least
+    }
+
     fn flow(&self, column: usize, row: usize) -> f64 {
         let found = self.flows[column].iter().find(|f| f.0 == row);
         found.map_or(0.0, |f| f.1)
@@ -333,7 +339,7 @@ impl<'a> Search<'a> {
         match flows.iter().position(|f| f.0 == row) {
             Some(k) => {
                 flows[k].1 += amount;
-                if flows[k].1 <= 0.0 {
+                if flows[k].1 <= self.least {
                     flows.swap_remove(k);
                 }
             }

@@ -99,6 +99,18 @@ fn uniform_weights_of_different_sizes() {
     assert_eq!(columns, assignment(square.view()).unwrap());
 }
 
+/// Thirds of a row's mass fill columns up to rounding, which must not take paths of its own.
+#[test]
+fn rounding_leaves_nothing_to_send() {
+    let (n, m) = (200, 600);
+    let cost = random("thirds", n, m);
+    let (a, b) = (vec![1.0 / n as f64; n], vec![1.0 / m as f64; m]);
+    let plan = Plan::optimal(cost.view(), &a, &b).unwrap();
+    is_optimal(&plan, &cost, &a, &b);
+    // A plan at a corner of the polytope has so many entries at most.
+    assert!(plan.entries().len() < n + m);
+}
+
 #[test]
 fn on_a_line_sorted_points_are_matched() {
     let x = random("x", 30, 1);
