@@ -3,13 +3,13 @@
 use candle_core::{DType, Tensor};
 use sc_model::train::{Loss, Split, Step, TrainConfig, Trainable};
 use sc_model::{Mode, Params};
-use sc_tensor::{Rng, Stream};
+use sc_tensor::Stream;
 
 use super::minibatch::{Draw, Points};
 use super::{Coupling, Flow, FlowTraining};
 use crate::model::ScDiffEq;
 use crate::solve::{At, Sde};
-use crate::train::{BatchSize, Snapshots, check_split, minibatches};
+use crate::train::{BatchSize, Snapshots, minibatches};
 use crate::{Error, Result};
 
 /// What learns from points on bridges.
@@ -204,18 +204,7 @@ impl Trainable<Snapshots> for Session<'_> {
     }
 
     fn split(&self, data: &Snapshots, config: &TrainConfig) -> sc_model::Result<Split> {
-        let split = match &config.split.given {
-            Some(_) => config
-                .split
-                .split(data.n_cells(), config.batch_size, config.seed)?,
-            None => {
-                let mut stream = Rng::new(config.seed).stream("split");
-                let split = self.training.validation.split(data, &mut stream);
-                split.map_err(sc_model::Error::model)?
-            }
-        };
-        check_split(data, &split).map_err(sc_model::Error::model)?;
-        Ok(split)
+        self.training.validation.split_for(data, config)
     }
 
     /// The loop cuts nothing: a minibatch has cells of every time.

@@ -1,7 +1,7 @@
 //! Which cells train and which validate, and the minibatches of an epoch.
 
-use sc_model::train::Split;
-use sc_tensor::Stream;
+use sc_model::train::{Split, TrainConfig};
+use sc_tensor::{Rng, Stream};
 use serde::{Deserialize, Serialize};
 
 use super::Snapshots;
@@ -77,6 +77,26 @@ impl Validation {
         }
     }
 
+    /// The split that a run was given, or one drawn with its seed; each side has cells of every time.
+    pub(crate) fn split_for(
+        &self,
+        data: &Snapshots,
+        config: &TrainConfig,
+    ) -> sc_model::Result<Split> {
+        let split = match &config.split.given {
+            Some(_) => config
+                .split
+                .split(data.n_cells(), config.batch_size, config.seed)?,
+            None => {
+                let mut stream = Rng::new(config.seed).stream("split");
+                let split = self.split(data, &mut stream);
+                split.map_err(sc_model::Error::model)?
+            }
+        };
+        check_split(data, &split).map_err(sc_model::Error::model)?;
+        Ok(split)
+    }
+
     /// Splits each time on its own, so that none is lost to either side.
     pub(crate) fn split(&self, data: &Snapshots, stream: &mut Stream) -> Result<Split> {
         let mut split = Split::default();
@@ -104,7 +124,7 @@ impl Validation {
 }
 
 /// Refuses a split that leaves a time without cells.
-pub(crate) fn check_split(data: &Snapshots, split: &Split) -> Result<()> {
+fn check_split(data: &Snapshots, split: &Split) -> Result<()> {
     let sets = [
         ("train", &split.train, true),
         ("validate", &split.validation, false),

@@ -56,5 +56,5 @@ pub use objective::Objective;
 pub use pseudotime::bin_pseudotime;
 pub use snapshots::Snapshots;
 
-pub(crate) use batches::{check_split, minibatches};
+pub(crate) use batches::minibatches;
 pub(crate) use fit::keeping;

@@ -7,7 +7,7 @@ use sc_model::train::{Loss, Split, Step, TrainConfig, Trainable};
 use sc_model::{Mode, Params};
 use sc_tensor::{Rng, Stream};
 
-use super::batches::{check_split, minibatches};
+use super::batches::minibatches;
 use super::{Batch, Contrast, Objective, Paths, SdeTraining, Snapshots, Terms};
 use crate::model::ScDiffEq;
 use crate::solve::{BrownianPath, Schedule, Solve};
@@ -227,18 +227,7 @@ impl Trainable<Snapshots> for Session<'_> {
     }
 
     fn split(&self, data: &Snapshots, config: &TrainConfig) -> sc_model::Result<Split> {
-        let split = match &config.split.given {
-            Some(_) => config
-                .split
-                .split(data.n_cells(), config.batch_size, config.seed)?,
-            None => {
-                let mut stream = Rng::new(config.seed).stream("split");
-                let split = self.training.validation.split(data, &mut stream);
-                split.map_err(sc_model::Error::model)?
-            }
-        };
-        check_split(data, &split).map_err(sc_model::Error::model)?;
-        Ok(split)
+        self.training.validation.split_for(data, config)
     }
 
     /// The loop cuts nothing: a minibatch has cells of every time.
