@@ -74,6 +74,26 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// A name that cannot be used.
+    #[error("the name {name:?} of a {kind} {reason}; choose another")]
+    InvalidName {
+        /// What has the name.
+        kind: &'static str,
+        /// The name.
+        name: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// The map between joint cells or features and those of a modality is not one to one.
+    #[error("{map} of the modality \"{modality}\" {reason}")]
+    InvalidMap {
+        /// `obsmap` or `varmap`.
+        map: &'static str,
+        /// The modality.
+        modality: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A source of rows failed to read.
     #[error("reading rows: {0}")]
     Source(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -9,6 +9,7 @@
 //! | [`Categorical`] | codes and categories, missing values allowed |
 //! | [`Column`], [`Table`] | named columns of one length with an index, like `obs` and `var` |
 //! | [`AnnData`] | `X`, `obs`, `var`, `layers`, `obsm`, `varm`, `obsp`, `varp`, `uns`, `raw` |
+//! | [`MuData`] | several modalities, each an [`AnnData`], of the same and of other cells |
 //! | [`RowSource`] | the trait by which models read rows, from memory or from disk |
 //!
 //! ```
@@ -34,6 +35,7 @@ mod categorical;
 mod csr;
 mod error;
 mod matrix;
+mod mudata;
 mod source;
 mod table;
 
@@ -42,6 +44,7 @@ pub use categorical::Categorical;
 pub use csr::Csr;
 pub use error::{Error, Result};
 pub use matrix::Matrix;
+pub use mudata::{MuData, Places, Shared};
 pub use source::{Columns, CountProblem, CountReport, RowSource, Rows, check_counts};
 pub use table::{Column, Table};
 
