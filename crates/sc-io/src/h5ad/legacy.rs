@@ -1,6 +1,6 @@
 //! What anndata < 0.7 wrote otherwise: tables as records, categories in `uns`, neighbours in `uns`.
 
-use hdf5::Dataset;
+use hdf5::{Dataset, Group};
 use indexmap::IndexMap;
 use sc_data::{AnnData, Annotation, Categorical, Column, Matrix, Table, Uns};
 
@@ -64,8 +64,8 @@ impl H5 {
     }
 
     /// Moves what old files keep elsewhere to where it is today.
-    pub(crate) fn upgrade(&self, data: &mut AnnData) -> Result<()> {
-        let old = matches!(self.member(&self.file, "obs")?, Some(Node::Dataset(_)));
+    pub(crate) fn upgrade(&self, root: &Group, data: &mut AnnData) -> Result<()> {
+        let old = matches!(self.member(root, "obs")?, Some(Node::Dataset(_)));
         if !old {
             return Ok(());
         }

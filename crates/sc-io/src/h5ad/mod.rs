@@ -50,3 +50,5 @@ pub fn read_backed(path: impl AsRef<Path>, layer: Option<&str>) -> Result<Backed
 }
 
 pub(crate) use read::is_annotated;
+pub(crate) use rewrite::{copy_file, n_rows};
+pub(crate) use write_parts::Out;

@@ -5,7 +5,7 @@ use sc_data::{AnnData, RowSource};
 
 use super::WriteOptions;
 use super::write_parts::Out;
-use crate::hdf::{H5, Node};
+use crate::hdf::{H5, Node, Place};
 use crate::{Error, Result, atomic};
 
 /// The parts that are written anew.
@@ -79,7 +79,7 @@ fn rewrite(
     data.check().map_err(Error::data(path, "/"))?;
     same_shape(from, data)?;
     atomic::write_by_name(path, |temporary| {
-        copy(from, temporary)?;
+        copy_file(from, temporary)?;
         let file = File::open_rw(temporary).map_err(Error::hdf5(path, "/"))?;
         let root: &Group = &file;
         let out = Out::new(path, options.compression);
@@ -130,7 +130,7 @@ fn replace(out: &Out<'_>, root: &Group, matrix: &NewMatrix<'_>) -> Result<()> {
 }
 
 /// The contents only: the copy must be writable even if the original is not.
-fn copy(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn copy_file(from: &Path, to: &Path) -> Result<()> {
     let mut source = std::fs::File::open(from).map_err(Error::io(from))?;
     let mut target = std::fs::OpenOptions::new()
         .write(true)
@@ -144,8 +144,16 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 fn same_shape(from: &Path, data: &AnnData) -> Result<()> {
     let h5 = H5::open(from)?;
     super::is_annotated(&h5)?;
-    let root: &Group = &h5.file;
-    if h5.encoding(&h5.file).as_deref() != Some("anndata") {
+    let root: &Group = &h5.root;
+    if Place::of(from).modality.is_some() {
+        return Err(Error::Unsupported {
+            path: from.to_owned(),
+            found: "a modality of an .h5mu file".into(),
+            hint: "write it to an .h5ad file of its own first (sc convert), then annotate that"
+                .into(),
+        });
+    }
+    if h5.encoding(root).as_deref() != Some("anndata") {
         return Err(Error::Unsupported {
             path: from.to_owned(),
             found: "an .h5ad file of anndata before 0.8".into(),
@@ -166,7 +174,8 @@ fn same_shape(from: &Path, data: &AnnData) -> Result<()> {
     Ok(())
 }
 
-fn n_rows(h5: &H5, root: &Group, name: &str) -> Result<usize> {
+/// The length of `obs` or `var`.
+pub(crate) fn n_rows(h5: &H5, root: &Group, name: &str) -> Result<usize> {
     let node = h5.require(root, name)?;
     if let Node::Group(table) = &node
         && let Node::Dataset(index) = h5.require(table, &h5.index_member(table)?)?

@@ -47,7 +47,7 @@ pub fn write(path: impl AsRef<Path>, data: &AnnData, options: &WriteOptions) -> 
     atomic::write_by_name(path, |temporary| {
         let file = File::create(temporary).map_err(Error::hdf5(path, "/"))?;
         let out = Out::new(path, options.compression);
-        let written = out.all(&file, data);
+        let written = out.anndata(&file, data);
         // Flushing says what closing in the destructor would hide: a full disk.
         let flushed = file.flush().map_err(Error::hdf5(path, "/"));
         let closed = file.close().map_err(Error::hdf5(path, "/"));
@@ -67,8 +67,7 @@ impl Out<'_> {
         self.matrices(root, "varp", &data.varp)
     }
 
-    fn all(&self, file: &File, data: &AnnData) -> Result<()> {
-        let root: &Group = file;
+    pub(crate) fn anndata(&self, root: &Group, data: &AnnData) -> Result<()> {
         self.encode(root, "anndata", "0.1.0")?;
         self.annotated(root, data)?;
         self.matrices(root, "layers", &data.layers)?;
@@ -84,7 +83,7 @@ impl Out<'_> {
         Ok(())
     }
 
-    fn annotations(
+    pub(crate) fn annotations(
         &self,
         parent: &Group,
         name: &str,
@@ -101,13 +100,23 @@ impl Out<'_> {
         Ok(())
     }
 
-    fn matrices(&self, parent: &Group, name: &str, all: &IndexMap<String, Matrix>) -> Result<()> {
+    pub(crate) fn matrices(
+        &self,
+        parent: &Group,
+        name: &str,
+        all: &IndexMap<String, Matrix>,
+    ) -> Result<()> {
         let group = self.group(parent, name, "dict", "0.1.0")?;
         all.iter()
             .try_for_each(|(key, m)| self.matrix(&group, key, m))
     }
 
-    fn dict(&self, parent: &Group, name: &str, dict: &IndexMap<String, Uns>) -> Result<()> {
+    pub(crate) fn dict(
+        &self,
+        parent: &Group,
+        name: &str,
+        dict: &IndexMap<String, Uns>,
+    ) -> Result<()> {
         let group = self.group(parent, name, "dict", "0.1.0")?;
         for (key, value) in dict {
             self.uns(&group, key, value)?;

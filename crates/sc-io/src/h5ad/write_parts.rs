@@ -20,17 +20,17 @@ const MANY_COLUMNS: usize = 1000;
 type Encoding = (&'static str, &'static str);
 
 /// Writes the parts of a file.
-pub(super) struct Out<'a> {
-    pub(super) path: &'a Path,
-    pub(super) compression: Compression,
+pub(crate) struct Out<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) compression: Compression,
 }
 
 impl<'a> Out<'a> {
-    pub(super) fn new(path: &'a Path, compression: Compression) -> Self {
+    pub(crate) fn new(path: &'a Path, compression: Compression) -> Self {
         Self { path, compression }
     }
 
-    pub(super) fn at(&self, parent: &Location, name: &str) -> impl FnOnce(hdf5::Error) -> Error {
+    pub(crate) fn at(&self, parent: &Location, name: &str) -> impl FnOnce(hdf5::Error) -> Error {
         Error::hdf5(self.path, child(&parent.name(), name))
     }
 
@@ -44,7 +44,7 @@ impl<'a> Out<'a> {
     }
 
     /// HDF5 takes a slash for a level.
-    pub(super) fn check_name(&self, parent: &Group, name: &str) -> Result<()> {
+    pub(crate) fn check_name(&self, parent: &Group, name: &str) -> Result<()> {
         if name.is_empty() || name == "." || name.contains(['/', '\0']) {
             return Err(Error::content(
                 self.path,
@@ -56,7 +56,7 @@ impl<'a> Out<'a> {
         Ok(())
     }
 
-    pub(super) fn varlen(&self, at: &Location, text: &str) -> Result<VarLenUnicode> {
+    pub(crate) fn varlen(&self, at: &Location, text: &str) -> Result<VarLenUnicode> {
         text.parse().map_err(|_| {
             Error::content(
                 self.path,
@@ -67,7 +67,7 @@ impl<'a> Out<'a> {
         })
     }
 
-    fn attr_text(&self, of: &Location, name: &str, value: &str) -> Result<()> {
+    pub(crate) fn attr_text(&self, of: &Location, name: &str, value: &str) -> Result<()> {
         let value = self.varlen(of, value)?;
         of.new_attr::<VarLenUnicode>()
             .create(name)
@@ -76,12 +76,12 @@ impl<'a> Out<'a> {
     }
 
     /// Says what an element is.
-    pub(super) fn encode(&self, of: &Location, kind: &str, version: &str) -> Result<()> {
+    pub(crate) fn encode(&self, of: &Location, kind: &str, version: &str) -> Result<()> {
         self.attr_text(of, "encoding-type", kind)?;
         self.attr_text(of, "encoding-version", version)
     }
 
-    pub(super) fn group(
+    pub(crate) fn group(
         &self,
         parent: &Group,
         name: &str,
@@ -95,7 +95,7 @@ impl<'a> Out<'a> {
     }
 
     /// An array of numbers or truth values; the three arrays of a sparse matrix carry no encoding.
-    pub(super) fn array<T: H5Type + Clone, D: Dimension>(
+    pub(crate) fn array<T: H5Type + Clone, D: Dimension>(
         &self,
         parent: &Group,
         name: &str,
@@ -231,7 +231,7 @@ impl<'a> Out<'a> {
         Ok(group)
     }
 
-    pub(super) fn table(&self, parent: &Group, name: &str, table: &Table) -> Result<()> {
+    pub(crate) fn table(&self, parent: &Group, name: &str, table: &Table) -> Result<()> {
         self.check_name(parent, name)?;
         let mut builder = parent.create_group_builder();
         if table.columns().len() > MANY_COLUMNS {

@@ -1,0 +1,407 @@
+//! Files of several modalities: what is written is read back equal, and what is wrong is said.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod strategies;
+
+use std::path::{Path, PathBuf};
+
+use indexmap::IndexMap;
+use ndarray::{Array2, array};
+use proptest::prelude::*;
+use sc_data::{AnnData, Annotation, Column, Csr, MuData, RowSource, Shared, Table, Uns};
+use sc_io::h5ad::{self, WriteOptions};
+use sc_io::{Format, h5mu};
+
+fn table(names: &[&str]) -> Table {
+    Table::new(names.iter().map(|&n| n.to_owned()).collect())
+}
+
+fn modality(cells: &[&str], features: &[&str]) -> AnnData {
+    let x = Array2::from_shape_fn((cells.len(), features.len()), |(i, j)| ((i + 1) * j) as f32);
+    AnnData::new(Csr::from_dense(&x), table(cells), table(features)).unwrap()
+}
+
+fn mosaic() -> MuData {
+    let mut m = MuData::new(IndexMap::from([
+        (
+            "rna".to_owned(),
+            modality(&["c1", "c2", "c3"], &["CD3E", "CD19"]),
+        ),
+        ("adt".to_owned(), modality(&["c4", "c3"], &["CD3", "CD19"])),
+    ]))
+    .unwrap();
+    m.obs
+        .insert("batch", Column::Int(vec![1, 1, 2, 2]))
+        .unwrap();
+    m.obsm.insert(
+        "X_joint".into(),
+        array![[0.5f32], [1.0], [1.5], [2.0]].into(),
+    );
+    m.uns.insert("said".into(), Uns::Str("yes".into()));
+    m
+}
+
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// The mosaic in a file, changed by hand.
+    fn changed(&self, change: impl FnOnce(&hdf5::File)) -> PathBuf {
+        let path = self.path("changed.h5mu");
+        h5mu::write(&path, &mosaic(), &WriteOptions::default()).unwrap();
+        let file = hdf5::File::open_rw(&path).unwrap();
+        change(&file);
+        file.close().unwrap();
+        path
+    }
+}
+
+fn any_mudata() -> impl Strategy<Value = MuData> {
+    let modalities = proptest::collection::vec((strategies::name(), strategies::any_data()), 0..4);
+    let joint = (
+        strategies::table(40),
+        strategies::annotations(40),
+        strategies::uns(),
+    );
+    let axis = prop_oneof![
+        Just(Shared::Cells),
+        Just(Shared::Features),
+        Just(Shared::Both)
+    ];
+    (modalities, joint, axis).prop_map(|(modalities, (columns, obsm, uns), shared)| {
+        let mut all = IndexMap::new();
+        for (k, (name, mut data)) in modalities.into_iter().enumerate() {
+            // Names of cells and features must differ to be joined; some are in several modalities.
+            data.obs = renamed(&data.obs, |i| format!("c{}", i + 2 * k));
+            data.var = renamed(&data.var, |i| format!("g{}", i + k));
+            all.insert(name, data);
+        }
+        let mut m = MuData::with_shared(all, shared).unwrap();
+        let rows: Vec<usize> = (0..m.n_obs()).collect();
+        for (name, column) in columns.columns() {
+            m.obs.insert(name, some_rows(column, &rows)).unwrap();
+        }
+        for (key, annotation) in obsm {
+            if !m.modalities.contains_key(&key) {
+                let annotation = match annotation {
+                    Annotation::Table(t) => {
+                        let mut some = Table::new(t.index()[..rows.len()].to_vec());
+                        for (name, column) in t.columns() {
+                            some.insert(name, some_rows(column, &rows)).unwrap();
+                        }
+                        Annotation::Table(some)
+                    }
+                    other => other.select_rows(&rows).unwrap(),
+                };
+                m.obsm.insert(key, annotation);
+            }
+        }
+        m.uns.insert("any".into(), uns);
+        m.check().unwrap();
+        m
+    })
+}
+
+/// Text of which nothing is missing is written as plain text.
+fn some_rows(column: &Column, rows: &[usize]) -> Column {
+    match column.select(rows).unwrap() {
+        Column::OptStr(v) if v.iter().all(Option::is_some) => {
+            Column::Str(v.into_iter().flatten().collect())
+        }
+        other => other,
+    }
+}
+
+fn renamed(table: &Table, name: impl Fn(usize) -> String) -> Table {
+    let mut new = Table::new((0..table.n_rows()).map(name).collect())
+        .with_index_name(table.index_name().map(str::to_owned));
+    for (name, column) in table.columns() {
+        new.insert(name, column.clone()).unwrap();
+    }
+    new
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_mudata_survives(data in any_mudata(), gzip in any::<bool>()) {
+        let place = Place::new();
+        let path = place.path("x.h5mu");
+        let options = if gzip { WriteOptions::gzip(1) } else { WriteOptions::default() };
+        h5mu::write(&path, &data, &options).unwrap();
+        let again = h5mu::read(&path).unwrap();
+        prop_assert!(again.modalities.keys().eq(data.modalities.keys()));
+        prop_assert_eq!(again, data);
+    }
+}
+
+#[test]
+fn the_file_says_what_it_is() {
+    let place = Place::new();
+    let path = place.path("x.h5mu");
+    h5mu::write(&path, &mosaic(), &WriteOptions::default()).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    assert!(bytes.starts_with(b"MuData (format-version=0.1.0;creator=sc-io;creator-version="));
+    assert_eq!(&bytes[512..516], b"\x89HDF");
+    assert!(bytes[100..512].iter().all(|&b| b == 0));
+    assert_eq!(sc_io::format_of(&path).unwrap(), Format::H5mu);
+    let message = sc_io::read(&path).unwrap_err().to_string();
+    assert!(
+        message.contains("rna, adt") && message.contains("x.h5mu/rna"),
+        "{message}"
+    );
+    assert!(h5ad::write(&path, &AnnData::default(), &WriteOptions::default()).is_ok());
+    let message = h5mu::read(&path).unwrap_err().to_string();
+    assert!(message.contains("no modalities"), "{message}");
+}
+
+#[test]
+fn a_modality_is_read_as_a_file() {
+    let place = Place::new();
+    let path = place.path("x.h5mu");
+    let data = mosaic();
+    h5mu::write(&path, &data, &WriteOptions::gzip(4)).unwrap();
+    for name in ["rna", "mod/rna"] {
+        let path = path.join(name);
+        assert_eq!(sc_io::format_of(&path).unwrap(), Format::H5ad);
+        assert_eq!(sc_io::read(&path).unwrap(), data.modalities["rna"]);
+        let rows = h5ad::read_backed(&path, None).unwrap();
+        let x = data.modalities["rna"].x.as_ref().unwrap();
+        assert_eq!(
+            rows.read_rows(&[2, 0]).unwrap(),
+            x.read_rows(&[2, 0]).unwrap()
+        );
+        assert!(h5ad::read_annotations(&path).unwrap().x.is_none());
+    }
+    let found = sc_io::inspect(&path).unwrap();
+    assert_eq!((found.n_obs, found.n_vars, found.n_paired), (4, 4, Some(1)));
+    assert_eq!(found.modalities["adt"].n_obs, 2);
+    assert!(found.modalities["adt"].file_bytes > 0);
+    assert!(found.obsm.keys().eq(["X_joint"]));
+    // The protein and the gene CD19.
+    assert!(found.notes.len() == 1 && found.notes[0].contains("CD19"));
+    let alone = sc_io::inspect(path.join("rna")).unwrap();
+    assert_eq!(alone, found.modalities["rna"]);
+    let message = sc_io::read(path.join("atac")).unwrap_err().to_string();
+    assert!(message.contains("only: adt, rna"), "{message}");
+    // It cannot be annotated in its place.
+    let rna = h5ad::read(path.join("rna")).unwrap();
+    let out = place.path("out.h5ad");
+    let refused = h5ad::write_annotations(path.join("rna"), &out, &rna, &WriteOptions::default());
+    assert!(refused.unwrap_err().to_string().contains("a modality"));
+}
+
+#[test]
+fn joint_parts_are_replaced_around_modalities_that_stay() {
+    let place = Place::new();
+    let from = place.changed(|file| {
+        let more = file.create_group("more").unwrap();
+        more.new_dataset_builder()
+            .with_data(&[1, 2, 3])
+            .create("numbers")
+            .unwrap();
+        let rna = file.group("mod/rna").unwrap();
+        rna.create_group("unknown").unwrap();
+    });
+    let mut data = h5mu::read_annotations(&from).unwrap();
+    assert!(data.modalities["rna"].x.is_none());
+    data.obsm.shift_remove("X_joint");
+    data.obsm
+        .insert("X_CLUE".into(), Array2::<f32>::ones((4, 2)).into());
+    data.uns.clear();
+    let to = place.path("to.h5mu");
+    h5mu::write_annotations(&from, &to, &data, &WriteOptions::default()).unwrap();
+    let found = h5mu::read(&to).unwrap();
+    assert_eq!(
+        (&found.obs, &found.obsm, &found.uns),
+        (&data.obs, &data.obsm, &data.uns)
+    );
+    assert_eq!(found.modalities, mosaic().modalities);
+    // What this crate does not know stays, and so does the mark of the format.
+    let file = hdf5::File::open(&to).unwrap();
+    assert_eq!(
+        file.dataset("more/numbers")
+            .unwrap()
+            .read_raw::<i32>()
+            .unwrap(),
+        [1, 2, 3]
+    );
+    assert!(file.group("mod/rna/unknown").is_ok());
+    assert!(file.dataset("obsm/rna").is_ok());
+    assert!(std::fs::read(&to).unwrap().starts_with(b"MuData"));
+    // Other modalities and other cells are refused, and the file stays.
+    let other = data.select_obs(&[0, 1]).unwrap();
+    let refused = |m: &MuData| {
+        h5mu::write_annotations(&from, &to, m, &WriteOptions::default())
+            .unwrap_err()
+            .to_string()
+    };
+    let message = refused(&other);
+    assert!(message.contains("obs of the modality \"rna\""), "{message}");
+    let mut other = data.clone();
+    for map in [&mut other.obsmap, &mut other.varmap] {
+        map.shift_remove("adt");
+    }
+    other.modalities.shift_remove("adt");
+    let message = refused(&other);
+    assert!(message.contains("rna, adt"), "{message}");
+    assert_eq!(h5mu::read(&to).unwrap(), found);
+}
+
+/// A map as other programs write it: signed, in one column, or not at all.
+#[test]
+fn maps_of_any_kind_are_understood() {
+    let place = Place::new();
+    let replace = |file: &hdf5::File, rows: Option<&[i64]>| {
+        let maps = file.group("obsmap").unwrap();
+        maps.unlink("adt").unwrap();
+        if let Some(rows) = rows {
+            let column = Array2::from_shape_vec((rows.len(), 1), rows.to_vec()).unwrap();
+            maps.new_dataset_builder()
+                .with_data(&column)
+                .create("adt")
+                .unwrap();
+        }
+    };
+    for rows in [
+        Some(&[0, 0, 2, 1][..]),
+        None,
+        Some(&[0, 0, 1, 2]),
+        Some(&[0, 9, 9, 0]),
+    ] {
+        let path = place.changed(|file| replace(file, rows));
+        assert_eq!(h5mu::read(&path).unwrap(), mosaic(), "{rows:?}");
+    }
+    let path = place.changed(|file| {
+        file.unlink("obsmap").unwrap();
+        file.unlink("varmap").unwrap();
+    });
+    assert_eq!(h5mu::read(&path).unwrap(), mosaic());
+    // Cells that the joint table lacks: the names can't help.
+    let path = place.changed(|file| {
+        let names = file.dataset("mod/adt/obs/_index").unwrap();
+        let other: Vec<hdf5::types::VarLenUnicode> =
+            vec!["x".parse().unwrap(), "c3".parse().unwrap()];
+        names.write_raw(&other).unwrap();
+    });
+    assert_eq!(h5mu::read(&path).unwrap().obsmap, mosaic().obsmap);
+    let path = place.changed(|file| {
+        replace(file, Some(&[0, 0, 5, 1]));
+        let names = file.dataset("mod/adt/obs/_index").unwrap();
+        let other: Vec<hdf5::types::VarLenUnicode> =
+            vec!["x".parse().unwrap(), "c3".parse().unwrap()];
+        names.write_raw(&other).unwrap();
+    });
+    let message = h5mu::read(&path).unwrap_err().to_string();
+    assert!(
+        message.contains("obsmap of the modality \"adt\" names row 4"),
+        "{message}"
+    );
+}
+
+#[test]
+fn files_that_are_wrong_say_where() {
+    type Change = fn(&hdf5::File);
+    let changes: [(Change, &str); 9] = [
+        (|f| f.unlink("mod").unwrap(), "no modalities"),
+        (|f| f.unlink("obs").unwrap(), "no \"obs\""),
+        (|f| f.unlink("mod/rna/var").unwrap(), "/mod/rna"),
+        (
+            |f| {
+                f.unlink("mod/rna").unwrap();
+                let all = f.group("mod").unwrap();
+                all.new_dataset::<i32>().create("rna").unwrap();
+            },
+            "/mod/rna: found a dataset",
+        ),
+        (
+            |f| {
+                f.unlink("mod").unwrap();
+                f.new_dataset::<i32>().create("mod").unwrap();
+            },
+            "/mod: found a dataset",
+        ),
+        // A circle: the file is a modality of itself.
+        (
+            |f| f.link_hard("/", "mod/self").unwrap(),
+            "modalities inside a modality",
+        ),
+        (
+            |f| f.attr("axis").unwrap().write_scalar(&7i64).unwrap(),
+            "the axis 7",
+        ),
+        (
+            |f| {
+                let maps = f.group("obsmap").unwrap();
+                maps.unlink("rna").unwrap();
+                let negative = [-1i32, 0, 0, 0];
+                maps.new_dataset_builder()
+                    .with_data(&negative)
+                    .create("rna")
+                    .unwrap();
+            },
+            "/obsmap/rna: found row -1",
+        ),
+        (
+            |f| {
+                let maps = f.group("obsmap").unwrap();
+                maps.unlink("rna").unwrap();
+                maps.new_dataset_builder()
+                    .with_data(&array![[1i32, 2], [3, 4]])
+                    .create("rna")
+                    .unwrap();
+            },
+            "/obsmap/rna: found the shape",
+        ),
+    ];
+    let place = Place::new();
+    for (change, expected) in changes {
+        let path = place.changed(change);
+        let message = h5mu::read(&path).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+        try_everything(&path);
+    }
+    // No names at all, and names that are not there.
+    let path = place.changed(|f| f.group("mod").unwrap().delete_attr("mod-order").unwrap());
+    assert!(
+        h5mu::read(&path)
+            .unwrap()
+            .modalities
+            .keys()
+            .eq(["adt", "rna"])
+    );
+}
+
+fn try_everything(path: &Path) {
+    if let Ok(data) = h5mu::read(path) {
+        data.check().unwrap();
+    }
+    h5mu::read_annotations(path).ok();
+    if let Ok(backed) = h5ad::read_backed(path.join("rna"), None) {
+        let rows: Vec<usize> = (0..backed.n_rows().min(3)).collect();
+        backed.read_rows(&rows).ok();
+    }
+    sc_io::inspect(path).ok();
+    sc_io::read(path.join("adt")).ok();
+}
+
+#[test]
+fn truncated_files_are_errors() {
+    let place = Place::new();
+    let path = place.path("x.h5mu");
+    h5mu::write(&path, &mosaic(), &WriteOptions::default()).unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    for k in 0..64 {
+        std::fs::write(&path, &whole[..whole.len() * k / 64]).unwrap();
+        assert!(h5mu::read(&path).is_err(), "{k}/64 of the file");
+        try_everything(&path);
+    }
+}
