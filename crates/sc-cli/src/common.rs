@@ -108,6 +108,11 @@ pub(crate) fn check_output(path: &Path) -> Result<()> {
             path.display()
         )));
     }
+    check_file(path)
+}
+
+/// Makes sure that `path` can be a file.
+pub(crate) fn check_file(path: &Path) -> Result<()> {
     if path.is_dir() {
         return Err(Error::Message(format!(
             "{}: --out is a folder",

@@ -11,13 +11,15 @@ const EXAMPLES: &str = "\
 Examples:
   sc inspect cells.h5ad
   sc inspect filtered_feature_bc_matrix.h5
+  sc inspect cells.h5mu
+  sc inspect cells.h5mu/rna
   sc inspect cells.h5ad --json | jq '.obs.columns[].name'";
 
 /// Say what a file holds, without reading its matrices
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// .h5ad, Cell Ranger .h5, or a folder with matrix.mtx
+    /// .h5ad, .h5mu, Cell Ranger .h5, .loom, .csv or .tsv, or a folder with matrix.mtx
     file: PathBuf,
     /// Print one line of JSON
     #[arg(long)]
@@ -75,6 +77,13 @@ fn describe(found: &Inspection) -> String {
         "shape",
         &format!("{} cells x {} features", found.n_obs, found.n_vars),
     );
+    if let Some(n) = found.n_paired {
+        line(
+            &mut out,
+            "paired",
+            &format!("{n} cells have all modalities"),
+        );
+    }
     line(
         &mut out,
         "memory",
@@ -83,21 +92,32 @@ fn describe(found: &Inspection) -> String {
             human_bytes(found.memory_bytes())
         ),
     );
+    contents(&mut out, found);
+    for (name, modality) in &found.modalities {
+        out.push('\n');
+        let shape = format!("{} cells x {} features", modality.n_obs, modality.n_vars);
+        line(&mut out, "modality", &format!("{name}, {shape}"));
+        contents(&mut out, modality);
+    }
+    out
+}
+
+fn contents(out: &mut String, found: &Inspection) {
     if let Some(x) = &found.x {
-        line(&mut out, "X", &matrix(x));
+        line(out, "X", &matrix(x));
     }
     for (name, m) in &found.layers {
-        line(&mut out, "layer", &format!("{name}: {}", matrix(m)));
+        line(out, "layer", &format!("{name}: {}", matrix(m)));
     }
     if let Some(m) = &found.raw {
         line(
-            &mut out,
+            out,
             "raw",
             &format!("{} x {}, {}", m.shape.0, m.shape.1, matrix(m)),
         );
     }
-    table(&mut out, "obs", &found.obs);
-    table(&mut out, "var", &found.var);
+    table(out, "obs", &found.obs);
+    table(out, "var", &found.var);
     for (name, all) in [
         ("obsm", &found.obsm),
         ("varm", &found.varm),
@@ -105,16 +125,15 @@ fn describe(found: &Inspection) -> String {
         ("varp", &found.varp),
     ] {
         for (key, what) in all {
-            line(&mut out, name, &format!("{key}: {what}"));
+            line(out, name, &format!("{key}: {what}"));
         }
     }
     if !found.uns.is_empty() {
-        line(&mut out, "uns", &found.uns.join(", "));
+        line(out, "uns", &found.uns.join(", "));
     }
     for text in &found.notes {
-        line(&mut out, "note", text);
+        line(out, "note", text);
     }
-    out
 }
 
 fn matrix(m: &MatrixInfo) -> String {

@@ -24,6 +24,7 @@ mod metrics;
 mod metrics_report;
 mod milo;
 mod minify;
+mod modalities;
 mod neighbors;
 mod options;
 mod places;

@@ -405,3 +405,40 @@ fn truncated_files_are_errors() {
         try_everything(&path);
     }
 }
+
+/// What mudata 0.3 for Python wrote (`make_h5mu_fixture.py`).
+#[test]
+fn files_of_python_are_read() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../tests/data/formats/mudata_0_3.h5mu"
+    );
+    let data = h5mu::read(path).unwrap();
+    assert!(data.modalities.keys().eq(["rna", "adt"]));
+    assert_eq!(data.obs.index(), ["c1", "c2", "c3", "c4"]);
+    assert_eq!(data.var.index(), ["CD3E", "CD19", "GATA1", "CD3", "CD19"]);
+    assert_eq!(data.obsmap["adt"], [None, None, Some(1), Some(0)]);
+    assert_eq!(data.varmap["adt"], [None, None, None, Some(0), Some(1)]);
+    let Some(Column::Categorical(batch)) = data.obs.get("batch") else {
+        panic!("{:?}", data.obs)
+    };
+    assert_eq!(batch.complete_codes("batch").unwrap(), [0, 1, 0, 1]);
+    let joint = array![[0.0f32, 1.0], [2.0, 3.0], [4.0, 5.0], [6.0, 7.0]];
+    assert_eq!(
+        data.obsm,
+        IndexMap::from([("X_joint".to_owned(), joint.into())])
+    );
+    assert_eq!(data.uns["said"], Uns::Str("yes".into()));
+    let (rna, adt) = (&data.modalities["rna"], &data.modalities["adt"]);
+    let x = array![[1.0, 0.0, 2.0], [0.0, 0.0, 5.0], [3.0, 1.0, 0.0]];
+    assert_eq!(rna.x.as_ref().unwrap().to_dense(), x);
+    assert_eq!(rna.layers["counts"].to_dense(), x);
+    assert_eq!(rna.obs.get("n"), Some(&Column::Int(vec![1, 2, 3])));
+    assert_eq!(
+        adt.x.as_ref().unwrap(),
+        &array![[7.0f32, 8.0], [9.0, 10.0]].into()
+    );
+    // Put together by name it would be the same.
+    let again = MuData::new(data.modalities.clone()).unwrap();
+    assert_eq!((again.obsmap, again.varmap), (data.obsmap, data.varmap));
+}

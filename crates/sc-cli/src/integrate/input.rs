@@ -1,13 +1,16 @@
 //! Files of modalities, and which parts of them are read.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use sc_data::AnnData;
 use sc_integrate::{Clue, Modality, MultiCells};
+use sc_io::ReadAhead;
+use sc_io::h5ad::{self, BackedMatrix};
 
-use crate::common::read;
+use crate::common::{read, read_annotations};
 use crate::error::{Error, Result};
+use crate::modalities;
 use crate::options::at_least_one;
 use crate::places::{labels, places};
 
@@ -15,8 +18,8 @@ use crate::places::{labels, places};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Input {
     /// A modality and its cells: .h5ad, Cell Ranger .h5, or a folder with matrix.mtx. Cells of the same name are the same
-    /// cell
-    #[arg(value_name = "NAME=FILE", required = true)]
+    /// cell. Or an .h5mu file with all modalities
+    #[arg(value_name = "NAME=FILE|FILE.h5mu", required = true)]
     modalities: Vec<String>,
     /// Layer with the values, of all modalities or of one [default: X]
     #[arg(long, value_name = "[NAME=]LAYER")]
@@ -27,6 +30,9 @@ pub(crate) struct Input {
     /// obsm entry that the encoders of a modality read instead of its values
     #[arg(long, value_name = "NAME=KEY")]
     use_rep: Vec<String>,
+    /// Read values from the files as they are needed, for data larger than the memory; .h5ad and .h5mu
+    #[arg(long)]
+    backed: bool,
 }
 
 /// A trained model and its data.
@@ -53,6 +59,14 @@ pub(crate) struct Source {
     pub(crate) name: String,
     path: PathBuf,
     pub(crate) data: AnnData,
+    /// The values, if they stay on the disk.
+    backed: Option<ReadAhead<BackedMatrix>>,
+}
+
+/// An `.h5mu` file of which no modality is named.
+fn whole(text: &str) -> Option<&Path> {
+    let path = Path::new(text);
+    (modalities::is_whole(path)).then_some(path)
 }
 
 /// `NAME=VALUE`
@@ -95,18 +109,48 @@ pub(crate) fn known(options: &[String], sources: &[Source]) -> Result<()> {
 impl Input {
     /// Reads all files.
     pub(crate) fn read(&self) -> Result<Vec<Source>> {
-        let sources = self.modalities.iter().map(|text| {
+        let mut sources = Vec::new();
+        for text in &self.modalities {
+            if let Some(file) = whole(text) {
+                for (name, data) in modalities::read_of_cells(file, !self.backed)? {
+                    sources.push(self.source(&name, file.join(&name), data)?);
+                }
+                continue;
+            }
             let (name, file) = named(text)?;
             let path = PathBuf::from(file);
-            Ok(Source {
-                name: name.to_owned(),
-                data: read(&path)?,
-                path,
-            })
-        });
-        let sources = sources.collect::<Result<Vec<_>>>()?;
+            let data = match self.backed {
+                true => read_annotations(&path)?,
+                false => read(&path)?,
+            };
+            sources.push(self.source(name, path, data)?);
+        }
         known(&self.use_rep, &sources)?;
         Ok(sources)
+    }
+
+    fn source(&self, name: &str, path: PathBuf, data: AnnData) -> Result<Source> {
+        let backed = match self.backed {
+            true => Some(ReadAhead::new(h5ad::read_backed(
+                &path,
+                self.layer_of(name),
+            )?)),
+            false => None,
+        };
+        Ok(Source {
+            name: name.to_owned(),
+            path,
+            data,
+            backed,
+        })
+    }
+
+    /// The one `.h5mu` file that has all modalities.
+    pub(crate) fn one_file(&self) -> Option<&Path> {
+        match self.modalities.as_slice() {
+            [text] => whole(text),
+            _ => None,
+        }
     }
 
     /// The layer of a modality.
@@ -123,7 +167,13 @@ impl Input {
     /// The modalities as a model reads them.
     pub(crate) fn modalities<'a>(&self, sources: &'a [Source]) -> Result<Vec<Modality<'a>>> {
         let of_source = |s: &'a Source| {
-            let mut m = Modality::from_anndata(&s.name, &s.data, self.layer_of(&s.name))?;
+            let mut m = match &s.backed {
+                None => Modality::from_anndata(&s.name, &s.data, self.layer_of(&s.name))?,
+                Some(values) => {
+                    let (cells, features) = (s.data.obs.index(), s.data.var.index());
+                    Modality::new(&s.name, values, cells.to_vec(), features.to_vec())?
+                }
+            };
             if let Some(key) = of(&self.use_rep, &s.name)? {
                 m = m.representation(places(&s.data, &s.path, key)?)?;
             }

@@ -15,6 +15,8 @@ Examples:
   sc integrate train rna=rna.h5ad adt=adt.h5ad --out model --layer counts --batch-key batch
   sc integrate embed model rna=rna.h5ad adt=adt.h5ad --layer counts --batch-key batch --out joint.h5ad
   sc integrate predict model rna=rna.h5ad --to adt --layer counts --batch-key batch --out proteins.h5ad
+  sc integrate train cells.h5mu --out model --layer counts --batch-key batch
+  sc integrate embed model cells.h5mu --layer counts --batch-key batch --out cells.h5mu   # obsm X_CLUE
   sc integrate match model rna=rna.h5ad adt=adt.h5ad --layer counts --batch-key batch --out matches.tsv
 
 `sc integrate COMMAND --help` explains the options of a command.";

@@ -13,7 +13,7 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 /// Names of columns and keys: no slash, not "_index".
-pub fn name() -> impl Strategy<Value = String> {
+pub(crate) fn name() -> impl Strategy<Value = String> {
     "[a-zA-Zä][a-zA-Z0-9 .日-]{0,8}"
 }
 
@@ -48,7 +48,7 @@ fn column(n: usize) -> impl Strategy<Value = Column> {
     ]
 }
 
-pub fn table(n: usize) -> impl Strategy<Value = Table> {
+pub(crate) fn table(n: usize) -> impl Strategy<Value = Table> {
     let columns = vec((name(), column(n)), 0..5);
     (vec(text(), n), proptest::option::of(name()), columns).prop_map(|(index, title, columns)| {
         let title = title.filter(|t| columns.iter().all(|(n, _)| n != t));
@@ -65,7 +65,7 @@ fn sparse(n: usize, g: usize) -> impl Strategy<Value = Csr> {
         .prop_map(move |v| Csr::from_dense(&Array2::from_shape_vec((n, g), v).unwrap()))
 }
 
-pub fn matrix(n: usize, g: usize) -> impl Strategy<Value = Matrix> {
+pub(crate) fn matrix(n: usize, g: usize) -> impl Strategy<Value = Matrix> {
     prop_oneof![
         sparse(n, g).prop_map(Matrix::Sparse),
         vec(any::<i16>(), n * g).prop_map(move |v| {
@@ -77,7 +77,7 @@ pub fn matrix(n: usize, g: usize) -> impl Strategy<Value = Matrix> {
     ]
 }
 
-pub fn annotations(n: usize) -> impl Strategy<Value = IndexMap<String, Annotation>> {
+pub(crate) fn annotations(n: usize) -> impl Strategy<Value = IndexMap<String, Annotation>> {
     let one = prop_oneof![
         (0usize..4)
             .prop_flat_map(move |k| matrix(n, k))
@@ -97,7 +97,7 @@ fn array<T: Clone + std::fmt::Debug>(
     })
 }
 
-pub fn uns() -> impl Strategy<Value = Uns> {
+pub(crate) fn uns() -> impl Strategy<Value = Uns> {
     let leaf = prop_oneof![
         Just(Uns::Null),
         any::<bool>().prop_map(Uns::Bool),
@@ -117,7 +117,7 @@ pub fn uns() -> impl Strategy<Value = Uns> {
     })
 }
 
-pub fn any_data() -> impl Strategy<Value = AnnData> {
+pub(crate) fn any_data() -> impl Strategy<Value = AnnData> {
     (0usize..7, 0usize..6, 0usize..4).prop_flat_map(|(n, g, r)| {
         let parts = (
             proptest::option::of(matrix(n, g)),

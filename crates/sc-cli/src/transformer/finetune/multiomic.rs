@@ -64,10 +64,10 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<()> {
     let common = &args.common;
     let seed = common.training.seed;
-    if args.modalities.n_more() == 0 {
+    if !args.modalities.several(&common.data) {
         return Err(Error::Message(
-            "one modality alone: name a file with another one with --modality NAME=FILE; for RNA alone there is `sc transformer \
-             finetune integrate`"
+            "one modality alone: name a file with another one with --modality NAME=FILE, or give an .h5mu file; for RNA alone there is \
+             `sc transformer finetune integrate`"
                 .into(),
         ));
     }

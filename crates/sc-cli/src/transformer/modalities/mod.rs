@@ -15,6 +15,7 @@ use super::cells::Data;
 use super::model::Notes;
 use super::query::{Given, MatrixOptions};
 use crate::error::{Error, Result};
+use crate::modalities;
 use crate::progress::Watched;
 use joined::Joined;
 
@@ -22,7 +23,7 @@ use joined::Joined;
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ModalityOptions {
     /// Models of several modalities: a file with another modality of cells of the same names, or of other cells; repeat it for
-    /// more
+    /// more. DATA may also be an .h5mu file that has several
     #[arg(long = "modality", value_name = "NAME=FILE", value_parser = named_file)]
     more: Vec<NamedFile>,
     /// Models of several modalities: what DATA holds [default: RNA, or as it was trained]
@@ -65,8 +66,9 @@ impl ModalityOptions {
         }
     }
 
-    pub(super) fn n_more(&self) -> usize {
-        self.more.len()
+    /// Whether there are several modalities: files besides the first, or a first file that has them.
+    pub(super) fn several(&self, first: &Path) -> bool {
+        !self.more.is_empty() || modalities::is_whole(first)
     }
 
     fn first<'a>(&'a self, default: &'a str) -> &'a str {
@@ -100,13 +102,18 @@ impl Files {
         notes: &Notes,
     ) -> Result<Self> {
         let noted = notes.modalities.as_ref().map(|m| m.first.as_str());
-        let name = more.first(noted.unwrap_or(RNA)).to_owned();
-        let mut parts = vec![(name, Data::read(first, matrix, notes)?)];
         // The column with symbols is one of the genes' table.
         let plain = MatrixOptions {
             layer: matrix.layer.clone(),
             gene_key: None,
             backed: matrix.backed,
+        };
+        let mut parts = match modalities::is_whole(first) {
+            true => of_one_file(first, more, (matrix, &plain), notes)?,
+            false => {
+                let name = more.first(noted.unwrap_or(RNA)).to_owned();
+                vec![(name, Data::read(first, matrix, notes)?)]
+            }
         };
         for NamedFile { name, path } in &more.more {
             if let Some((_, other)) = parts.iter().find(|p| p.0 == *name) {
@@ -232,6 +239,33 @@ impl Files {
         all.obs = obs;
         Ok(all)
     }
+}
+
+/// The modalities of an `.h5mu` file; the options of the matrix are those of the first, and of the others.
+fn of_one_file(
+    file: &Path,
+    more: &ModalityOptions,
+    (matrix, plain): (&MatrixOptions, &MatrixOptions),
+    notes: &Notes,
+) -> Result<Vec<(String, Data)>> {
+    if more.data_modality.is_some() {
+        return Err(Error::Message(format!(
+            "--data-modality: {} says itself what its modalities are called; leave it out",
+            file.display()
+        )));
+    }
+    let mut parts: Vec<(String, Data)> = Vec::new();
+    for (name, annotations) in modalities::read_of_cells(file, false)? {
+        let path = file.join(&name);
+        let mut data = match parts.is_empty() {
+            true => Data::read(&path, matrix, notes)?,
+            false => Data::read(&path, plain, &Notes::default())?,
+        };
+        // What is known of the joint cells comes with it.
+        data.all.obs = annotations.obs;
+        parts.push((name, data));
+    }
+    Ok(parts)
 }
 
 /// The row of each cell in a file, if it is there.
