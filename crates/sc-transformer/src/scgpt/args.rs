@@ -36,6 +36,8 @@ pub struct Args {
     pub n_bins: usize,
     /// How values are read. Of categories there are two more than bins.
     pub value_input: ValueInput,
+    /// Sizes that the file states, to be compared with the tensors.
+    stated: Vec<(&'static str, usize)>,
 }
 
 impl Default for Args {
@@ -53,6 +55,7 @@ impl Default for Args {
             mask_value: c.mask_value,
             n_bins: c.n_bins,
             value_input: c.value_input,
+            stated: Vec::new(),
         }
     }
 }
@@ -108,7 +111,13 @@ impl Args {
                 return Err(format!("\"input_emb_style\" is {other:?}, not {known}"));
             }
         };
+        let stated = ["embsize", "d_hid", "nlayers"]
+            .into_iter()
+            .filter(|name| map.get(*name).is_some_and(|v| !v.is_null()))
+            .map(|name| Ok((name, count(name, 1)?)))
+            .collect::<std::result::Result<_, String>>()?;
         Ok(Self {
+            stated,
             embsize: count("embsize", d.embsize)?,
             nheads: count("nheads", d.nheads)?,
             d_hid: count("d_hid", d.d_hid)?,
@@ -183,7 +192,30 @@ impl Args {
             mask_value: config.mask_value,
             n_bins: config.n_bins,
             value_input: config.value_input,
+            stated: Vec::new(),
         }
+    }
+
+    /// Whether these are arguments of a model with the sizes of `found`. The number of heads is not in any tensor: with the
+    /// arguments of another model it would be wrong in silence.
+    pub(super) fn check(&self, found: &ScGptConfig) -> Result<()> {
+        for (name, said) in &self.stated {
+            let has = match *name {
+                "embsize" => found.d_model,
+                "d_hid" => found.d_hid,
+                _ => found.n_layers,
+            };
+            if *said != has {
+                return Err(Error::InvalidSetting {
+                    name: "args.json",
+                    value: format!("{name} = {said}"),
+                    reason: format!(
+                        "the checkpoint has {has}; use the args.json that belongs to it"
+                    ),
+                });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -199,6 +231,21 @@ mod tests {
             (a.embsize, a.nheads, a.nlayers, a.dropout),
             (64, 4, 12, 0.0)
         );
+    }
+
+    #[test]
+    fn arguments_of_another_model_are_refused() {
+        let found = ScGptConfig {
+            d_model: 32,
+            n_layers: 2,
+            ..ScGptConfig::default()
+        };
+        let check = |text: &str| Args::parse(text).unwrap().check(&found);
+        assert!(check("{}").is_ok() && check(r#"{"embsize": 32, "nlayers": null}"#).is_ok());
+        let e = check(r#"{"embsize": 32, "nlayers": 12}"#)
+            .unwrap_err()
+            .to_string();
+        assert!(e.contains("nlayers = 12") && e.contains("has 2"), "{e}");
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl Sizes {
 /// What is there before training.
 pub(super) enum Start {
     /// A released checkpoint.
-    Released(Checkpoint),
+    Released(Box<Checkpoint>),
     /// A model of ours.
     Ours(Box<ScGpt>),
     /// Nothing but the genes of the data.
@@ -108,7 +108,7 @@ impl Start {
             && !sc_model::save::is_saved_model(dir)
             && dir.join(sc_transformer::scgpt::WEIGHTS).is_file()
         {
-            return Ok(Self::Released(Checkpoint::open(dir)?));
+            return Ok(Self::Released(Box::new(Checkpoint::open(dir)?)));
         }
         match model::open(dir, &Foreign::default())? {
             Transformer::Scgpt(model) => Ok(Self::Ours(model)),

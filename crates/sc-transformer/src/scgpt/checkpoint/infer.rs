@@ -39,6 +39,7 @@ pub(super) fn config(checkpoint: &Checkpoint) -> Result<ScGptConfig> {
     of.input(&mut config);
     of.conditions(&mut config);
     of.heads(&mut config);
+    args.check(&config)?;
     config.check()?;
     Ok(config)
 }
