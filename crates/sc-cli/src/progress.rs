@@ -184,6 +184,9 @@ impl RowSource for Watched<'_> {
         self.watch.saw(rows.len());
         self.source.read_range(rows)
     }
+    fn read_ahead(&self, rows: &[usize]) {
+        self.source.read_ahead(rows);
+    }
 }
 
 /// Shows how far transfers of files are.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use sc_data::{AnnData, RowSource, Rows, Table};
+use sc_io::ReadAhead;
 use sc_latent::{Cells, NonInteger, Scvi, ScviConfig};
 use sc_model::train::{
     Checkpoint, CsvLog, Fitted, Observer, ProgressBar, ResumeState, StopFlag, StopReason,
@@ -170,7 +171,7 @@ fn load(task: &Task<'_>) -> Result<Data> {
         refuse_minified(&annotations, "training")?;
         return Ok(Data {
             annotations,
-            counts: Box::new(sc_io::h5ad::read_backed(task.data, layer)?),
+            counts: Box::new(ReadAhead::new(sc_io::h5ad::read_backed(task.data, layer)?)),
         });
     }
     let mut data = read(task.data)?;

@@ -194,6 +194,25 @@ fn backed_is_the_same() {
     );
 }
 
+/// Runs of cells are read ahead from the disk, and an interrupted training goes on in the middle of them.
+#[test]
+fn runs_of_cells_are_the_same_from_disk() {
+    let place = Place::new();
+    let options = "--max-epochs 2 --batch-size 8 --block-size 4 --blocks 4 --validate-every 1";
+    place.train("memory", options);
+    place.train("disk", &format!("{options} --backed"));
+    assert_eq!(place.weights("memory"), place.weights("disk"));
+    assert_eq!(
+        place.text("memory/history.csv"),
+        place.text("disk/history.csv")
+    );
+    place.train("cells", "--max-epochs 2 --batch-size 8 --validate-every 1");
+    assert_ne!(place.weights("memory"), place.weights("cells"));
+    let error =
+        place.error("train scvi cells.h5ad --out no --batch-size 8 --block-size 3 --blocks 3");
+    common::says(&error, &["3 runs of 3 cells", "multiple of batch_size, 8"]);
+}
+
 /// Genes of new cells are found by name, in any order and among others.
 #[test]
 fn genes_are_matched_by_name() {

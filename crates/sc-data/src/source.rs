@@ -32,6 +32,12 @@ pub trait RowSource: Send + Sync {
     fn in_memory(&self) -> Option<&Csr> {
         None
     }
+
+    /// Says which rows will be asked for soon, in any order, so that a source on a disk can read them together and ahead of time.
+    /// A hint: other rows may be asked for, and these may not.
+    fn read_ahead(&self, rows: &[usize]) {
+        let _ = rows;
+    }
 }
 
 impl RowSource for Csr {
@@ -105,6 +111,9 @@ impl<T: RowSource + ?Sized> RowSource for &T {
     fn in_memory(&self) -> Option<&Csr> {
         (**self).in_memory()
     }
+    fn read_ahead(&self, rows: &[usize]) {
+        (**self).read_ahead(rows);
+    }
 }
 
 impl<T: RowSource + ?Sized> RowSource for Box<T> {
@@ -123,6 +132,9 @@ impl<T: RowSource + ?Sized> RowSource for Box<T> {
     fn in_memory(&self) -> Option<&Csr> {
         (**self).in_memory()
     }
+    fn read_ahead(&self, rows: &[usize]) {
+        (**self).read_ahead(rows);
+    }
 }
 
 impl<T: RowSource + ?Sized> RowSource for Arc<T> {
@@ -140,6 +152,9 @@ impl<T: RowSource + ?Sized> RowSource for Arc<T> {
     }
     fn in_memory(&self) -> Option<&Csr> {
         (**self).in_memory()
+    }
+    fn read_ahead(&self, rows: &[usize]) {
+        (**self).read_ahead(rows);
     }
 }
 
@@ -202,6 +217,10 @@ impl RowSource for Rows<'_> {
             None => self.read_rows(&rows.collect::<Vec<_>>()),
         }
     }
+    fn read_ahead(&self, rows: &[usize]) {
+        let inner = rows.iter().filter_map(|r| self.rows.get(*r).copied());
+        self.source.read_ahead(&inner.collect::<Vec<_>>());
+    }
 }
 
 /// Other columns of another source: reordered, left out, or (as `None`) empty ones for features that it lacks.
@@ -240,6 +259,9 @@ impl<S: RowSource> RowSource for Columns<S> {
     }
     fn read_range(&self, rows: Range<usize>) -> Result<Csr> {
         self.source.read_range(rows)?.select_columns(&self.columns)
+    }
+    fn read_ahead(&self, rows: &[usize]) {
+        self.source.read_ahead(rows);
     }
 }
 

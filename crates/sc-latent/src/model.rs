@@ -368,6 +368,10 @@ impl Trainable<Cells<'_>> for Scvi {
         cells.n_cells()
     }
 
+    fn read_ahead(&self, cells: &Cells<'_>, rows: &[usize]) {
+        cells.counts().read_ahead(rows);
+    }
+
     fn min_batch(&self) -> usize {
         self.fewest_cells(|_| true)
     }

@@ -233,6 +233,10 @@ impl Trainable<Cells<'_>> for Session<'_> {
         cells.n_cells()
     }
 
+    fn read_ahead(&self, cells: &Cells<'_>, rows: &[usize]) {
+        cells.counts().read_ahead(rows);
+    }
+
     fn min_batch(&self) -> usize {
         Trainable::<Cells<'_>>::min_batch(&self.model.scvi)
     }

@@ -1,6 +1,7 @@
 use sc_tensor::numpy::RandomState;
 use serde::{Deserialize, Serialize};
 
+use super::Shuffle;
 use crate::{EarlyStopping, Error, KlWarmup, LrSchedule, OptimizerKind, Result, heuristic_epochs};
 
 /// How a model is trained. The defaults are scvi-tools'.
@@ -14,6 +15,8 @@ pub struct TrainConfig {
     pub batch_size: usize,
     /// Which cells train and which validate.
     pub split: SplitConfig,
+    /// In which order the training cells come.
+    pub shuffle: Shuffle,
     /// The learning rate at the start.
     pub lr: f64,
     /// The optimiser.
@@ -43,6 +46,7 @@ impl Default for TrainConfig {
             max_epochs: None,
             batch_size: 128,
             split: SplitConfig::default(),
+            shuffle: Shuffle::default(),
             lr: 1e-3,
             optimizer: OptimizerKind::default(),
             decay_frozen: false,
@@ -89,6 +93,7 @@ impl TrainConfig {
                 "it must be a positive number",
             );
         }
+        self.shuffle.check(self.batch_size)?;
         self.optimizer.check()?;
         if self.validate_every == Some(0) {
             return wrong("validate_every", "0".into(), "it must be at least 1");

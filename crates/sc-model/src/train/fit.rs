@@ -5,6 +5,7 @@ use sc_tensor::rng::Rng;
 
 use super::checkpoint::{Kept, Progress, ResumeState, Saver};
 use super::config::Split;
+use super::shuffle::Schedule;
 use super::{
     Control, EpochEvent, Loss, Observer, RunInfo, Step, StepEvent, StopReason, TrainConfig,
     Trainable,
@@ -146,7 +147,7 @@ impl<M: Trainable<D>, D: ?Sized> Loop<'_, M, D> {
         observer.on_start(&RunInfo {
             epochs,
             first_epoch: self.progress.epoch,
-            steps_per_epoch: self.minibatches(self.progress.epoch).len(),
+            steps_per_epoch: self.schedule(self.progress.epoch).batches.len(),
             n_train: self.progress.split.train.len(),
             n_validation: self.progress.split.validation.len(),
         })?;
@@ -210,24 +211,34 @@ impl<M: Trainable<D>, D: ?Sized> Loop<'_, M, D> {
     }
 
     /// The minibatches of an epoch in their order.
-    fn minibatches(&self, epoch: usize) -> Vec<Vec<usize>> {
+    fn schedule(&self, epoch: usize) -> Schedule {
         let train = &self.progress.split.train;
         let mut stream = self.rng.stream("shuffle").at(&[epoch as u64]);
         let size = self.config.batch_size;
-        self.model.minibatches(self.data, train, size, &mut stream)
+        let mut schedule = Schedule::default();
+        for cells in self.config.shuffle.windows(train, &mut stream) {
+            let batches = self.model.minibatches(self.data, &cells, size, &mut stream);
+            schedule.windows.push((schedule.batches.len(), cells));
+            schedule.batches.extend(batches);
+        }
+        schedule
     }
 
     fn train_epoch(&mut self, observer: &mut dyn Observer) -> Result<Control> {
         let start = Instant::now();
         let epoch = self.progress.epoch;
-        let batches = self.minibatches(epoch);
-        for (k, rows) in batches.iter().enumerate().skip(self.progress.step_in_epoch) {
+        let schedule = self.schedule(epoch);
+        let first = self.progress.step_in_epoch;
+        for (k, rows) in schedule.batches.iter().enumerate().skip(first) {
+            for cells in schedule.soon(k, k == first) {
+                self.model.read_ahead(self.data, cells);
+            }
             let loss = self.train_step(epoch, k, rows)?;
             self.progress.step_in_epoch = k + 1;
             let event = StepEvent {
                 epoch,
                 step: k,
-                steps_per_epoch: batches.len(),
+                steps_per_epoch: schedule.batches.len(),
                 loss,
                 state: &self.saver(),
             };
@@ -342,13 +353,8 @@ impl<M: Trainable<D>, D: ?Sized> Loop<'_, M, D> {
 
     fn validate(&mut self, epoch: usize, kl_weight: f64) -> Result<()> {
         let mut sums = super::checkpoint::Sums::default();
-        for (k, rows) in self
-            .progress
-            .split
-            .validation
-            .chunks(self.config.batch_size)
-            .enumerate()
-        {
+        let cells = self.config.shuffle.in_turn(&self.progress.split.validation);
+        for (k, rows) in cells.chunks(self.config.batch_size).enumerate() {
             let step = Step {
                 mode: Mode::eval(),
                 epoch,

@@ -7,6 +7,7 @@ mod fit;
 mod history;
 mod observer;
 mod observers;
+mod shuffle;
 
 pub use best::KeepBest;
 pub use checkpoint::{Checkpoint, ResumeState};
@@ -15,6 +16,7 @@ pub use fit::{Fitted, fit, resume};
 pub use history::History;
 pub use observer::{Control, EpochEvent, Observer, RunInfo, Snapshot, StepEvent, StopReason};
 pub use observers::{CsvLog, ProgressBar, StopFlag};
+pub use shuffle::Shuffle;
 
 use candle_core::Tensor;
 use sc_tensor::rng::{Rng, Stream};
@@ -89,8 +91,8 @@ pub trait Trainable<D: ?Sized> {
             .split(self.n_cells(data), config.batch_size, config.seed)
     }
 
-    /// The minibatches of an epoch. All cells in a random order, cut into pieces of `batch_size`, unless the model needs
-    /// cells of a kind together.
+    /// The minibatches of an epoch, or with [`Shuffle::Blocks`] of a part of it: the cells in a random order, cut into pieces of
+    /// `batch_size`, unless the model needs cells of a kind together.
     fn minibatches(
         &self,
         _data: &D,
@@ -105,6 +107,9 @@ pub trait Trainable<D: ?Sized> {
             .map(<[usize]>::to_vec)
             .collect()
     }
+
+    /// Says that these cells will be asked for soon; see [`sc_data::RowSource::read_ahead`].
+    fn read_ahead(&self, _data: &D, _cells: &[usize]) {}
 
     /// Whatever else the course of training depends on, in words of the model's own. A run goes on only where this is what
     /// it was when the state was saved.

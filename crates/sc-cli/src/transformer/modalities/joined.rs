@@ -36,6 +36,13 @@ impl RowSource for Joined<'_> {
         self.n_cols
     }
 
+    fn read_ahead(&self, rows: &[usize]) {
+        for (source, places) in &self.parts {
+            let place = |r: &usize| places.get(*r).copied().flatten();
+            source.read_ahead(&rows.iter().filter_map(place).collect::<Vec<_>>());
+        }
+    }
+
     fn read_rows(&self, rows: &[usize]) -> sc_data::Result<Csr> {
         self.check(rows)?;
         let mut blocks = Vec::with_capacity(self.parts.len());
