@@ -1,15 +1,18 @@
 //! # sc-io
 //!
-//! Single-cell files from and to [`sc_data::AnnData`].
+//! Single-cell files from and to [`sc_data::AnnData`] and [`sc_data::MuData`].
 //!
 //! | | read | write |
 //! |---|---|---|
 //! | `.h5ad` of anndata 0.5 to 0.12: [`h5ad`] | yes | as anndata 0.12 |
 //! | rows of an `.h5ad` file larger than the memory: [`h5ad::read_backed`] | CSR and dense | |
+//! | `.h5mu` of mudata 0.1 to 0.4, whole or one modality: [`h5mu`] | yes | as mudata 0.4 |
 //! | Cell Ranger `.h5` of versions 2, 3 and later: [`tenx`] | yes | no |
 //! | MatrixMarket folders, gzipped or not: [`mtx`] | yes | as Cell Ranger 3 |
+//! | loom 1 to 3: [`loom`] | yes | no |
+//! | tables of text (`.csv`, `.tsv`, umi_tools), gzipped or not: [`csv`] | yes | `X` with names |
 //! | PyTorch checkpoints: [`mod@pytorch`] | yes | see there |
-//! | `.h5mu`, `.loom`, Zarr, CSV | an error that says what the file is | no |
+//! | Zarr | an error that says what the file is | no |
 //!
 //! [`read()`] and [`write()`] choose by the contents and the name; [`inspect()`] says what a file holds without reading
 //! its matrices. What exactly survives in `.h5ad` files is listed in the table of [`h5ad`].
@@ -38,16 +41,22 @@
 #[cfg(feature = "hdf5")]
 mod any;
 pub mod atomic;
+pub mod csv;
 mod error;
 #[cfg(feature = "hdf5")]
 pub mod h5ad;
 #[cfg(feature = "hdf5")]
+pub mod h5mu;
+#[cfg(feature = "hdf5")]
 mod hdf;
 #[cfg(feature = "hdf5")]
 mod inspect;
+#[cfg(feature = "hdf5")]
+pub mod loom;
 pub mod mtx;
 pub mod names;
 pub mod pytorch;
+mod read_ahead;
 #[cfg(feature = "hdf5")]
 pub mod tenx;
 
@@ -56,6 +65,7 @@ pub use any::{Format, format_of, read, write};
 pub use error::{Error, Result};
 #[cfg(feature = "hdf5")]
 pub use inspect::{ColumnInfo, Inspection, MatrixInfo, TableInfo, inspect};
+pub use read_ahead::ReadAhead;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -160,14 +160,81 @@ fn tenx_files_of_every_kind() {
 #[test]
 fn other_formats_say_what_they_are() {
     for (name, says) in [
-        ("formats/loom/loompy_v3.loom", "loom"),
         ("formats/mudata/archives/v0.4.1/mdata_axis0.h5mu", "MuData"),
         ("formats/scanpy/10x-10k-subset.zarr", "Zarr"),
         ("formats/anndata/archives/v0.7.0/adata.zarr.zip", "zip"),
-        ("formats/anndata/adata.csv", "not an HDF5 file"),
     ] {
         let Some(path) = shared(name) else { return };
         let message = sc_io::read(path).unwrap_err().to_string();
         assert!(message.contains(says), "{name}: {message}");
     }
+}
+
+/// The sum of all values, each times the numbers of its column and, modulo 97, of its row.
+fn fingerprint(data: &sc_data::AnnData) -> (f64, f64) {
+    let x = data.matrix(None).unwrap().to_csr();
+    let (mut sum, mut weighted) = (0.0, 0.0);
+    for row in 0..x.n_rows() {
+        let (columns, values) = x.row(row);
+        for (c, v) in columns.iter().zip(values) {
+            sum += f64::from(*v);
+            weighted += f64::from(*v) * (f64::from(*c) + 1.0) * ((row + 1) % 97) as f64;
+        }
+    }
+    (sum, weighted)
+}
+
+/// The expected numbers are h5py's.
+#[test]
+fn loom_files_are_turned() {
+    let Some(path) = shared("formats/loom/mpfc-starmap.loom") else {
+        return;
+    };
+    let data = sc_io::read(&path).unwrap();
+    assert_eq!((data.n_obs(), data.n_vars()), (3704, 158));
+    assert_eq!(fingerprint(&data), (1_616_247.0, 6_451_828_032.0));
+    assert_eq!(data.var.index()[..3], ["acss1", "adcyap1", "adgrl2"]);
+    let Some(Column::Str(clusters)) = data.obs.get("Clusters") else {
+        panic!("clusters are no text");
+    };
+    assert_eq!(clusters[..3], ["Smc", "NA", "Endo"]);
+    assert!(matches!(data.obs.get("BatchID"), Some(Column::Float(b)) if b[0] == 0.0));
+    let Some(Annotation::Matrix(places)) = data.obsm.get("Spatial_coordinates") else {
+        panic!("no places");
+    };
+    assert_eq!(places.to_dense()[[1, 1]], 120.412_85);
+    let Some(Uns::Strings(types)) = data.uns.get("CellTypes") else {
+        panic!("no types of cells");
+    };
+    assert_eq!((types.len(), types[3].as_str()), (16, "Lhx6"));
+    let found = sc_io::inspect(&path).unwrap();
+    assert_eq!(found.x.unwrap().shape, (3704, 158));
+    assert_eq!(found.encoding, "version 2.0.1");
+    let data = sc_io::read(shared("formats/loom/loompy_v3.loom").unwrap()).unwrap();
+    assert_eq!((data.n_obs(), data.n_vars()), (200, 20));
+    assert_eq!(data.obs.index()[..3], ["0", "1", "2"]);
+    assert_eq!(data.var.index()[..3], ["A", "B", "C"]);
+}
+
+/// The expected numbers are anndata's.
+#[test]
+fn tables_of_text_are_read() {
+    for name in [
+        "formats/anndata/adata.csv",
+        "formats/anndata/adata-comments.tsv",
+    ] {
+        let Some(path) = shared(name) else { return };
+        let data = sc_io::read(path).unwrap();
+        let x = data.matrix(None).unwrap().to_dense();
+        assert_eq!(x, ndarray::array![[1.0, 0.0], [3.0, 0.0], [5.0, 6.0]]);
+        assert_eq!(data.obs.index(), ["r1", "r2", "r3"]);
+        assert_eq!(data.var.index(), ["c1", "c2"]);
+    }
+    let Some(path) = shared("formats/anndata/umi_tools.tsv.gz") else {
+        return;
+    };
+    let data = sc_io::read(path).unwrap();
+    assert_eq!((data.n_obs(), data.n_vars()), (2, 13));
+    assert_eq!(data.obs.index(), ["ACAAGG", "TTCACG"]);
+    assert_eq!(fingerprint(&data), (145.0, 1036.0));
 }

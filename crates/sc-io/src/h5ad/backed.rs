@@ -5,7 +5,7 @@ use hdf5::{Dataset, Group, Hyperslab};
 use ndarray::{Array2, Axis};
 use sc_data::{Csr, RowSource};
 
-use crate::hdf::{H5, Node};
+use crate::hdf::{Entries, H5, Node};
 use crate::{Error, Result};
 
 /// Stored entries between two wanted rows that are read rather than skipped, because one read costs more.
@@ -17,8 +17,9 @@ const CACHE: usize = 64 << 20;
 
 /// A matrix of an `.h5ad` file of which only the rows asked for are read. See [`crate::h5ad::read_backed`].
 ///
-/// The row pointers are held in memory (8 bytes a row), the entries are not. Rows stored in gzip chunks are read
-/// fastest in runs: sort the rows of a minibatch, or shuffle blocks of rows instead of single ones.
+/// The row pointers are held in memory (8 bytes a row), the entries are not. Sparse matrices are read by all threads, past
+/// libhdf5 where they are stored as anndata stores them. A chunk of a packed file is unpacked whole, for one row or for all that
+/// it has: read many rows at once, or shuffle blocks of rows instead of single ones.
 pub struct BackedMatrix {
     h5: H5,
     at: String,
@@ -32,6 +33,8 @@ enum Stored {
         indptr: Vec<usize>,
         indices: Dataset,
         data: Dataset,
+        /// Indices and data once more, past libhdf5.
+        direct: Option<Box<(Entries, Entries)>>,
     },
     Dense(Dataset),
 }
@@ -53,7 +56,7 @@ impl BackedMatrix {
     pub(crate) fn open(path: &Path, layer: Option<&str>) -> Result<Self> {
         let h5 = H5::open_with_cache(path, Some(CACHE))?;
         super::is_annotated(&h5)?;
-        let root: &Group = &h5.file;
+        let root: &Group = &h5.root;
         let node = match layer {
             None => h5.require(root, "X")?,
             Some(name) => match h5.require(root, "layers")? {
@@ -95,6 +98,7 @@ impl BackedMatrix {
                 format!("{} ascending row pointers up to {stored}", header.rows),
             ));
         }
+        let direct = h5.entries(&indices)?.zip(h5.entries(&data)?).map(Box::new);
         Ok(Self {
             at,
             n_rows: header.rows,
@@ -103,6 +107,7 @@ impl BackedMatrix {
                 indptr,
                 indices,
                 data,
+                direct,
             },
             h5,
         })
@@ -139,11 +144,38 @@ impl BackedMatrix {
         match &self.stored {
             Stored::Sparse {
                 indptr,
+                direct: Some(direct),
+                ..
+            } => self.read_direct(rows, indptr, direct),
+            Stored::Sparse {
+                indptr,
                 indices,
                 data,
+                ..
             } => self.read_sparse(rows, indptr, indices, data),
             Stored::Dense(dataset) => self.read_dense(rows, dataset),
         }
+    }
+
+    fn read_direct(
+        &self,
+        rows: &[usize],
+        indptr: &[usize],
+        (indices, data): &(Entries, Entries),
+    ) -> Result<Csr> {
+        let spans: Vec<Range<usize>> = rows.iter().map(|&r| indptr[r]..indptr[r + 1]).collect();
+        let mut out_ptr = Vec::with_capacity(rows.len() + 1);
+        out_ptr.push(0);
+        let mut end = 0;
+        for span in &spans {
+            end += span.len();
+            out_ptr.push(end);
+        }
+        let (indices, data) = rayon::join(
+            || indices.read::<u32>(&self.h5, &spans),
+            || data.read::<f32>(&self.h5, &spans),
+        );
+        Csr::new(rows.len(), self.n_cols, out_ptr, indices?, data?).map_err(self.h5.data(&self.at))
     }
 
     fn read_sparse(

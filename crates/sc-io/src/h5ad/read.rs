@@ -4,7 +4,7 @@ use hdf5::Group;
 use indexmap::IndexMap;
 use sc_data::{AnnData, Annotation, Matrix, Raw, Table};
 
-use crate::hdf::{H5, Kind, Node, child};
+use crate::hdf::{H5, Kind, Node, child, is_named_h5mu};
 use crate::{Error, Result};
 
 /// Reads a whole `.h5ad` file. See the [module](crate::h5ad) for what is read and what is not.
@@ -27,43 +27,20 @@ pub fn read_annotations(path: impl AsRef<Path>) -> Result<AnnData> {
 fn read_parts(path: &Path, matrices: bool) -> Result<AnnData> {
     let h5 = H5::open(path)?;
     is_annotated(&h5)?;
-    let root: &Group = &h5.file;
-    let mut data = AnnData::default();
-    data.obs = h5.table(&h5.require(root, "obs")?, None)?;
-    data.var = h5.table(&h5.require(root, "var")?, None)?;
-    let (n, g) = (data.n_obs(), data.n_vars());
-    if let Some(Node::Group(uns)) = h5.member(root, "uns")? {
-        data.uns = h5.dict(&uns, 0)?;
-    }
-    data.obsm = h5.annotations(root, "obsm", n)?;
-    data.varm = h5.annotations(root, "varm", g)?;
-    data.obsp = h5.matrices(root, "obsp", (n, n))?;
-    data.varp = h5.matrices(root, "varp", (g, g))?;
-    if matrices {
-        data.layers = h5.matrices(root, "layers", (n, g))?;
-        if let Some(x) = h5.member(root, "X")? {
-            data.x = h5.optional_matrix(&x, n, g)?;
-        }
-        data.raw = h5.raw_part(root, n)?;
-    }
-    h5.upgrade(&mut data)?;
-    data.check().map_err(h5.data("/"))?;
-    Ok(data)
+    h5.anndata(&h5.root, matrices)
 }
 
 /// Whether the file is AnnData's; if not, the error says what it looks like.
 pub(crate) fn is_annotated(h5: &H5) -> Result<()> {
-    let has = |name: &str| h5.file.link_exists(name);
+    let has = |name: &str| h5.root.link_exists(name);
     if has("obs") && has("var") && !has("mod") {
         return Ok(());
     }
-    let (found, hint) = if has("mod") {
-        (
-            "a MuData file of several modalities (.h5mu)",
-            "write the modality you need to its own .h5ad",
-        )
-    } else if has("matrix") && has("row_attrs") {
-        ("a loom file", "convert it to .h5ad")
+    if has("mod") {
+        return Err(several(h5));
+    }
+    let (found, hint) = if has("matrix") && has("row_attrs") {
+        ("a loom file", "read it with loom::read")
     } else if has("matrix") {
         ("a 10x Genomics matrix", "read it with tenx::read_h5")
     } else {
@@ -79,7 +56,49 @@ pub(crate) fn is_annotated(h5: &H5) -> Result<()> {
     })
 }
 
+/// What to do with a file of several modalities where one is needed.
+fn several(h5: &H5) -> Error {
+    let names = h5.modality_names().unwrap_or_default();
+    let first = names.first().map_or("NAME", String::as_str);
+    let path = h5.path.display();
+    Error::Unsupported {
+        path: h5.path.clone(),
+        found: format!("a MuData file of several modalities ({})", names.join(", ")),
+        hint: match is_named_h5mu(&h5.path) {
+            true => format!("name one of them: {path}/{first}"),
+            false => {
+                format!("rename it to end in .h5mu, and name one of them: {path}.h5mu/{first}")
+            }
+        },
+    }
+}
+
 impl H5 {
+    /// AnnData at the root of a file or in a group.
+    pub(crate) fn anndata(&self, root: &Group, matrices: bool) -> Result<AnnData> {
+        let mut data = AnnData::default();
+        data.obs = self.table(&self.require(root, "obs")?, None)?;
+        data.var = self.table(&self.require(root, "var")?, None)?;
+        let (n, g) = (data.n_obs(), data.n_vars());
+        if let Some(Node::Group(uns)) = self.member(root, "uns")? {
+            data.uns = self.dict(&uns, 0)?;
+        }
+        data.obsm = self.annotations(root, "obsm", n)?;
+        data.varm = self.annotations(root, "varm", g)?;
+        data.obsp = self.matrices(root, "obsp", (n, n))?;
+        data.varp = self.matrices(root, "varp", (g, g))?;
+        if matrices {
+            data.layers = self.matrices(root, "layers", (n, g))?;
+            if let Some(x) = self.member(root, "X")? {
+                data.x = self.optional_matrix(&x, n, g)?;
+            }
+            data.raw = self.raw_part(root, n)?;
+        }
+        self.upgrade(root, &mut data)?;
+        data.check().map_err(self.data(&root.name()))?;
+        Ok(data)
+    }
+
     /// `X`, which may be a null dataset.
     fn optional_matrix(&self, node: &Node, rows: usize, cols: usize) -> Result<Option<Matrix>> {
         if let Node::Dataset(d) = node
@@ -90,7 +109,7 @@ impl H5 {
         self.matrix(node, Some(rows), Some(cols)).map(Some)
     }
 
-    fn matrices(
+    pub(crate) fn matrices(
         &self,
         root: &Group,
         name: &str,
@@ -107,7 +126,7 @@ impl H5 {
         Ok(all)
     }
 
-    fn annotations(
+    pub(crate) fn annotations(
         &self,
         parent: &Group,
         name: &str,

@@ -1,8 +1,10 @@
 //! What the readers share: opening, errors with a place, types, lengths that are checked before memory is taken.
 
 mod bytes;
+mod entries;
 mod numbers;
 mod parallel;
+mod place;
 pub(crate) mod records;
 mod strings;
 
@@ -13,10 +15,18 @@ use hdf5::{Container, Dataset, File, Group, LocationType};
 
 use crate::{Error, Result};
 
+pub(crate) use entries::Entries;
+pub(crate) use place::{Place, is_named_h5mu};
+
 /// An open file that knows its name and length.
 pub(crate) struct H5 {
+    /// What was opened, for messages: a file, or a modality in one.
     pub(crate) path: PathBuf,
+    /// The file on the disk.
+    pub(crate) disk: PathBuf,
     pub(crate) file: File,
+    /// Where the data begin: the root of the file, or the group of the modality.
+    pub(crate) root: Group,
     length: u64,
 }
 
@@ -67,18 +77,25 @@ impl H5 {
 
     /// Opens a file for reading, with a cache of so many bytes for the chunks of each dataset.
     pub(crate) fn open_with_cache(path: &Path, cache: Option<usize>) -> Result<Self> {
-        let length = signature(path)?;
+        let place = Place::of(path);
+        let length = signature(&place.file)?;
         hdf5::silence_errors(true);
         let mut options = File::with_options();
         if let Some(bytes) = cache {
             options.with_fapl(move |p| p.chunk_cache(12421, bytes, 0.75));
         }
-        let file = options.open(path).map_err(Error::hdf5(path, "/"))?;
-        Ok(Self {
+        let file = options.open(&place.file).map_err(Error::hdf5(path, "/"))?;
+        let mut h5 = Self {
             path: path.to_owned(),
+            disk: place.file,
+            root: Group::clone(&file),
             file,
             length,
-        })
+        };
+        if let Some(name) = place.modality {
+            h5.root = h5.modality(&name)?;
+        }
+        Ok(h5)
     }
 
     /// Turns an error of libhdf5 into ours.

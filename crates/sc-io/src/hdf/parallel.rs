@@ -47,7 +47,7 @@ impl H5 {
             .par_chunks_mut(each)
             .zip(&chunks)
             .try_for_each(|(target, chunk)| {
-                let packed = file.read(chunk.addr, chunk.size as usize)?;
+                let packed = file.read_chunk(chunk.addr, chunk.size as usize)?;
                 let plain = undo(&filters, chunk.filter_mask, packed, 4, each * 4)?;
                 if plain.len() < target.len() * 4 {
                     return Err(format!("a chunk of {} bytes", plain.len()));
@@ -82,8 +82,7 @@ impl H5 {
             && count == n.div_ceil(each)
             && filters.iter().all(known)
             && dtype.is::<T>()
-            && dtype.byte_order() == ByteOrder::LittleEndian
-            && self.file.userblock() == 0;
+            && dtype.byte_order() == ByteOrder::LittleEndian;
         if !usual {
             return None;
         }

@@ -17,8 +17,13 @@ const MANY_NAMES: usize = 1 << 20;
 
 pub(super) fn inspect(path: &Path) -> Result<Inspection> {
     let h5 = H5::open(path)?;
-    let root: &Group = &h5.file;
-    let mut found = empty(path, Format::H5ad, &version(&h5)?);
+    annotated(&h5, path)
+}
+
+/// AnnData at the root, or in the modality that is the root.
+fn annotated(h5: &H5, path: &Path) -> Result<Inspection> {
+    let root: &Group = &h5.root;
+    let mut found = empty(path, Format::H5ad, &version(h5)?);
     let mut notes = Vec::new();
     found.obs = h5.table_summary("obs", &mut notes)?;
     found.var = h5.table_summary("var", &mut notes)?;
@@ -62,11 +67,55 @@ pub(super) fn inspect(path: &Path) -> Result<Inspection> {
     Ok(found)
 }
 
+/// The joint tables, and each modality as a file of its own.
+pub(super) fn inspect_modalities(path: &Path) -> Result<Inspection> {
+    let mut h5 = H5::open(path)?;
+    let root = h5.root.clone();
+    let encoder = h5.attr_string(&root, "encoder-version");
+    let encoder = encoder.map_or(String::new(), |v| {
+        let by = h5.attr_string(&root, "encoder").unwrap_or_default();
+        format!(", written by {by} {v}")
+    });
+    let version = h5
+        .attr_string(&root, "encoding-version")
+        .unwrap_or_default();
+    let mut found = empty(path, Format::H5mu, &format!("MuData {version}{encoder}"));
+    let mut notes = Vec::new();
+    found.obs = h5.table_summary("obs", &mut notes)?;
+    found.var = h5.table_summary("var", &mut notes)?;
+    (found.n_obs, found.n_vars) = (found.obs.n_rows, found.var.n_rows);
+    found.obsm = h5.shapes("obsm", &mut notes)?;
+    found.varm = h5.shapes("varm", &mut notes)?;
+    found.obsp = h5.shapes("obsp", &mut notes)?;
+    found.varp = h5.shapes("varp", &mut notes)?;
+    if let Some(Node::Group(uns)) = h5.member(&root, "uns")? {
+        found.uns = h5.names(&uns)?;
+    }
+    let names = h5.modality_names()?;
+    for name in &names {
+        found.obsm.shift_remove(name);
+        found.varm.shift_remove(name);
+        h5.root = h5.modality(name)?;
+        let modality = annotated(&h5, &path.join(name))?;
+        found.modalities.insert(name.clone(), modality);
+    }
+    found.notes = notes;
+    match crate::h5mu::read_annotations(path) {
+        Ok(data) if data.shared.cells() => {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            found.n_paired = data.paired(&names).ok().map(|cells| cells.len());
+        }
+        Ok(_) => {}
+        Err(e) => found.notes.push(e.to_string()),
+    }
+    Ok(found)
+}
+
 fn version(h5: &H5) -> Result<String> {
-    if h5.encoding(&h5.file).is_some() {
+    if h5.encoding(&h5.root).is_some() {
         return Ok("anndata 0.8 or newer".to_owned());
     }
-    Ok(match h5.member(&h5.file, "obs")? {
+    Ok(match h5.member(&h5.root, "obs")? {
         Some(Node::Group(_)) => "anndata 0.7",
         _ => "anndata before 0.7",
     }
@@ -74,8 +123,23 @@ fn version(h5: &H5) -> Result<String> {
 }
 
 impl H5 {
+    /// A matrix of features x cells, which is read as cells x features.
+    pub(super) fn turned_info(
+        &self,
+        parent: &Group,
+        name: &str,
+        notes: &mut Vec<String>,
+    ) -> Result<Option<MatrixInfo>> {
+        let node = self.require(parent, name)?;
+        let info = self.matrix_summary(&node, notes);
+        Ok(info.map(|mut info| {
+            info.shape = (info.shape.1, info.shape.0);
+            info
+        }))
+    }
+
     fn table_summary(&self, name: &str, notes: &mut Vec<String>) -> Result<TableInfo> {
-        let group = match self.require(&self.file, name)? {
+        let group = match self.require(&self.root, name)? {
             Node::Group(group) => group,
             Node::Dataset(records) => return Ok(table_info(&self.records_as_table(&records)?)),
         };
@@ -241,7 +305,7 @@ impl H5 {
     /// The members of `obsm` and its like, with shape and type.
     fn shapes(&self, name: &str, notes: &mut Vec<String>) -> Result<IndexMap<String, String>> {
         let mut shapes = IndexMap::new();
-        let group = match self.member(&self.file, name)? {
+        let group = match self.member(&self.root, name)? {
             Some(Node::Group(group)) => group,
             Some(Node::Dataset(records)) => {
                 if let Kind::Compound(c) = self.kind(&records, &records.name())? {

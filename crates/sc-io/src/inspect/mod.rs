@@ -5,10 +5,11 @@ mod h5;
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
-use sc_data::{Column, Table};
+use sc_data::{Annotation, Column, Matrix, Table, Uns};
 use serde::Serialize;
 
-use crate::{Error, Format, Result, format_of, mtx, tenx};
+use crate::hdf::{H5, Node, Place};
+use crate::{Error, Format, Result, csv, format_of, loom, mtx, tenx};
 
 /// How many values of a column are shown.
 const EXAMPLES: usize = 5;
@@ -53,6 +54,12 @@ pub struct Inspection {
     pub uns: Vec<String>,
     /// What is unusual, missing or not supported.
     pub notes: Vec<String>,
+    /// The modalities of a file of several; what is said outside of them is said of all together.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub modalities: IndexMap<String, Inspection>,
+    /// Cells that all modalities have, of a file of several that share cells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub n_paired: Option<usize>,
 }
 
 impl Inspection {
@@ -63,6 +70,7 @@ impl Inspection {
             .chain(self.layers.values())
             .chain(&self.raw)
             .map(|m| m.memory_bytes)
+            .chain(self.modalities.values().map(Self::memory_bytes))
             .sum()
     }
 }
@@ -146,11 +154,14 @@ pub fn inspect(path: impl AsRef<Path>) -> Result<Inspection> {
     let path = path.as_ref();
     match format_of(path)? {
         Format::H5ad => h5::inspect(path),
+        Format::H5mu => h5::inspect_modalities(path),
         Format::TenxH5 => {
             let all = tenx::ReadOptions::features(tenx::Features::All);
             tenx_info(path, tenx::read_h5_with(path, &all))
         }
         Format::MtxDir => mtx_info(path),
+        Format::Loom => loom_info(path),
+        Format::Csv => csv_info(path),
     }
 }
 
@@ -159,7 +170,7 @@ fn empty(path: &Path, format: Format, encoding: &str) -> Inspection {
         path: path.to_owned(),
         format,
         encoding: encoding.to_owned(),
-        file_bytes: std::fs::metadata(path).map_or(0, |m| m.len()),
+        file_bytes: std::fs::metadata(Place::of(path).file).map_or(0, |m| m.len()),
         n_obs: 0,
         n_vars: 0,
         x: None,
@@ -173,6 +184,8 @@ fn empty(path: &Path, format: Format, encoding: &str) -> Inspection {
         varp: IndexMap::new(),
         uns: Vec::new(),
         notes: Vec::new(),
+        modalities: IndexMap::new(),
+        n_paired: None,
     }
 }
 
@@ -188,7 +201,7 @@ fn tenx_info(path: &Path, data: Result<sc_data::AnnData>) -> Result<Inspection> 
         }
         Err(e) => return Err(e),
     };
-    if let Some(sc_data::Matrix::Sparse(x)) = &data.x {
+    if let Some(Matrix::Sparse(x)) = &data.x {
         let shape = (x.n_rows(), x.n_cols());
         found.x = Some(MatrixInfo::new("csr", shape, "int32".into(), x.n_stored()));
     }
@@ -230,6 +243,71 @@ fn mtx_info(path: &Path) -> Result<Inspection> {
         }
         Err(e) => found.notes.push(e.to_string()),
     }
+    Ok(found)
+}
+
+fn loom_info(path: &Path) -> Result<Inspection> {
+    let h5 = H5::open(path)?;
+    let data = loom::annotations(&h5)?;
+    let mut found = empty(
+        path,
+        Format::Loom,
+        "features x cells, read as cells x features",
+    );
+    if let Some(version) = data.uns.get("LOOM_SPEC_VERSION") {
+        found.encoding = match version {
+            Uns::Str(v) => format!("version {v}"),
+            other => format!("version {other:?}"),
+        };
+    }
+    (found.n_obs, found.n_vars) = (data.n_obs(), data.n_vars());
+    found.x = h5.turned_info(&h5.file, "matrix", &mut found.notes)?;
+    if let Some(Node::Group(layers)) = h5.member(&h5.file, "layers")? {
+        for name in h5.names(&layers)? {
+            if let Some(info) = h5.turned_info(&layers, &name, &mut found.notes)? {
+                found.layers.insert(name, info);
+            }
+        }
+    }
+    found.obs = table_info(&data.obs);
+    found.var = table_info(&data.var);
+    found.obsm = data.obsm.iter().map(several).collect();
+    found.varm = data.varm.iter().map(several).collect();
+    found.obsp = data.obsp.iter().map(graph).collect();
+    found.varp = data.varp.iter().map(graph).collect();
+    found.uns = data.uns.keys().cloned().collect();
+    note_duplicates(&mut found.notes, "obs", data.obs.index());
+    note_duplicates(&mut found.notes, "var", data.var.index());
+    Ok(found)
+}
+
+fn several((name, values): (&String, &Annotation)) -> (String, String) {
+    let width = match values {
+        Annotation::Matrix(m) => m.n_cols(),
+        Annotation::Table(t) => t.columns().len(),
+        _ => 0,
+    };
+    (name.clone(), format!("{} x {width}", values.n_rows()))
+}
+
+fn graph((name, edges): (&String, &Matrix)) -> (String, String) {
+    let n = edges.n_rows();
+    (name.clone(), format!("{n} x {n}"))
+}
+
+/// A table of text has to be read to say anything.
+fn csv_info(path: &Path) -> Result<Inspection> {
+    let data = csv::read(path)?;
+    let mut found = empty(path, Format::Csv, "rows are taken for cells");
+    (found.n_obs, found.n_vars) = (data.n_obs(), data.n_vars());
+    if let Some(Matrix::Sparse(x)) = &data.x {
+        let shape = (x.n_rows(), x.n_cols());
+        found.x = Some(MatrixInfo::new("csr", shape, "text".into(), x.n_stored()));
+    }
+    found.obs = table_info(&data.obs);
+    found.var = table_info(&data.var);
+    note_duplicates(&mut found.notes, "obs", data.obs.index());
+    note_duplicates(&mut found.notes, "var", data.var.index());
     Ok(found)
 }
 
