@@ -195,6 +195,20 @@ impl H5 {
         }
     }
 
+    /// Cells that all modalities have, if they share cells and maps say which.
+    pub(crate) fn n_paired(&self, modalities: &[String]) -> Result<Option<usize>> {
+        let maps = self.maps("obsmap", modalities)?;
+        if !self.shared()?.cells() || maps.len() < modalities.len() {
+            return Ok(None);
+        }
+        let n = maps.values().map(Vec::len).min().unwrap_or(0);
+        let has_all = |cell: &usize| {
+            maps.values()
+                .all(|m| m.get(*cell).is_some_and(Option::is_some))
+        };
+        Ok(Some((0..n).filter(has_all).count()))
+    }
+
     /// `obsmap` or `varmap`, of the modalities that are in it.
     fn maps(&self, name: &str, modalities: &[String]) -> Result<IndexMap<String, Places>> {
         let group = match self.member(&self.file, name)? {

@@ -100,12 +100,8 @@ pub(super) fn inspect_modalities(path: &Path) -> Result<Inspection> {
         found.modalities.insert(name.clone(), modality);
     }
     found.notes = notes;
-    match crate::h5mu::read_annotations(path) {
-        Ok(data) if data.shared.cells() => {
-            let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            found.n_paired = data.paired(&names).ok().map(|cells| cells.len());
-        }
-        Ok(_) => {}
+    match h5.n_paired(&names) {
+        Ok(n) => found.n_paired = n,
         Err(e) => found.notes.push(e.to_string()),
     }
     Ok(found)
