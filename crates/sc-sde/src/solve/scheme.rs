@@ -12,8 +12,8 @@ use crate::{Error, Result};
 /// |---|---|---|---|---|
 /// | `Euler` | Ito | any | `y + f h + g I` | 0.5 (1 if additive) / 1 |
 /// | `Milstein` | both | diagonal, scalar, additive | Euler's `+ 1/2 (g dg/dy)(I^2 - h)`; Stratonovich: `I^2` | 1 / 1 |
-/// | `MilsteinGradFree` | both | as Milstein | the derivative as a difference over `sqrt(h)` | 1 / 1 |
-/// | `Srk` | Ito | diagonal, scalar (SRID2), additive (SRA1) | Roessler 2010 | 1.5 / 1.5 |
+/// | `MilsteinGradFree` | both | as Milstein | the derivative as a difference over `sqrt(h)` | 1 / 1; Stratonovich 0.5 / 0.5 |
+/// | `Srk` | Ito | diagonal, scalar (SRID2), additive (SRA1) | Roessler 2010 | 1.5 / 1.5 (2 if additive) |
 /// | `EulerHeun` | Stratonovich | any | `y' = y + g I; y + f h + (g + g') I / 2` | 1 (0.5 in general) / 1 |
 /// | `Heun` | Stratonovich | any | `y' = y + f h + g I; y + (f + f') h / 2 + (g + g') I / 2` | the same |
 /// | `Midpoint` | Stratonovich | any | `y' = y + f h / 2 + g I / 2; y + f' h + g' I` | the same |
