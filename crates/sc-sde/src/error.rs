@@ -118,5 +118,18 @@ pub enum Error {
     },
 }
 
+/// [`Error::InvalidSetting`] in fewer words.
+pub(crate) fn invalid(
+    name: &'static str,
+    value: impl ToString,
+    reason: impl Into<String>,
+) -> Error {
+    Error::InvalidSetting {
+        name,
+        value: value.to_string(),
+        reason: reason.into(),
+    }
+}
+
 /// The result of what this crate does.
 pub type Result<T> = std::result::Result<T, Error>;

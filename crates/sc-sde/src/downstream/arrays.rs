@@ -68,15 +68,3 @@ pub(super) fn check_places(what: &'static str, places: ArrayView2<'_, f32>) -> R
         }),
     }
 }
-
-pub(super) fn invalid(
-    name: &'static str,
-    value: impl ToString,
-    reason: impl Into<String>,
-) -> Error {
-    Error::InvalidSetting {
-        name,
-        value: value.to_string(),
-        reason: reason.into(),
-    }
-}

@@ -2,11 +2,12 @@ use candle_core::Tensor;
 use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayViewMut1, Axis};
 use serde::Serialize;
 
-use super::arrays::{invalid, norms, to_array};
+use super::arrays::{norms, to_array};
 use super::field::drift_and_diffusion;
 use super::ranking::pearson;
 use super::simulate::{Batch, Simulation};
 use super::{GeneSpace, StateLabels};
+use crate::error::invalid;
 use crate::solve::At;
 use crate::{Error, Result};
 

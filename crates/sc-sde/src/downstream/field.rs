@@ -3,8 +3,9 @@ use ndarray::Array2;
 use sc_model::{Mode, Parity};
 use sc_neighbors::Neighbors;
 
-use super::arrays::{array, invalid, norms, to_array};
+use super::arrays::{array, norms, to_array};
 use super::smooth::smooth;
+use crate::error::invalid;
 use crate::model::ScDiffEq;
 use crate::solve::{At, Noise, Sde};
 use crate::{Error, Result};

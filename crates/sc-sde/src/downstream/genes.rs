@@ -6,7 +6,8 @@ use sc_data::RowSource;
 use sc_model::tensors::{self, Metadata};
 use sc_preprocess::{Pca, Scaler};
 
-use super::arrays::{array, check_places, invalid};
+use super::arrays::{array, check_places};
+use crate::error::invalid;
 use crate::{Error, Result};
 
 /// Cells that are read and projected at a time.

@@ -2,7 +2,8 @@ use ndarray::{Array2, ArrayView2};
 use sc_tensor::Rng;
 use serde::Serialize;
 
-use super::arrays::{array, check_places, invalid};
+use super::arrays::{array, check_places};
+use crate::error::invalid;
 use crate::transport::{Cloud, Sinkhorn, exact_plan};
 use crate::{Error, Result};
 

@@ -3,7 +3,8 @@ use sc_data::Categorical;
 use sc_model::Parity;
 use sc_neighbors::{Neighbors, knn_query};
 
-use super::arrays::{check_places, invalid};
+use super::arrays::check_places;
+use crate::error::invalid;
 use crate::{Error, Result};
 
 /// Neighbours that vote, as in the original.

@@ -2,9 +2,10 @@ use candle_core::DType;
 use ndarray::{Array2, Axis, concatenate};
 use sc_data::RowSource;
 
-use super::arrays::{invalid, to_tensor};
+use super::arrays::to_tensor;
 use super::effects::{Effects, effects};
 use super::{FateCounts, GeneSpace, Simulation, StateLabels};
+use crate::error::invalid;
 use crate::{Error, Result};
 
 /// Start cells, perturbed and not, that are simulated together.

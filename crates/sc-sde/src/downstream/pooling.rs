@@ -1,7 +1,7 @@
 use serde::Serialize;
 
-use super::arrays::invalid;
 use crate::Result;
+use crate::error::invalid;
 
 /// How the variance between models is estimated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

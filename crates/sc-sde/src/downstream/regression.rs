@@ -1,7 +1,8 @@
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
 use super::FateMatrix;
-use super::arrays::{check_places, invalid};
+use super::arrays::check_places;
+use crate::error::invalid;
 use crate::{Error, Result};
 
 /// Steps of the optimiser at most.

@@ -4,9 +4,9 @@ use sc_model::Parity;
 use sc_tensor::Rng;
 use serde::Serialize;
 
-use super::arrays::invalid;
 use super::statistics::{MeanTest, Welch, log2_fold_change, mean_test, moments, welch};
 use super::{Experiment, FateCounts, Perturbation};
+use crate::error::invalid;
 use crate::{Error, Result};
 
 /// What the original adds to fractions before it takes the logarithm of their ratio.

@@ -5,7 +5,8 @@ use ndarray::Array2;
 use rayon::prelude::*;
 use sc_tensor::Rng;
 
-use super::arrays::{array, invalid, to_array};
+use super::arrays::{array, to_array};
+use crate::error::invalid;
 use crate::solve::{At, BrownianPath, Noise, Schedule, Scheme, Sde, Solve};
 use crate::{Error, Result};
 

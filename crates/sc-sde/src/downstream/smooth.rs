@@ -1,8 +1,8 @@
 use ndarray::ArrayView2;
 use sc_neighbors::{Neighbors, knn, knn_query};
 
-use super::arrays::invalid;
 use super::statistics::benjamini_hochberg;
+use crate::error::invalid;
 use crate::{Error, Result};
 
 /// Neighbours whose mean distance says whether a cell lies off the manifold.

@@ -3,8 +3,8 @@
 use serde::Serialize;
 use statrs::distribution::{ChiSquared, ContinuousCDF, StudentsT};
 
-use super::arrays::invalid;
 use crate::Result;
+use crate::error::invalid;
 
 /// `log2((perturbed + epsilon) / (control + epsilon))`.
 ///

@@ -2,7 +2,8 @@ use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 use sc_neighbors::{Neighbors, knn_query};
 
-use super::arrays::{check_places, invalid};
+use super::arrays::check_places;
+use crate::error::invalid;
 use crate::{Error, Result};
 
 /// What cosines are multiplied by before they become weights.

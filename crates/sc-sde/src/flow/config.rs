@@ -29,11 +29,7 @@ pub struct FlowConfig {
 impl FlowConfig {
     fn check(&self) -> Result<()> {
         let invalid = |name: &'static str, value: String, reason: &str| {
-            Err(Error::InvalidSetting {
-                name,
-                value,
-                reason: reason.into(),
-            })
+            Err(crate::error::invalid(name, value, reason))
         };
         if self.n_latent == 0 || self.n_latent > 1 << 16 {
             let value = self.n_latent.to_string();

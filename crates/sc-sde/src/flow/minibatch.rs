@@ -7,6 +7,7 @@ use sc_tensor::Stream;
 use super::bridge::{Bridge, score_weight};
 use super::coupling::{Coupling, Side};
 use crate::Result;
+use crate::model::softmax;
 use crate::train::Snapshots;
 
 /// How bridges are drawn.
@@ -121,10 +122,7 @@ impl Draw {
 /// Weights of cells that will have grown for `elapsed`, with sum 1.
 fn grown(rates: &[f64], elapsed: f64) -> Vec<f64> {
     let log: Vec<f64> = rates.iter().map(|r| r * elapsed).collect();
-    let largest = log.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let weights: Vec<f64> = log.iter().map(|l| (l - largest).exp()).collect();
-    let sum: f64 = weights.iter().sum();
-    weights.iter().map(|w| w / sum).collect()
+    softmax(&log)
 }
 
 fn array(t: &Tensor) -> Result<Array2<f64>> {

@@ -1,22 +1,15 @@
 use candle_core::{DType, Device, Tensor};
 use sc_model::Mode;
-use sc_tensor::Rng;
+use sc_model::train::{Checkpoint, ResumeState, StopReason};
 
 use super::*;
 use crate::model::{DiffusionKind, DriftKind, ScDiffEq};
 use crate::nets::{Activation, NetConfig};
 use crate::solve::zoo::{Bifurcation, OrnsteinUhlenbeck};
 use crate::solve::{BrownianPath, Schedule, Scheme, Sde, Solve};
-use crate::train::Snapshots;
+use crate::train::tests::{StopAfter, cloud, weights};
+use crate::train::{Keep, Snapshots};
 use crate::transport::Sinkhorn;
-
-fn cloud(n: usize, mean: &[f64], sd: f64, seed: u64) -> Tensor {
-    let mut stream = Rng::new(seed).stream("cloud");
-    let noise = stream.normal((n, mean.len()), DType::F32, &Device::Cpu);
-    let mean: Vec<f32> = mean.iter().map(|&m| m as f32).collect();
-    let mean = Tensor::new(mean, &Device::Cpu).unwrap();
-    (noise.unwrap() * sd).unwrap().broadcast_add(&mean).unwrap()
-}
 
 fn run(sde: &dyn Sde, start: &Tensor, times: &[f64], seed: u64) -> Vec<Tensor> {
     let (n, d) = start.dims2().unwrap();
@@ -117,6 +110,58 @@ fn a_bridge_has_the_marginals() {
     }
 }
 
+/// Normal clouds whose Schroedinger bridge is known (Bunne et al. 2023, "The Schroedinger bridge between Gaussian measures has a
+/// closed form"). Of a dimension with the variances `a` and `b` at the ends and the noise `s^2` between them, the covariance of
+/// start and end is `c = (sqrt(4 a b + s^4) - s^2) / 2`, and the variance at the share `t` of the way
+/// `(1 - t)^2 a + t^2 b + 2 t (1 - t) c + t (1 - t) s^2`. Pairs by chance (c = 0) and by exact transport (c = sqrt(a b)) are far off.
+#[test]
+fn a_bridge_between_normal_clouds_is_that_of_the_formula() {
+    let (sigma, time) = (0.7, 2.0);
+    let (sds, moved) = ([(2.0, 0.5), (0.5, 1.0)], [3.0, 0.0]);
+    let scaled = |n: usize, mean: &[f64], end: usize, seed| {
+        let sd = sds.map(|s| [s.0, s.1][end] as f32);
+        let noise = cloud(n, &[0.0, 0.0], 1.0, seed);
+        let noise = noise.broadcast_mul(&Tensor::new(&sd, &Device::Cpu).unwrap());
+        let mean = Tensor::new(
+            mean.iter().map(|&m| m as f32).collect::<Vec<_>>(),
+            &Device::Cpu,
+        );
+        noise.unwrap().broadcast_add(&mean.unwrap()).unwrap()
+    };
+    let clouds = [
+        (0.0, scaled(1500, &[0.0, 0.0], 0, 11)),
+        (time, scaled(1500, &moved, 1, 12)),
+    ];
+    let cells = Snapshots::from_clouds(&clouds).unwrap();
+    let params = Flow::params(&cells).unwrap().sigma(sigma);
+    let flow = trained(&cells, params, Coupling::Entropic, 80);
+    let start = scaled(4000, &[0.0, 0.0], 0, 13);
+    let sde = flow.equation(&Mode::eval()).unwrap();
+    let states = run(&sde, &start, &[0.0, 0.5 * time, time], 3);
+    for (k, (a, b)) in sds.map(|s| (s.0 * s.0, s.1 * s.1)).into_iter().enumerate() {
+        let noise = sigma * sigma * time;
+        let c = 0.5 * ((4.0 * a * b + noise * noise).sqrt() - noise);
+        let middle = 0.25 * a + 0.25 * b + 0.5 * c + 0.25 * noise;
+        let (mean, sd) = moments(&states[1], k);
+        assert!((mean - 0.5 * moved[k]).abs() < 0.1, "{k}: {mean}");
+        assert!(
+            (sd - middle.sqrt()).abs() < 0.07,
+            "{k}: {sd}, not {}",
+            middle.sqrt()
+        );
+        let both = (
+            (&states[0] + &states[2]).unwrap(),
+            (&states[0] - &states[2]).unwrap(),
+        );
+        let square = |t: &Tensor| moments(t, k).1.powi(2);
+        let found = 0.25 * (square(&both.0) - square(&both.1));
+        assert!(
+            (found - c).abs() < 0.12 * (a * b).sqrt(),
+            "{k}: {found}, not {c}"
+        );
+    }
+}
+
 /// One of two groups triples while neither moves.
 #[test]
 fn growth_is_learned() {
@@ -171,6 +216,62 @@ fn a_pretrained_drift_points_the_right_way() {
         let states = run(&equation, &clouds[0].1, &[0.0, 2.0], 1);
         let (x, y) = (moments(&states[1], 0).0, moments(&states[1], 1).0);
         assert!((x - 3.0).abs() < 0.3 && (y - 1.0).abs() < 0.3, "{x} {y}");
+    }
+}
+
+#[test]
+fn a_killed_flow_goes_on_bit_for_bit() {
+    let cells = Snapshots::from_clouds(&[
+        (0.0, cloud(40, &[0.0, 0.0], 0.5, 1)),
+        (1.0, cloud(50, &[1.0, 0.0], 0.5, 2)),
+        (2.0, cloud(30, &[2.0, 1.0], 0.5, 3)),
+    ])
+    .unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("state.safetensors");
+    let net = NetConfig::new([16])
+        .activation(Activation::SELU)
+        .dropout(0.1);
+    for (coupling, keep) in [
+        (Coupling::Exact, Keep::Best),
+        (Coupling::Entropic, Keep::Average),
+        (Coupling::Unbalanced { reach: 2.0 }, Keep::Last),
+    ] {
+        let new = || {
+            let params = Flow::params(&cells).unwrap().net(net.clone());
+            let params = params.sigma((coupling == Coupling::Entropic).then_some(0.5));
+            let params = params.growth(matches!(coupling, Coupling::Unbalanced { .. }));
+            params.check().unwrap().init(&Device::Cpu, 0).unwrap()
+        };
+        let mut training = FlowTraining {
+            coupling,
+            keep,
+            ..FlowTraining::default()
+        };
+        training.batch = crate::train::BatchSize::Cells(20);
+        training.run.max_epochs = Some(4);
+        let mut whole = new();
+        let fitted = whole.fit(&cells, &training, &mut ()).unwrap();
+        for stop in [1, 3, 7] {
+            let saver = Checkpoint::new(&file, std::time::Duration::ZERO);
+            let stopped = new().fit(&cells, &training, &mut (StopAfter(stop), saver));
+            assert_eq!(stopped.unwrap().stop, StopReason::Interrupted);
+            let mut resumed = new();
+            let state = ResumeState::load(&file).unwrap();
+            let again = resumed.resume(&cells, &training, &state, &mut ()).unwrap();
+            assert_eq!(
+                weights(resumed.parameters()),
+                weights(whole.parameters()),
+                "{coupling:?}, {stop}"
+            );
+            assert_eq!(again.history, fitted.history, "{coupling:?}, {stop}");
+        }
+        // Other settings are another run.
+        training.path_sigma = 0.3;
+        let state = ResumeState::load(&file).unwrap();
+        let error = new().resume(&cells, &training, &state, &mut ());
+        let message = error.unwrap_err().to_string();
+        assert!(message.contains("other settings"), "{message}");
     }
 }
 

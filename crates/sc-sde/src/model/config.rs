@@ -1,8 +1,8 @@
 use serde::{Deserialize, Serialize};
 
+use crate::Result;
 use crate::nets::{Activation, AutoencoderConfig, NetConfig};
 use crate::solve::{Calculus, Noise};
-use crate::{Error, Result};
 
 /// What the drift is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,11 +105,7 @@ impl ScDiffEqConfig {
     /// [`Error::InvalidSetting`] names the first setting that can't be.
     pub fn check(&self) -> Result<()> {
         let invalid = |name: &'static str, value: String, reason: &str| {
-            Err(Error::InvalidSetting {
-                name,
-                value,
-                reason: reason.into(),
-            })
+            Err(crate::error::invalid(name, value, reason))
         };
         if self.n_latent == 0 || self.n_latent > 1 << 16 {
             return invalid(

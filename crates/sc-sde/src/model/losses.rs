@@ -157,11 +157,16 @@ pub fn growth_weights(rates: &Tensor, elapsed: f64) -> Result<Tensor> {
             value,
         });
     }
-    let largest = log.iter().fold(f64::NEG_INFINITY, |m, &v| m.max(v));
-    let grown: Vec<f64> = log.iter().map(|v| (v - largest).exp()).collect();
-    let sum: f64 = grown.iter().sum();
-    let weights: Vec<f64> = grown.iter().map(|v| v / sum).collect();
+    let weights = softmax(&log);
     Ok(Tensor::from_vec(weights, rates.shape(), rates.device())?.to_dtype(rates.dtype())?)
+}
+
+/// Proportional to the exponentials of these, with sum 1.
+pub(crate) fn softmax(logarithms: &[f64]) -> Vec<f64> {
+    let largest = logarithms.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let powers: Vec<f64> = logarithms.iter().map(|v| (v - largest).exp()).collect();
+    let sum: f64 = powers.iter().sum();
+    powers.iter().map(|v| v / sum).collect()
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod tests;
 
 pub use checkpoint::Checkpoint;
 pub use config::{DiffusionKind, DriftKind, ScDiffEqConfig};
+pub(crate) use losses::softmax;
 pub use losses::{
     RatioMethod, RatioTerm, VelocityRatio, brownian_divergence, diffusion_floor, drift_energy,
     growth_weights, potential_contrast,

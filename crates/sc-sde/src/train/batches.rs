@@ -20,13 +20,8 @@ pub enum BatchSize {
 
 impl BatchSize {
     pub(crate) fn check(self) -> Result<()> {
-        let invalid = |value: String, reason: &str| {
-            Err(Error::InvalidSetting {
-                name: "batch size",
-                value,
-                reason: reason.into(),
-            })
-        };
+        let invalid =
+            |value: String, reason: &str| Err(crate::error::invalid("batch size", value, reason));
         match self {
             Self::Cells(0) => invalid("0".into(), "at least one cell of each time"),
             Self::Share(s) if !(s > 0.0 && s <= 1.0) => {

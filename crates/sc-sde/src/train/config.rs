@@ -3,10 +3,10 @@ use sc_model::{KlWarmup, LrSchedule, OptimizerKind};
 use serde::{Deserialize, Serialize};
 
 use super::{BatchSize, Validation};
+use crate::Result;
 use crate::model::{DiffusionKind, DriftKind, ScDiffEqConfig, VelocityRatio};
 use crate::solve::Scheme;
 use crate::transport::{Diameter, Sinkhorn};
-use crate::{Error, Result};
 
 /// How a model is trained by simulation. Start from [`SdeTraining::new`] or [`SdeTraining::prescient`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,6 +40,7 @@ pub struct SdeTraining {
 
 /// The Sinkhorn divergence of simulated and observed cells.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Marginals {
     /// The length below which clouds aren't told apart; 0.05.
     pub blur: f64,
@@ -47,6 +48,9 @@ pub struct Marginals {
     pub scaling: f64,
     /// Mass further away than this may be created or destroyed; `None`: all mass is transported.
     pub reach: Option<f64>,
+    /// Whether the divergences of all times start from the same epsilon, that of all cells together; yes, as in scDiffEq.
+    /// Otherwise each starts from that of its own cells, and cells of other times can't change it.
+    pub shared_diameter: bool,
 }
 
 impl Default for Marginals {
@@ -56,6 +60,7 @@ impl Default for Marginals {
             blur: 0.05,
             scaling: 0.5,
             reach: None,
+            shared_diameter: true,
         }
     }
 }
@@ -169,7 +174,7 @@ impl SdeTraining {
             marginals: Marginals {
                 blur: 0.1,
                 scaling: 0.7,
-                reach: None,
+                ..Marginals::default()
             },
             paths: Paths::Fresh,
             velocity_ratio: None,
@@ -230,11 +235,7 @@ impl SdeTraining {
     /// [`Error::InvalidSetting`] names the first setting that can't be.
     pub fn check(&self, model: &ScDiffEqConfig) -> Result<()> {
         let invalid = |name: &'static str, value: String, reason: &str| {
-            Err(Error::InvalidSetting {
-                name,
-                value,
-                reason: reason.into(),
-            })
+            Err(crate::error::invalid(name, value, reason))
         };
         self.marginals.sinkhorn(None)?;
         self.batch.check()?;

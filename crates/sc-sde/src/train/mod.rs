@@ -46,7 +46,7 @@ mod pseudotime;
 mod session;
 mod snapshots;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use average::AverageWeights;
 pub use batches::{BatchSize, Validation};

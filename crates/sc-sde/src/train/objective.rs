@@ -14,7 +14,8 @@ use crate::{Error, Result};
 /// The loss that a model is trained with.
 ///
 /// `sum_k S(simulated_k, observed_k)` over the times, where simulated cells weigh by their growth, and regularisers. All
-/// divergences of a minibatch start from the same epsilon, as in scDiffEq.
+/// divergences of a minibatch start from the same epsilon, as in scDiffEq, unless
+/// [`Marginals::shared_diameter`](super::Marginals::shared_diameter) says otherwise.
 #[derive(Debug, Clone)]
 pub struct Objective {
     training: SdeTraining,
@@ -269,11 +270,16 @@ impl Run<'_> {
     fn marginals(&self, states: &[Tensor]) -> Result<(Tensor, Vec<f64>)> {
         let decoded = self.decoded(states)?;
         let observed = &self.batch.observed;
-        let sinkhorn = {
-            let clouds = observed.iter().flatten();
-            let all = clouds.chain([&self.batch.start]).chain(&decoded);
-            self.training.marginals.sinkhorn(Some(diameter(all)?))?
+        let marginals = &self.training.marginals;
+        let shared = match marginals.shared_diameter {
+            true => {
+                let clouds = observed.iter().flatten();
+                let all = clouds.chain([&self.batch.start]).chain(&decoded);
+                Some(diameter(all)?)
+            }
+            false => None,
         };
+        let sinkhorn = marginals.sinkhorn(shared)?;
         let first = self.batch.times.first().copied().unwrap_or_default();
         let mut sum = match states.first() {
             Some(z) => Tensor::zeros((), z.dtype(), z.device())?,

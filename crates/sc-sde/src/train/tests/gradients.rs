@@ -138,3 +138,24 @@ fn of_unbalanced_marginals_and_an_ode() {
         .diffusion(DiffusionKind::None);
     check(params, 3, |t| t.marginals.reach = Some(1.0), |_| {});
 }
+
+/// Cells of one time change the first epsilon of all others, unless each time has its own.
+#[test]
+fn a_time_may_have_an_epsilon_of_its_own() {
+    let valid = smooth(2).check().unwrap();
+    let model = valid.init_with_dtype(&Device::Cpu, DType::F64, 4).unwrap();
+    let at_half = |shared: bool, far: f64| {
+        let mut training = SdeTraining::new(model.config());
+        training.marginals.shared_diameter = shared;
+        let objective = Objective::new(&training, &model).unwrap();
+        let mut batch = batch(2);
+        let later = (batch.observed[1].as_ref().unwrap() * far).unwrap();
+        batch.times.push(1.0);
+        batch.observed.push(Some(later));
+        let path = BrownianPath::new(3, 6, objective.brownian_dim(&model), 0.0, 0.1).unwrap();
+        let found = objective.evaluate(&model, &batch, &path, &Mode::eval());
+        found.unwrap().terms.sinkhorn[1]
+    };
+    assert_eq!(at_half(false, 1.0), at_half(false, 30.0));
+    assert_ne!(at_half(true, 1.0), at_half(true, 30.0));
+}

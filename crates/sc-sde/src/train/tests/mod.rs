@@ -4,8 +4,8 @@ mod refused;
 mod runs;
 
 use candle_core::{DType, Device, Tensor};
-use sc_model::LrSchedule;
-use sc_model::OptimizerKind;
+use sc_model::train::{Control, Observer, StepEvent};
+use sc_model::{LrSchedule, OptimizerKind, Params};
 use sc_tensor::Rng;
 
 use super::*;
@@ -28,7 +28,7 @@ fn observed(sde: &dyn Sde, start: &Tensor, m: usize, times: &[f64]) -> Snapshots
 }
 
 /// `n` cells, normal around `mean` with this standard deviation in each dimension.
-fn cloud(n: usize, mean: &[f64], sd: f64, seed: u64) -> Tensor {
+pub(crate) fn cloud(n: usize, mean: &[f64], sd: f64, seed: u64) -> Tensor {
     let mut stream = Rng::new(seed).stream("cloud");
     let noise = stream.normal((n, mean.len()), DType::F32, &Device::Cpu);
     let mean: Vec<f32> = mean.iter().map(|&m| m as f32).collect();
@@ -82,11 +82,25 @@ fn mean_and_sd(rows: &[Vec<f32>], column: usize) -> (f64, f64) {
     (mean, variance.sqrt())
 }
 
-fn weights(model: &ScDiffEq) -> Vec<f32> {
-    let all = model.parameters().iter();
-    all.flat_map(|p| {
+/// The numbers of all parameters.
+pub(crate) fn weights(params: &Params) -> Vec<f32> {
+    let numbers = params.iter().flat_map(|p| {
         let flat = p.value().flatten_all().unwrap();
         flat.to_vec1::<f32>().unwrap()
-    })
-    .collect()
+    });
+    numbers.collect()
+}
+
+/// Stops after so many minibatches.
+pub(crate) struct StopAfter(pub(crate) usize);
+
+impl Observer for StopAfter {
+    fn on_step(&mut self, _: &StepEvent<'_>) -> sc_model::Result<Control> {
+        self.0 = self.0.saturating_sub(1);
+        Ok(if self.0 == 0 {
+            Control::Stop
+        } else {
+            Control::Continue
+        })
+    }
 }

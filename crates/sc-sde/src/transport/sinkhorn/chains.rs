@@ -2,8 +2,9 @@
 
 use sc_tensor::pairs::{Cost, Points, log_sums, log_sums_both, log_sums_within};
 
-use super::params::{SinkhornParams, Stop, invalid};
+use super::params::{SinkhornParams, Stop};
 use crate::Result;
+use crate::error::invalid;
 
 /// Which potentials are looked for.
 #[derive(Clone, Copy)]

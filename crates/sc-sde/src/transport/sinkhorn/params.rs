@@ -2,7 +2,8 @@ use sc_model::Parity;
 use sc_tensor::pairs::Cost;
 
 use super::Sinkhorn;
-use crate::{Error, Result};
+use crate::Result;
+use crate::error::invalid;
 
 /// When the potentials are good enough.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -198,17 +199,5 @@ impl SinkhornParams {
 
     pub(super) fn power(&self, length: f64) -> f64 {
         length.powi(if self.p == 1 { 1 } else { 2 })
-    }
-}
-
-pub(super) fn invalid(
-    name: &'static str,
-    value: impl ToString,
-    reason: impl Into<String>,
-) -> Error {
-    Error::InvalidSetting {
-        name,
-        value: value.to_string(),
-        reason: reason.into(),
     }
 }

@@ -2,8 +2,9 @@
 
 use sc_tensor::math::Float;
 
-use super::params::{SinkhornParams, invalid};
+use super::params::SinkhornParams;
 use crate::Result;
+use crate::error::invalid;
 use crate::transport::cloud::Cloud;
 
 /// The diagonal of the box around all points of all clouds.

@@ -5,7 +5,8 @@ use sc_tensor::Stream;
 use sc_tensor::pairs::{Cost, Points, Weights, cost_gradients};
 
 use super::chains::{Chain, Last};
-use super::params::{SinkhornParams, invalid};
+use super::params::SinkhornParams;
+use crate::error::invalid;
 use crate::transport::plan::Cumulative;
 use crate::{Error, Result};
 
