@@ -16,14 +16,17 @@ pub(crate) fn is_whole(path: &Path) -> bool {
     h5mu::is_named_so(path) && path.is_file()
 }
 
-/// Reads the modalities of a file, with or without their matrices. What is known of the joint cells, and not of the cells of
-/// a modality, is known of these, too.
-pub(crate) fn read_all(path: &Path, matrices: bool) -> Result<Vec<(String, AnnData)>> {
+/// Reads a file with or without the matrices of its modalities.
+fn open(path: &Path, matrices: bool) -> Result<MuData> {
     let _spinner = Spinner::new(format!("reading {}", path.display()));
-    let mut all = match matrices {
+    Ok(match matrices {
         true => h5mu::read(path)?,
         false => h5mu::read_annotations(path)?,
-    };
+    })
+}
+
+/// The modalities. What is known of the joint cells, and not of the cells of a modality, is known of these, too.
+fn apart(mut all: MuData) -> Result<Vec<(String, AnnData)>> {
     let modalities = std::mem::take(&mut all.modalities);
     let with_joint = modalities.into_iter().map(|(name, mut data)| {
         pull(&all, &name, &mut data)?;
@@ -32,10 +35,10 @@ pub(crate) fn read_all(path: &Path, matrices: bool) -> Result<Vec<(String, AnnDa
     with_joint.collect()
 }
 
-/// The same, of modalities that share cells.
+/// Reads the modalities of a file, which must share cells, with or without their matrices.
 pub(crate) fn read_of_cells(path: &Path, matrices: bool) -> Result<Vec<(String, AnnData)>> {
-    let shared = h5mu::read_annotations(path)?.shared;
-    if !shared.cells() {
+    let all = open(path, matrices)?;
+    if !all.shared.cells() {
         return Err(Error::Message(format!(
             "{}: its modalities share features and not cells (axis 1), so there is nothing to integrate by cell; name one of \
              them, such as {}/NAME",
@@ -43,7 +46,7 @@ pub(crate) fn read_of_cells(path: &Path, matrices: bool) -> Result<Vec<(String, 
             path.display()
         )));
     }
-    read_all(path, matrices)
+    apart(all)
 }
 
 /// Brings columns of the joint obs, and entries of the joint obsm, to the cells of a modality that lacks them.
@@ -94,10 +97,7 @@ pub(crate) fn join(
     change: impl Fn(&mut AnnData) -> Result<()>,
 ) -> Result<()> {
     let mut all = match inputs {
-        [one] if is_whole(one) => {
-            let _spinner = Spinner::new(format!("reading {}", one.display()));
-            h5mu::read(one)?
-        }
+        [one] if is_whole(one) => open(one, true)?,
         _ => MuData::new(read_named(inputs)?)?,
     };
     for data in all.modalities.values_mut() {
@@ -155,7 +155,7 @@ pub(crate) fn split(
             input.display()
         )));
     }
-    let modalities = read_all(input, true)?;
+    let modalities = apart(open(input, true)?)?;
     std::fs::create_dir_all(folder).map_err(Error::file(folder, "make this folder"))?;
     check_writable(folder)?;
     for (name, mut data) in modalities {
