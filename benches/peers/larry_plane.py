@@ -61,7 +61,8 @@ def main():
     early = (array("neutrophil_monocyte_trajectory_mask") & (cells["day"] == 2)).to_numpy()
     for name, file in PREDICTIONS.items():
         obs[name] = np.nan
-        obs.loc[early, name] = array(file)
+        # Probabilities; rounding left some of them 1e-14 below 0.
+        obs.loc[early, name] = np.clip(array(file), 0, 1)
     obs["heldout"] = False
     obs.loc[early, "heldout"] = array("heldout_mask")
     obs.index = obs.index.astype(str)

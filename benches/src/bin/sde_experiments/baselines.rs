@@ -95,7 +95,8 @@ impl Taught {
                 Ok(model.predict(places)?)
             }
             Method::Neighbours => {
-                let near = knn_query(self.places.view(), places, NEAR)?;
+                let k = NEAR.min(self.places.nrows().saturating_sub(1));
+                let near = knn_query(self.places.view(), places, k)?;
                 self.mean_over(near.indices.rows().into_iter().map(|r| r.to_vec()))
             }
             Method::Frequencies => {

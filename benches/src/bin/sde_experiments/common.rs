@@ -46,6 +46,15 @@ pub(crate) struct Common {
     /// Noise where it isn't learned, per square root of a day
     #[arg(long, default_value_t = 0.5)]
     pub(crate) noise: f64,
+    /// Blur of the divergence in training; distances between observed and simulated cells are measured with 0.05 all the same
+    #[arg(long, default_value_t = 0.05)]
+    pub(crate) blur: f64,
+    /// What its blur shrinks by from step to step in training; 0.5 is measured with
+    #[arg(long, default_value_t = 0.5)]
+    pub(crate) scaling: f64,
+    /// The weight of the ratio's term. scDiffEq's 100 is for divergences of some hundreds
+    #[arg(long, default_value_t = 100.0)]
+    pub(crate) enforce: f64,
     /// Cells of each day in a minibatch
     #[arg(long, default_value_t = 512)]
     pub(crate) batch: usize,
@@ -77,6 +86,7 @@ impl Common {
                 "epochs": self.epochs, "lr": self.lr, "pretrain": self.pretrain, "flow_epochs": self.flow_epochs,
                 "width": self.width, "smooth": self.smooth, "noise": self.noise, "batch": self.batch,
                 "per_day": self.per_day, "validation": self.validation, "copies": self.copies,
+                "blur": self.blur, "scaling": self.scaling, "enforce": self.enforce,
             });
         }
         all

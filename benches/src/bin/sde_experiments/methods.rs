@@ -107,8 +107,8 @@ pub(crate) struct Trained {
 }
 
 enum Model {
-    Neural(ScDiffEq),
-    Flow(Flow),
+    Neural(Box<ScDiffEq>),
+    Flow(Box<Flow>),
 }
 
 impl Trained {
@@ -180,11 +180,13 @@ fn neural(
     training.velocity_ratio = match method {
         Method::Ratio(Some(target)) => Some(VelocityRatio {
             target,
+            enforce: c.enforce,
             ..VelocityRatio::default()
         }),
         _ => None,
     };
     training.batch = BatchSize::Cells(c.batch);
+    (training.marginals.blur, training.marginals.scaling) = (c.blur, c.scaling);
     training.run.seed = seed;
     training.run.split.given = Some(cells.split.clone());
     let mut history = serde_json::json!({});
@@ -196,7 +198,7 @@ fn neural(
     }
     let fitted = model.fit(&cells.snapshots, &training, &mut ())?;
     note(&mut history, &fitted);
-    Ok((Model::Neural(model), history))
+    Ok((Model::Neural(Box::new(model)), history))
 }
 
 fn flow(
@@ -217,7 +219,7 @@ fn flow(
     let fitted = model.fit(&cells.snapshots, &training, &mut ())?;
     let mut history = serde_json::json!({});
     note(&mut history, &fitted);
-    Ok((Model::Flow(model), history))
+    Ok((Model::Flow(Box::new(model)), history))
 }
 
 fn of_flow(cells: &Training, c: &Common, seed: u64) -> FlowTraining {

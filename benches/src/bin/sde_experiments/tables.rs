@@ -127,6 +127,19 @@ impl Row {
         }
     }
 
+    /// The ratio on the paths of training, in the epoch whose weights were kept.
+    fn ratio_in_training(&self) -> String {
+        let of = |r: &Value| -> Option<f64> {
+            let history = &r["history"]["training"];
+            let losses = history["validation_loss"].as_array()?.iter();
+            let losses = losses.filter_map(Value::as_f64).enumerate();
+            let best = losses.min_by(|a, b| a.1.total_cmp(&b.1))?.0;
+            history["velocity_ratio_train"].get(best)?.as_f64()
+        };
+        let all: Vec<f64> = self.results.iter().filter_map(of).collect();
+        runs::spread(&all, 2)
+    }
+
     /// The target of the ratio; 0 where there is none, nothing of other methods.
     fn target(&self) -> Option<f64> {
         match self.method.strip_prefix("ratio-")? {
@@ -222,6 +235,7 @@ fn sweep(cells: &str, all: &[Row]) {
         vec![
             r.method.clone(),
             r.seeds(),
+            r.ratio_in_training(),
             r.cell(&["ratio", "ratio"], 2),
             at("accuracy", 3),
             at("cross_entropy", 2),
@@ -232,7 +246,8 @@ fn sweep(cells: &str, all: &[Row]) {
     let head = [
         "asked for",
         "seeds",
-        "reached",
+        "on paths",
+        "at all cells",
         "accuracy",
         "cross-entropy",
         "entropy",
