@@ -1,15 +1,18 @@
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Mutex, PoisonError};
 
-use sc_data::{Csr, Error, Result, RowSource};
+use sc_data::{Csr, Result, RowSource};
 
-/// Parts that are held: the one that is used and the next.
+/// Parts that are remembered: the one that is used and the next.
 const HELD: usize = 2;
 
-/// Reads rows that were announced ([`RowSource::read_ahead`]) while others are used: a part of an epoch in one piece, by a
-/// thread of its own, and the next one meanwhile.
+/// Reads rows that were announced ([`RowSource::read_ahead`]) in one piece when the first of them is asked for, and holds
+/// them until rows of the next piece are. The source hears of a piece as soon as it is announced, and can fetch its bytes from the
+/// disk meanwhile, as [`h5ad::read_backed`](crate::h5ad::read_backed) does.
+///
+/// To unpack the next piece meanwhile, too, would be no gain: it takes all processors for a moment, and would take them from
+/// whatever uses this piece.
 ///
 /// Rows that were not announced come from the source as ever.
 ///
@@ -19,31 +22,26 @@ const HELD: usize = 2;
 /// let cells = sc_io::ReadAhead::new(sc_io::h5ad::read_backed("atlas.h5ad", None)?);
 /// cells.read_ahead(&[7, 3, 900_000]);
 /// // ... something else ...
-/// let three = cells.read_rows(&[900_000, 7])?;
+/// let two = cells.read_rows(&[900_000, 7])?;
 /// # Ok(())
 /// # }
 /// ```
 pub struct ReadAhead<S> {
-    source: Arc<S>,
+    source: S,
     parts: Mutex<VecDeque<Part>>,
 }
 
-/// Distinct rows in ascending order.
+/// Distinct rows in ascending order, and what they hold once they are read.
 struct Part {
     rows: Vec<usize>,
-    values: Values,
+    values: Option<Csr>,
 }
 
-enum Values {
-    Pending(Option<JoinHandle<Result<Csr>>>),
-    Read(Csr),
-}
-
-impl<S: RowSource + 'static> ReadAhead<S> {
+impl<S: RowSource> ReadAhead<S> {
     /// Reads ahead from `source`.
     pub fn new(source: S) -> Self {
         Self {
-            source: Arc::new(source),
+            source,
             parts: Mutex::new(VecDeque::new()),
         }
     }
@@ -63,7 +61,11 @@ impl<S: RowSource + 'static> ReadAhead<S> {
             .iter()
             .map(|r| part.rows.partition_point(|p| p < r))
             .collect();
-        part.values()?.select_rows(&places).map(Some)
+        let values = match part.values.take() {
+            Some(values) => values,
+            None => self.source.read_rows(&part.rows)?,
+        };
+        part.values.insert(values).select_rows(&places).map(Some)
     }
 }
 
@@ -71,27 +73,9 @@ impl Part {
     fn has(&self, rows: &[usize]) -> bool {
         !rows.is_empty() && rows.iter().all(|r| self.rows.binary_search(r).is_ok())
     }
-
-    /// Waits until it is read.
-    fn values(&mut self) -> Result<&Csr> {
-        if let Values::Pending(thread) = &mut self.values {
-            let failed = |what: &str| Error::Source(what.to_owned().into());
-            let thread = thread
-                .take()
-                .ok_or_else(|| failed("reading ahead failed"))?;
-            let read = thread
-                .join()
-                .map_err(|_| failed("the thread that reads ahead panicked"))??;
-            self.values = Values::Read(read);
-        }
-        match &self.values {
-            Values::Read(values) => Ok(values),
-            Values::Pending(_) => Err(Error::Source("reading ahead failed".into())),
-        }
-    }
 }
 
-impl<S: RowSource + 'static> RowSource for ReadAhead<S> {
+impl<S: RowSource> RowSource for ReadAhead<S> {
     fn n_rows(&self) -> usize {
         self.source.n_rows()
     }
@@ -122,22 +106,17 @@ impl<S: RowSource + 'static> RowSource for ReadAhead<S> {
         if parts.len() >= HELD {
             parts.pop_front();
         }
-        let (source, wanted) = (Arc::clone(&self.source), sorted.clone());
-        let thread = std::thread::Builder::new()
-            .name("read-ahead".into())
-            .spawn(move || source.read_rows(&wanted));
-        // Without a thread the rows are read when they are needed.
-        if let Ok(thread) = thread {
-            parts.push_back(Part {
-                rows: sorted,
-                values: Values::Pending(Some(thread)),
-            });
-        }
+        self.source.read_ahead(&sorted);
+        parts.push_back(Part {
+            rows: sorted,
+            values: None,
+        });
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use ndarray::Array2;

@@ -1,5 +1,6 @@
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use hdf5::{Dataset, Group, Hyperslab};
 use ndarray::{Array2, Axis};
@@ -34,7 +35,7 @@ enum Stored {
         indices: Dataset,
         data: Dataset,
         /// Indices and data once more, past libhdf5.
-        direct: Option<Box<(Entries, Entries)>>,
+        direct: Option<Arc<(Entries, Entries)>>,
     },
     Dense(Dataset),
 }
@@ -98,7 +99,7 @@ impl BackedMatrix {
                 format!("{} ascending row pointers up to {stored}", header.rows),
             ));
         }
-        let direct = h5.entries(&indices)?.zip(h5.entries(&data)?).map(Box::new);
+        let direct = h5.entries(&indices)?.zip(h5.entries(&data)?).map(Arc::new);
         Ok(Self {
             at,
             n_rows: header.rows,
@@ -163,7 +164,7 @@ impl BackedMatrix {
         indptr: &[usize],
         (indices, data): &(Entries, Entries),
     ) -> Result<Csr> {
-        let spans: Vec<Range<usize>> = rows.iter().map(|&r| indptr[r]..indptr[r + 1]).collect();
+        let spans = spans(rows, indptr);
         let mut out_ptr = Vec::with_capacity(rows.len() + 1);
         out_ptr.push(0);
         let mut end = 0;
@@ -249,6 +250,11 @@ impl BackedMatrix {
     }
 }
 
+/// Where the entries of rows lie.
+fn spans(rows: &[usize], indptr: &[usize]) -> Vec<Range<usize>> {
+    rows.iter().map(|&r| indptr[r]..indptr[r + 1]).collect()
+}
+
 /// Cuts ascending rows into runs whose neighbours `a`, `b` are `near` enough to be read at once.
 fn runs(rows: &[usize], near: impl Fn(usize, usize) -> bool) -> Vec<Range<usize>> {
     let mut runs = Vec::new();
@@ -269,6 +275,29 @@ impl RowSource for BackedMatrix {
 
     fn n_cols(&self) -> usize {
         self.n_cols
+    }
+
+    /// A thread of its own fetches the bytes from the disk.
+    fn read_ahead(&self, rows: &[usize]) {
+        let Stored::Sparse {
+            indptr,
+            direct: Some(direct),
+            ..
+        } = &self.stored
+        else {
+            return;
+        };
+        let mut rows: Vec<usize> = rows.iter().copied().filter(|r| *r < self.n_rows).collect();
+        rows.sort_unstable();
+        rows.dedup();
+        let (spans, direct) = (spans(&rows, indptr), Arc::clone(direct));
+        // Without a thread the bytes come when they are needed.
+        let _ = std::thread::Builder::new()
+            .name("read-ahead".into())
+            .spawn(move || {
+                direct.0.fetch(&spans);
+                direct.1.fetch(&spans);
+            });
     }
 
     fn read_rows(&self, rows: &[usize]) -> sc_data::Result<Csr> {

@@ -138,10 +138,7 @@ fn chunks(of: &Dataset, n: usize, width: usize) -> Option<Place> {
 impl Entries {
     /// The numbers of ascending ranges that do not overlap, one behind the other. `h5` is the file they are in, for messages.
     pub(crate) fn read<T: Entry>(&self, h5: &H5, ranges: &[Range<usize>]) -> Result<Vec<T>> {
-        let pieces = match &self.place {
-            Place::Contiguous(_) => near(ranges),
-            Place::Chunked { each, .. } => by_chunk(ranges, *each),
-        };
+        let pieces = self.pieces(ranges);
         let total = pieces.iter().map(|p| p.length).sum();
         let mut values = vec![T::default(); total];
         let mut targets = Vec::with_capacity(pieces.len());
@@ -156,6 +153,21 @@ impl Entries {
             .try_for_each(|(piece, target)| self.fill(piece, target))
             .map_err(|e| h5.wrong(&self.at, e, "stored numbers; the file is damaged"))?;
         Ok(values)
+    }
+
+    /// Reads the stored bytes of ranges and forgets them, so that the system has them at hand when they are asked for.
+    pub(crate) fn fetch(&self, ranges: &[Range<usize>]) {
+        for piece in self.pieces(ranges) {
+            // Whoever needs them will see what is wrong.
+            let _ = self.stored(&piece.span);
+        }
+    }
+
+    fn pieces(&self, ranges: &[Range<usize>]) -> Vec<Piece> {
+        match &self.place {
+            Place::Contiguous(_) => near(ranges),
+            Place::Chunked { each, .. } => by_chunk(ranges, *each),
+        }
     }
 
     fn fill<T: Entry>(&self, piece: &Piece, target: &mut [T]) -> Result<(), String> {
@@ -173,24 +185,29 @@ impl Entries {
         Ok(())
     }
 
-    /// The bytes that hold a piece, and the number of the first of them.
-    fn bytes(&self, span: &Range<usize>) -> Result<(usize, Vec<u8>), String> {
+    /// The bytes that hold a piece as they lie in the file, and the filters that are not to be undone.
+    fn stored(&self, span: &Range<usize>) -> Result<(Vec<u8>, u32), String> {
         match &self.place {
             Place::Contiguous(offset) => {
                 let from = offset + (span.start * self.width) as u64;
-                let bytes = self.file.read(from, span.len() * self.width)?;
-                Ok((span.start, bytes))
+                Ok((self.file.read(from, span.len() * self.width)?, 0))
             }
-            Place::Chunked {
-                filters,
-                chunks,
-                each,
-            } => {
-                let k = span.start / each;
-                let (address, size, mask) = *chunks.get(k).ok_or("no such chunk")?;
-                let packed = self.file.read_chunk(address, size)?;
-                let plain = undo(filters, mask, packed, self.width, each * self.width)?;
-                Ok((k * each, plain))
+            Place::Chunked { chunks, each, .. } => {
+                let (address, size, mask) =
+                    *chunks.get(span.start / each).ok_or("no such chunk")?;
+                Ok((self.file.read_chunk(address, size)?, mask))
+            }
+        }
+    }
+
+    /// The bytes that hold a piece, unpacked, and the number of the first value in them.
+    fn bytes(&self, span: &Range<usize>) -> Result<(usize, Vec<u8>), String> {
+        let (stored, mask) = self.stored(span)?;
+        match &self.place {
+            Place::Contiguous(_) => Ok((span.start, stored)),
+            Place::Chunked { filters, each, .. } => {
+                let plain = undo(filters, mask, stored, self.width, each * self.width)?;
+                Ok((span.start / each * each, plain))
             }
         }
     }

@@ -11,12 +11,12 @@ pub enum Shuffle {
     #[default]
     Cells,
     /// For cells on a disk, where single ones are slow to read: runs of neighbouring cells are drawn in a random order, and the
-    /// cells of several runs are mixed. A source that can ([`sc_data::RowSource::read_ahead`]) reads the next runs while
+    /// cells of several runs are mixed. A source that can ([`sc_data::RowSource::read_ahead`]) fetches the next runs while
     /// these are trained on.
     ///
     /// A minibatch then has cells of `at_once` places of the file. If neighbours in the file are alike (a file sorted by
     /// donor), it is less varied than one of all cells: its gradient has the same mean and a larger variance, the less so
-    /// the larger `at_once`. Memory holds `2 * rows * at_once` cells.
+    /// the larger `at_once`. Memory holds `rows * at_once` cells.
     Blocks {
         /// Training cells of a run. Files are read by chunks, so that runs shorter than a chunk read more than they use.
         rows: usize,
