@@ -1,67 +1,16 @@
-//! Files of several modalities: what is written is read back equal, and what is wrong is said.
+//! Files of several modalities: what is written is read back equal, and a modality is read as a file of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod mosaic;
 mod strategies;
 
-use std::path::{Path, PathBuf};
-
 use indexmap::IndexMap;
+use mosaic::{Place, mosaic};
 use ndarray::{Array2, array};
 use proptest::prelude::*;
 use sc_data::{AnnData, Annotation, Column, Csr, MuData, RowSource, Shared, Table, Uns};
 use sc_io::h5ad::{self, WriteOptions};
 use sc_io::{Format, h5mu};
-
-fn table(names: &[&str]) -> Table {
-    Table::new(names.iter().map(|&n| n.to_owned()).collect())
-}
-
-fn modality(cells: &[&str], features: &[&str]) -> AnnData {
-    let x = Array2::from_shape_fn((cells.len(), features.len()), |(i, j)| ((i + 1) * j) as f32);
-    AnnData::new(Csr::from_dense(&x), table(cells), table(features)).unwrap()
-}
-
-fn mosaic() -> MuData {
-    let mut m = MuData::new(IndexMap::from([
-        (
-            "rna".to_owned(),
-            modality(&["c1", "c2", "c3"], &["CD3E", "CD19"]),
-        ),
-        ("adt".to_owned(), modality(&["c4", "c3"], &["CD3", "CD19"])),
-    ]))
-    .unwrap();
-    m.obs
-        .insert("batch", Column::Int(vec![1, 1, 2, 2]))
-        .unwrap();
-    m.obsm.insert(
-        "X_joint".into(),
-        array![[0.5f32], [1.0], [1.5], [2.0]].into(),
-    );
-    m.uns.insert("said".into(), Uns::Str("yes".into()));
-    m
-}
-
-struct Place(tempfile::TempDir);
-
-impl Place {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    /// The mosaic in a file, changed by hand.
-    fn changed(&self, change: impl FnOnce(&hdf5::File)) -> PathBuf {
-        let path = self.path("changed.h5mu");
-        h5mu::write(&path, &mosaic(), &WriteOptions::default()).unwrap();
-        let file = hdf5::File::open_rw(&path).unwrap();
-        change(&file);
-        file.close().unwrap();
-        path
-    }
-}
 
 fn any_mudata() -> impl Strategy<Value = MuData> {
     let modalities = proptest::collection::vec((strategies::name(), strategies::any_data()), 0..4);
@@ -256,156 +205,6 @@ fn joint_parts_are_replaced_around_modalities_that_stay() {
     assert_eq!(h5mu::read(&to).unwrap(), found);
 }
 
-/// A map as other programs write it: signed, in one column, or not at all.
-#[test]
-fn maps_of_any_kind_are_understood() {
-    let place = Place::new();
-    let replace = |file: &hdf5::File, rows: Option<&[i64]>| {
-        let maps = file.group("obsmap").unwrap();
-        maps.unlink("adt").unwrap();
-        if let Some(rows) = rows {
-            let column = Array2::from_shape_vec((rows.len(), 1), rows.to_vec()).unwrap();
-            maps.new_dataset_builder()
-                .with_data(&column)
-                .create("adt")
-                .unwrap();
-        }
-    };
-    for rows in [
-        Some(&[0, 0, 2, 1][..]),
-        None,
-        Some(&[0, 0, 1, 2]),
-        Some(&[0, 9, 9, 0]),
-    ] {
-        let path = place.changed(|file| replace(file, rows));
-        assert_eq!(h5mu::read(&path).unwrap(), mosaic(), "{rows:?}");
-    }
-    let path = place.changed(|file| {
-        file.unlink("obsmap").unwrap();
-        file.unlink("varmap").unwrap();
-    });
-    assert_eq!(h5mu::read(&path).unwrap(), mosaic());
-    // Cells that the joint table lacks: the names can't help.
-    let path = place.changed(|file| {
-        let names = file.dataset("mod/adt/obs/_index").unwrap();
-        let other: Vec<hdf5::types::VarLenUnicode> =
-            vec!["x".parse().unwrap(), "c3".parse().unwrap()];
-        names.write_raw(&other).unwrap();
-    });
-    assert_eq!(h5mu::read(&path).unwrap().obsmap, mosaic().obsmap);
-    let path = place.changed(|file| {
-        replace(file, Some(&[0, 0, 5, 1]));
-        let names = file.dataset("mod/adt/obs/_index").unwrap();
-        let other: Vec<hdf5::types::VarLenUnicode> =
-            vec!["x".parse().unwrap(), "c3".parse().unwrap()];
-        names.write_raw(&other).unwrap();
-    });
-    let message = h5mu::read(&path).unwrap_err().to_string();
-    assert!(
-        message.contains("obsmap of the modality \"adt\" names row 4"),
-        "{message}"
-    );
-}
-
-#[test]
-fn files_that_are_wrong_say_where() {
-    type Change = fn(&hdf5::File);
-    let changes: [(Change, &str); 9] = [
-        (|f| f.unlink("mod").unwrap(), "no modalities"),
-        (|f| f.unlink("obs").unwrap(), "no \"obs\""),
-        (|f| f.unlink("mod/rna/var").unwrap(), "/mod/rna"),
-        (
-            |f| {
-                f.unlink("mod/rna").unwrap();
-                let all = f.group("mod").unwrap();
-                all.new_dataset::<i32>().create("rna").unwrap();
-            },
-            "/mod/rna: found a dataset",
-        ),
-        (
-            |f| {
-                f.unlink("mod").unwrap();
-                f.new_dataset::<i32>().create("mod").unwrap();
-            },
-            "/mod: found a dataset",
-        ),
-        // A circle: the file is a modality of itself.
-        (
-            |f| f.link_hard("/", "mod/self").unwrap(),
-            "modalities inside a modality",
-        ),
-        (
-            |f| f.attr("axis").unwrap().write_scalar(&7i64).unwrap(),
-            "the axis 7",
-        ),
-        (
-            |f| {
-                let maps = f.group("obsmap").unwrap();
-                maps.unlink("rna").unwrap();
-                let negative = [-1i32, 0, 0, 0];
-                maps.new_dataset_builder()
-                    .with_data(&negative)
-                    .create("rna")
-                    .unwrap();
-            },
-            "/obsmap/rna: found row -1",
-        ),
-        (
-            |f| {
-                let maps = f.group("obsmap").unwrap();
-                maps.unlink("rna").unwrap();
-                maps.new_dataset_builder()
-                    .with_data(&array![[1i32, 2], [3, 4]])
-                    .create("rna")
-                    .unwrap();
-            },
-            "/obsmap/rna: found the shape",
-        ),
-    ];
-    let place = Place::new();
-    for (change, expected) in changes {
-        let path = place.changed(change);
-        let message = h5mu::read(&path).unwrap_err().to_string();
-        assert!(message.contains(expected), "{message}");
-        try_everything(&path);
-    }
-    // No names at all, and names that are not there.
-    let path = place.changed(|f| f.group("mod").unwrap().delete_attr("mod-order").unwrap());
-    assert!(
-        h5mu::read(&path)
-            .unwrap()
-            .modalities
-            .keys()
-            .eq(["adt", "rna"])
-    );
-}
-
-fn try_everything(path: &Path) {
-    if let Ok(data) = h5mu::read(path) {
-        data.check().unwrap();
-    }
-    h5mu::read_annotations(path).ok();
-    if let Ok(backed) = h5ad::read_backed(path.join("rna"), None) {
-        let rows: Vec<usize> = (0..backed.n_rows().min(3)).collect();
-        backed.read_rows(&rows).ok();
-    }
-    sc_io::inspect(path).ok();
-    sc_io::read(path.join("adt")).ok();
-}
-
-#[test]
-fn truncated_files_are_errors() {
-    let place = Place::new();
-    let path = place.path("x.h5mu");
-    h5mu::write(&path, &mosaic(), &WriteOptions::default()).unwrap();
-    let whole = std::fs::read(&path).unwrap();
-    for k in 0..64 {
-        std::fs::write(&path, &whole[..whole.len() * k / 64]).unwrap();
-        assert!(h5mu::read(&path).is_err(), "{k}/64 of the file");
-        try_everything(&path);
-    }
-}
-
 /// What mudata 0.3 for Python wrote (`make_h5mu_fixture.py`).
 #[test]
 fn files_of_python_are_read() {
@@ -441,29 +240,6 @@ fn files_of_python_are_read() {
     // Put together by name it would be the same.
     let again = MuData::new(data.modalities.clone()).unwrap();
     assert_eq!((again.obsmap, again.varmap), (data.obsmap, data.varmap));
-}
-
-/// The file is the committed one, so that the same bytes are flipped everywhere.
-#[test]
-fn flipped_bytes_do_no_harm() {
-    let place = Place::new();
-    let path = place.path("x.h5mu");
-    let fixture = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../tests/data/formats/mudata_0_3.h5mu"
-    );
-    let whole = std::fs::read(fixture).unwrap();
-    let mut state = 12345u64;
-    for _ in 0..300 {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        let mut bytes = whole.clone();
-        let at = (state >> 20) as usize % bytes.len();
-        bytes[at] ^= 1 << (state >> 60 & 7);
-        std::fs::write(&path, &bytes).unwrap();
-        try_everything(&path);
-    }
 }
 
 /// Packed and unpacked arrays of many chunks, read past libhdf5 behind the 512 bytes of the format.
