@@ -59,7 +59,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<AnnData> {
 /// Everything but matrices of features x cells.
 pub(crate) fn annotations(h5: &H5) -> Result<AnnData> {
     let root: &Group = &h5.file;
-    if !looks_like(&h5) {
+    if !looks_like(h5) {
         return Err(crate::Error::Unsupported {
             path: h5.path.clone(),
             found: "an HDF5 file without \"matrix\", \"row_attrs\" and \"col_attrs\"".into(),
