@@ -179,7 +179,7 @@ fn place(i: usize) -> f64 {
 
 /// What is averaged.
 fn watched(x: f64) -> f64 {
-    (2.0 * x).cos() + (2.0 * x).sin()
+    (2.0 * x).sin()
 }
 
 /// The mean of `watched` after a unit of time, from the end back: each step turns a function into its mean over where the step
