@@ -19,7 +19,10 @@ fn cells() -> AnnData {
         let noise = ((i * 13 + j * 7) % 17) as f32 / 17.0;
         noise + if j == 0 { day(i) as f32 } else { 0.0 }
     });
+    let mut lost = states.clone();
+    lost[(7, 1)] = f32::NAN;
     data.obsm.insert("X_pca".into(), states.into());
+    data.obsm.insert("X_lost".into(), lost.into());
     let floats = |of: &dyn Fn(usize) -> f64| Column::Float((0..n).map(of).collect());
     let labels: Vec<String> = (0..n).map(|i| format!("{}", day(i))).collect();
     let columns = [
@@ -31,6 +34,13 @@ fn cells() -> AnnData {
         ("same", floats(&|_| 2.0)),
         ("pseudotime", floats(&|i| day(i) / 6.0)),
         ("rate", floats(&|i| 0.1 * (i % 5) as f64)),
+        ("lonely", floats(&|i| if i == 4 { 9.0 } else { day(i) })),
+        (
+            "wild",
+            floats(&|i| if i == 6 { f64::INFINITY } else { 0.1 }),
+        ),
+        ("timed", Column::Bool((0..n).map(|i| i != 4).collect())),
+        ("nobody", Column::Bool(vec![false; n])),
         ("holes", floats(&|i| if i == 4 { f64::NAN } else { day(i) })),
         (
             "name",
@@ -142,6 +152,48 @@ fn killed_and_resumed() {
     );
 }
 
+/// Pretraining is behind a checkpoint, and repeated where there is none yet.
+#[test]
+fn killed_after_and_in_pretraining() {
+    let place = Place::with(&cells());
+    for latent in ["", "--n-latent 2"] {
+        let run = |out: &str, pretrain: usize, more: &str| {
+            format!(
+                "sde train cells.h5ad --time-key day --epochs 60 {SMALL} --checkpoint-every-step \
+                 --pretrain-epochs {pretrain} --out {out} {latent} {more}"
+            )
+        };
+        let kill_when = |command: &str, there: &std::path::Path, wait: u64| {
+            let mut command = place.command(command);
+            let mut child = common::spawn(command.stderr(std::process::Stdio::null()));
+            while !there.exists() {
+                assert!(child.try_wait().unwrap().is_none(), "it ended too early");
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            std::thread::sleep(std::time::Duration::from_millis(wait));
+            child.kill().unwrap();
+            child.wait().unwrap();
+        };
+        place.ok(&run("whole", 20, ""));
+        let out = format!("after{}", latent.len());
+        let checkpoint = place.path(&out).join("checkpoint.safetensors");
+        kill_when(&run(&out, 20, ""), &checkpoint, 0);
+        let why = place.error(&run(&out, 30, "--resume"));
+        says(&why, &["pretrain_epochs: 20 then, 30 now"]);
+        place.ok(&run(&out, 20, "--resume"));
+        assert!(weights(&place, &out) == weights(&place, "whole"));
+
+        // More epochs of pretraining than anybody would wait for.
+        let out = format!("in{}", latent.len());
+        kill_when(&run(&out, 100_000_000, ""), &place.path(&out), 300);
+        assert!(!place.path(&out).join("checkpoint.safetensors").exists());
+        let why = place.error(&run(&out, 20, "--resume"));
+        says(&why, &["leave --resume out"]);
+        place.ok(&run(&out, 20, ""));
+        assert!(weights(&place, &out) == weights(&place, "whole"));
+    }
+}
+
 fn weights(place: &Place, model: &str) -> Vec<u8> {
     std::fs::read(place.path(model).join("model.safetensors")).unwrap()
 }
@@ -160,7 +212,49 @@ fn what_is_wrong_is_named() {
         &why("--time-key same"),
         &["obs same", "all 90 cells are of time 2"],
     );
-    says(&why("--time-key holes"), &["holes", "4"]);
+    says(
+        &why("--time-key holes"),
+        &["holes of cell cell4 is NaN", "--train-key"],
+    );
+    says(
+        &why("--time-key lonely"),
+        &["time 9 has 1 cell", "validation share"],
+    );
+    says(
+        &why("--time-key day --train-key nobody"),
+        &["nobody", "true for no cell"],
+    );
+    says(
+        &why("--time-key day --use-key X_lost"),
+        &[
+            "X_lost",
+            "cell cell7 has NaN in dimension 1",
+            "leave such cells out",
+        ],
+    );
+    says(
+        &why("--time-key day --growth-key wild"),
+        &["wild of cell cell6 is inf"],
+    );
+    for blur in ["0", "-0.1", "NaN"] {
+        let e = why(&format!("--time-key day --blur={blur}"));
+        says(&e, &[&format!("blur = {blur}"), "a positive number"]);
+    }
+    // The first step is far too long; the second path leaves the finite numbers.
+    says(
+        &why(&format!("--time-key day --drift neural --lr 1e30 {SMALL}")),
+        &[
+            "epoch 0, minibatch 1",
+            "diverged in step",
+            "at time 2",
+            "norm was",
+            "smaller dt",
+        ],
+    );
+    // A cell that doesn't train needs no time.
+    place.ok(&format!(
+        "sde train cells.h5ad --out known --time-key holes --train-key timed --epochs 1 {SMALL}"
+    ));
     says(&why("--time-key name"), &["name is \"d2\"", "no number"]);
     says(
         &why("--time-key day --train-key rate"),

@@ -79,6 +79,8 @@ fn fields(place: &Place) {
         "sde field model pca.h5ad --out field.h5ad --plot d.svg --basis X_emb --color landscape --arrows a.svg",
     );
     assert!(lines(place, "a.svg").len() > 100);
+    // Both names of the command.
+    place.ok("sde fields model pca.h5ad --out fields.h5ad");
     let data = sc_io::read(place.path("field.h5ad")).unwrap();
     assert_eq!(data.obsm["X_drift"].n_rows(), 781);
     assert!(data.obsm.contains_key("X_diffusion"));
@@ -141,5 +143,84 @@ fn refused(place: &Place) {
     says(&e, &["nothing", "sc sde train"]);
     let e = place.error("sde interpolate model pca.h5ad --at 6");
     says(&e, &["--at"]);
+    let e = place.error("sde interpolate model pca.h5ad --from 6 --at 4 --to 2");
+    says(&e, &["--at 4", "between 6 and 2"]);
+    let simulate = "sde simulate model pca.h5ad --out e.csv";
+    says(
+        &place.error(&format!("{simulate} --times 6,4")),
+        &["4 comes after 6", "sort them"],
+    );
+    says(
+        &place.error(&format!("{simulate} --from 6")),
+        &["time 6", "--to"],
+    );
+    says(
+        &place.error(&format!("{simulate} --dt 0")),
+        &["dt = 0", "above 0"],
+    );
+    unknown_places(place);
+    diverging(place);
     assert!(!place.path("e.csv").exists());
+}
+
+/// A start cell that is nowhere; one that isn't a start cell doesn't matter. Cells of one time.
+fn unknown_places(place: &Place) {
+    let mut data = sc_io::read(place.path("pca.h5ad")).unwrap();
+    let times = data.obs.column("obs", "time_info").unwrap();
+    let times = times.to_categorical("time_info").unwrap();
+    let times: Vec<f64> = times.iter().map(|t| t.unwrap().parse().unwrap()).collect();
+    let early: Vec<usize> = (0..times.len()).filter(|&i| times[i] == 2.0).collect();
+    place.put("early.h5ad", &data.select_obs(&early).unwrap());
+    let e = place.error("sde simulate model early.h5ad --out e.csv");
+    says(&e, &["start at time 2 can't end at time 2", "--to"]);
+
+    let sc_data::Annotation::Matrix(m) = &data.obsm["X_pca"] else {
+        panic!("no places")
+    };
+    let mut places = m.to_dense();
+    places[(early[1], 3)] = f32::NAN;
+    data.obsm.insert("X_pca".into(), places.into());
+    place.put("nan.h5ad", &data);
+    let name = &data.obs.index()[early[1]];
+    let e = place.error("sde simulate model nan.h5ad --out e.csv");
+    says(
+        &e,
+        &[&format!("cell {name} has NaN in dimension 3"), "X_pca"],
+    );
+    let e = place.error("sde fate model nan.h5ad --labels state_info --out e.csv");
+    says(&e, &["column 3", "NaN is not finite"]);
+    place.ok("sde simulate model nan.h5ad --from 4 --dt 0.5 --cells 5 --out later.csv");
+}
+
+/// Paths that explode name the cell, the step, the time and the norm.
+fn diverging(place: &Place) {
+    use sc_sde::model::{DriftKind, ScDiffEq};
+    let params = ScDiffEq::params(10)
+        .drift(DriftKind::Neural)
+        .coef_drift(1e30);
+    let wild = params
+        .check()
+        .unwrap()
+        .init(&candle_core::Device::Cpu, 0)
+        .unwrap();
+    wild.save(place.path("wild")).unwrap();
+    for command in [
+        "simulate --out e.csv",
+        "fate --labels state_info --out e.csv",
+        "interpolate --at 4",
+    ] {
+        let e = place.error(&format!(
+            "sde {command} wild pca.h5ad --time-key time_info --dt 0.5 --cells 3"
+        ));
+        says(
+            &e,
+            &[
+                "diverged in step",
+                "at time 2",
+                "norm was",
+                "smaller dt",
+                "The cell is",
+            ],
+        );
+    }
 }

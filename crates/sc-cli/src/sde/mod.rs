@@ -43,7 +43,7 @@ enum Command {
     Train(Box<train::Args>),
     Simulate(simulate::Args),
     Fate(Box<fate::Args>),
-    #[command(alias = "fields")]
+    #[command(visible_alias = "fields")]
     Field(field::Args),
     Interpolate(interpolate::Args),
     Perturb(Box<perturb::Args>),

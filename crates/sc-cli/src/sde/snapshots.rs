@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ndarray::Axis;
+use ndarray::{ArrayView2, Axis};
 use sc_data::{AnnData, Column};
 use sc_sde::train::{Snapshots, bin_pseudotime};
 
@@ -61,10 +61,13 @@ impl Columns {
         let states = places(data, path, &self.use_key)?;
         let kept = source.kept(self.train_key.as_deref())?;
         let time_key = source.time_key(self.time_key.as_deref())?;
-        let pick = |all: Vec<f64>| -> Vec<f64> {
-            kept.iter().filter_map(|&i| all.get(i).copied()).collect()
-        };
-        let mut times = pick(source.numbers(&time_key)?);
+        let names = data.obs.index();
+        let names = kept.iter().filter_map(|&i| names.get(i).cloned());
+        let names: Vec<String> = names.collect();
+        let states = states.select(Axis(0), &kept);
+        check_places(path, &self.use_key, states.view(), &names)?;
+        let mut times = source.numbers(&time_key, &kept)?;
+        source.check_known(&time_key, &times, &names)?;
         let in_file = |e: sc_sde::Error| {
             Error::Message(format!(
                 "{}: obsm {} and obs {time_key}: {e}",
@@ -75,21 +78,36 @@ impl Columns {
         if let Some(bins) = self.pseudotime_bins {
             times = bin_pseudotime(&times, bins).map_err(in_file)?;
         }
-        let states = states.select(Axis(0), &kept);
         let mut snapshots = Snapshots::from_array(states.view(), &times).map_err(in_file)?;
         if let Some(key) = &self.growth_key {
-            let rates = pick(source.numbers(key)?);
+            let rates = source.numbers(key, &kept)?;
+            source.check_known(key, &rates, &names)?;
             snapshots = snapshots
                 .with_growth_rates(&rates)
                 .map_err(|e| Error::Message(format!("{}: obs {key}: {e}", path.display())))?;
         }
-        let names = data.obs.index();
-        let names = kept.iter().filter_map(|&i| names.get(i).cloned());
         Ok(Cells {
             snapshots,
-            names: names.collect(),
+            names,
             time_key,
         })
+    }
+}
+
+/// Refuses cells that are nowhere, by their names.
+pub(super) fn check_places(
+    path: &Path,
+    key: &str,
+    places: ArrayView2<'_, f32>,
+    names: &[String],
+) -> Result<()> {
+    match places.indexed_iter().find(|(_, v)| !v.is_finite()) {
+        None => Ok(()),
+        Some(((row, column), value)) => Err(Error::Message(format!(
+            "{}: obsm {key}: cell {} has {value} in dimension {column} (from 0); all must be finite: leave such cells out, or compute the embedding again",
+            path.display(),
+            names.get(row).map_or("", String::as_str)
+        ))),
     }
 }
 
@@ -126,7 +144,11 @@ impl Source<'_> {
             other => return Err(wrong(other.type_name())),
         };
         let kept = flags.iter().enumerate().filter(|(_, keep)| **keep);
-        Ok(kept.map(|(i, _)| i).collect())
+        let kept: Vec<usize> = kept.map(|(i, _)| i).collect();
+        match kept.is_empty() {
+            true => Err(wrong("true for no cell")),
+            false => Ok(kept),
+        }
     }
 
     fn time_key(&self, given: Option<&str>) -> Result<String> {
@@ -155,16 +177,25 @@ impl Source<'_> {
         }
     }
 
-    /// A column as numbers; labels are read as such.
-    fn numbers(&self, key: &str) -> Result<Vec<f64>> {
+    /// A column as numbers, of some rows; labels are read as such.
+    fn numbers(&self, key: &str, rows: &[usize]) -> Result<Vec<f64>> {
         let column = self.data.obs.column(&self.container, key)?;
         let labels = match column {
             Column::Str(_) | Column::OptStr(_) | Column::Categorical(_) => {
                 column.to_categorical(key)?
             }
-            _ => return column.to_f64(key).map_err(|e| self.explained(key, &e)),
+            // With NaN where there is none.
+            Column::Float(v) => {
+                return Ok(rows.iter().filter_map(|&i| v.get(i).copied()).collect());
+            }
+            _ => {
+                let all = column.to_f64(key).map_err(|e| self.explained(key, &e))?;
+                return Ok(rows.iter().filter_map(|&i| all.get(i).copied()).collect());
+            }
         };
-        let number = |(row, label): (usize, Option<&str>)| {
+        let labels: Vec<Option<&str>> = labels.iter().collect();
+        let number = |&row: &usize| {
+            let label = labels.get(row).copied().flatten();
             let text = label.ok_or_else(|| {
                 Error::Message(format!(
                     "{}: {key} has no value in row {row}; leave the cells without one out (--train-key)",
@@ -178,7 +209,19 @@ impl Source<'_> {
                 ))
             })
         };
-        labels.iter().enumerate().map(number).collect()
+        rows.iter().map(number).collect()
+    }
+
+    /// Refuses cells of which a number isn't known, by their names.
+    fn check_known(&self, key: &str, numbers: &[f64], names: &[String]) -> Result<()> {
+        let unknown = numbers.iter().zip(names).find(|(v, _)| !v.is_finite());
+        match unknown {
+            None => Ok(()),
+            Some((value, name)) => Err(Error::Message(format!(
+                "{}: {key} of cell {name} is {value}; leave the cells without a number out (--train-key)",
+                self.container
+            ))),
+        }
     }
 
     fn explained(&self, key: &str, error: &sc_data::Error) -> Error {

@@ -33,7 +33,8 @@ Examples:
 DIR then holds the model (model.safetensors, config.json), how it was trained (training.json) and
 the metrics of each epoch (history.csv). Ctrl-C writes a checkpoint and ends with exit code 130;
 the same command with --resume goes on, and ends with bit for bit the weights of an undisturbed
-run.";
+run. The epochs of --pretrain-epochs write no checkpoint: a run that is stopped in them is started
+again without --resume, and they are repeated, bit for bit.";
 
 /// Train a model of how cells move, on cells of several times
 #[derive(Debug, clap::Args)]
@@ -115,7 +116,8 @@ impl Job<'_> {
         )
     }
 
-    /// Brings the weights near before the cells are simulated.
+    /// Brings the weights near before the cells are simulated. Takes minutes, and the same ones again after an interruption:
+    /// checkpoints begin with the training proper.
     fn pretrain(&self, model: &mut sc_sde::model::ScDiffEq) -> Result<()> {
         let (training, data) = (&self.args.training, &self.cells.snapshots);
         let epochs = training.pretrain_epochs;

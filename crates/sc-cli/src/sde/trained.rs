@@ -13,6 +13,7 @@ use sc_sde::solve::Sde;
 use sc_tensor::Rng;
 use serde_json::Value;
 
+use super::snapshots::check_places;
 use crate::common::{note, read};
 use crate::error::{Error, Result};
 use crate::options::at_least_one;
@@ -262,8 +263,11 @@ impl Opened {
             drawn.sort_unstable();
             rows = drawn;
         }
+        let places = self.at(&rows);
+        let names: Vec<String> = rows.iter().map(|&row| self.name(row).to_owned()).collect();
+        check_places(&self.path, &self.use_key, places.view(), &names)?;
         Ok(Start {
-            states: self.states(self.at(&rows).view())?,
+            states: self.states(places.view())?,
             rows,
             from,
             to,
@@ -293,7 +297,7 @@ impl Opened {
 }
 
 impl Paths {
-    /// Paths from the start to the end that hand out states at `times`.
+    /// Paths that hand out states at `times`, the first of which is that of the start.
     pub(super) fn simulation<'a>(
         &self,
         equation: &'a (dyn Sde + Sync),
@@ -301,6 +305,13 @@ impl Paths {
         start: &Start,
         copies: usize,
     ) -> Result<Simulation<'a>> {
+        if let &[from, to] = times
+            && from >= to
+        {
+            return Err(Error::Message(format!(
+                "paths that start at time {from} can't end at time {to}; give a later one with --to"
+            )));
+        }
         let numbers = start.rows.iter().map(|&r| r as u64).collect();
         Ok(Simulation::new(equation, times, self.dt)?
             .copies(self.copies.unwrap_or(copies))
