@@ -102,7 +102,7 @@ impl ScDiffEqConfig {
     /// Makes sure that such a model can exist.
     ///
     /// # Errors
-    /// [`Error::InvalidSetting`] names the first setting that can't be.
+    /// [`crate::Error::InvalidSetting`] names the first setting that can't be.
     pub fn check(&self) -> Result<()> {
         let invalid = |name: &'static str, value: String, reason: &str| {
             Err(crate::error::invalid(name, value, reason))

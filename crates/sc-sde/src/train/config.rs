@@ -232,7 +232,7 @@ impl SdeTraining {
     /// Makes sure that such a model can be trained so.
     ///
     /// # Errors
-    /// [`Error::InvalidSetting`] names the first setting that can't be.
+    /// [`crate::Error::InvalidSetting`] names the first setting that can't be.
     pub fn check(&self, model: &ScDiffEqConfig) -> Result<()> {
         let invalid = |name: &'static str, value: String, reason: &str| {
             Err(crate::error::invalid(name, value, reason))

@@ -131,7 +131,7 @@ impl SinkhornParams {
     /// The divergence with these settings.
     ///
     /// # Errors
-    /// [`Error::InvalidSetting`] names the setting that can't be.
+    /// [`crate::Error::InvalidSetting`] names the setting that can't be.
     pub fn check(self) -> Result<Sinkhorn> {
         let positive = |name, v: f64| match v > 0.0 && v.is_finite() {
             true => Ok(()),
