@@ -194,19 +194,15 @@ fn backed_is_the_same() {
     );
 }
 
-/// Runs of cells are read ahead from the disk, and an interrupted training goes on in the middle of them.
+/// Runs of cells are shuffled and read ahead from the disk as they are from memory.
 #[test]
 fn runs_of_cells_are_the_same_from_disk() {
     let place = Place::new();
-    let options = "--max-epochs 2 --batch-size 8 --block-size 4 --blocks 4 --validate-every 1";
+    let options = "--max-epochs 2 --block-size 16 --blocks 4 --validate-every 1";
     place.train("memory", options);
     place.train("disk", &format!("{options} --backed"));
     assert_eq!(place.weights("memory"), place.weights("disk"));
-    assert_eq!(
-        place.text("memory/history.csv"),
-        place.text("disk/history.csv")
-    );
-    place.train("cells", "--max-epochs 2 --batch-size 8 --validate-every 1");
+    place.train("cells", "--max-epochs 2 --validate-every 1");
     assert_ne!(place.weights("memory"), place.weights("cells"));
     let error =
         place.error("train scvi cells.h5ad --out no --batch-size 8 --block-size 3 --blocks 3");
