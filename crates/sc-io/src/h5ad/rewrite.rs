@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use hdf5::{File, Group};
+use hdf5::Group;
 use sc_data::{AnnData, RowSource};
 
 use super::WriteOptions;
@@ -80,7 +80,7 @@ fn rewrite(
     same_shape(from, data)?;
     atomic::write_by_name(path, |temporary| {
         copy_file(from, temporary)?;
-        let file = File::open_rw(temporary).map_err(Error::hdf5(path, "/"))?;
+        let file = H5::open_rw(temporary).map_err(Error::hdf5(path, "/"))?;
         let root: &Group = &file;
         let out = Out::new(path, options.compression);
         let written = ANNOTATIONS

@@ -1,10 +1,11 @@
 use std::path::Path;
 
-use hdf5::{File, Group};
+use hdf5::Group;
 use indexmap::IndexMap;
 use sc_data::{AnnData, Annotation, Matrix, Uns};
 
 use super::write_parts::Out;
+use crate::hdf::H5;
 use crate::{Error, Result, atomic};
 
 /// How numbers are packed in the file.
@@ -45,7 +46,7 @@ pub fn write(path: impl AsRef<Path>, data: &AnnData, options: &WriteOptions) -> 
     data.check().map_err(Error::data(path, "/"))?;
     hdf5::silence_errors(true);
     atomic::write_by_name(path, |temporary| {
-        let file = File::create(temporary).map_err(Error::hdf5(path, "/"))?;
+        let file = H5::create(temporary, 0).map_err(Error::hdf5(path, "/"))?;
         let out = Out::new(path, options.compression);
         let written = out.anndata(&file, data);
         // Flushing says what closing in the destructor would hide: a full disk.

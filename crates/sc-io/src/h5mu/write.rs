@@ -30,10 +30,7 @@ pub fn write(path: impl AsRef<Path>, data: &MuData, options: &WriteOptions) -> R
     data.check().map_err(Error::data(path, "/"))?;
     hdf5::silence_errors(true);
     atomic::write_by_name(path, |temporary| {
-        let file = File::with_options()
-            .with_fcpl(|p| p.userblock(USERBLOCK as u64))
-            .create(temporary)
-            .map_err(Error::hdf5(path, "/"))?;
+        let file = H5::create(temporary, USERBLOCK as u64).map_err(Error::hdf5(path, "/"))?;
         let out = Out::new(path, options.compression);
         let written = out.mudata(&file, data);
         close(path, file, written)?;
@@ -59,7 +56,7 @@ pub fn write_annotations(
     same_modalities(from, data)?;
     atomic::write_by_name(path, |temporary| {
         copy_file(from, temporary)?;
-        let file = File::open_rw(temporary).map_err(Error::hdf5(path, "/"))?;
+        let file = H5::open_rw(temporary).map_err(Error::hdf5(path, "/"))?;
         let root: &Group = &file;
         let out = Out::new(path, options.compression);
         let written = JOINT

@@ -98,6 +98,24 @@ impl H5 {
         Ok(h5)
     }
 
+    /// Creates a file behind so many bytes of a user's block.
+    ///
+    /// Without libhdf5's lock: only the writer knows the temporary name, and libhdf5 lets a program that another thread starts
+    /// meanwhile inherit the lock, so that nobody could open the finished file until that program ends.
+    pub(crate) fn create(path: &Path, userblock: u64) -> hdf5::Result<File> {
+        File::with_options()
+            .with_fcpl(|p| p.userblock(userblock))
+            .with_fapl(|p| p.file_locking(false))
+            .create(path)
+    }
+
+    /// Opens a file for changes, without a lock as [`Self::create`].
+    pub(crate) fn open_rw(path: &Path) -> hdf5::Result<File> {
+        File::with_options()
+            .with_fapl(|p| p.file_locking(false))
+            .open_as(path, hdf5::OpenMode::ReadWrite)
+    }
+
     /// Turns an error of libhdf5 into ours.
     pub(crate) fn at(&self, location: &str) -> impl FnOnce(hdf5::Error) -> Error {
         Error::hdf5(&self.path, location)
@@ -278,4 +296,22 @@ fn signature(path: &Path) -> Result<u64> {
         found: found.into(),
         hint: hint.into(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_lock_outlives_a_writer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.h5");
+        for open in [|p: &Path| H5::create(p, 512), H5::open_rw] {
+            let file = open(&path).unwrap();
+            let other = std::fs::File::open(&path).unwrap();
+            other.try_lock().unwrap();
+            other.unlock().unwrap();
+            file.close().unwrap();
+        }
+    }
 }
