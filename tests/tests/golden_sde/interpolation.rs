@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, ArrayView2};
 use sc_sde::downstream::{Interpolation, to_array};
-use sc_sde::transport::{Cloud, Kernel, Mmd, Sinkhorn};
+use sc_sde::transport::{Cloud, Kernel, Mmd, Sinkhorn, wasserstein};
 use sc_tests::{json, shared};
 use serde_json::Value;
 
@@ -40,6 +40,9 @@ fn distances_to_the_withheld_day() {
         let wide = |m: &Array2<f32>| m.mapv(f64::from);
         let (x, y) = (wide(&cells), wide(&real));
         let (x, y) = (Cloud::new(x.view()).unwrap(), Cloud::new(y.view()).unwrap());
+        for (p, key) in [(1, "w1"), (2, "w2")] {
+            near(wasserstein(&x, &y, p).unwrap(), &known[key], 1e-9, key);
+        }
         let energy = Mmd::new(Kernel::Energy).unwrap().squared(&x, &y).unwrap();
         near(
             energy,

@@ -1,9 +1,10 @@
-use ndarray::{Array2, ArrayView1, ArrayView2};
+use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
 use rayon::prelude::*;
 use sc_tensor::math::Float;
 
 use super::cloud::{Cloud, same_dim};
 use super::plan::Plan;
+use super::simplex::Simplex;
 use crate::{Error, Result};
 
 /// More pairs than this (1 GiB of costs) are refused.
@@ -95,14 +96,23 @@ pub fn assignment(cost: ArrayView2<'_, f64>) -> Result<Vec<usize>> {
             expected: "at least as many columns as rows; transpose them".into(),
         });
     }
-    let mut search = Search::new(cost, vec![1.0; m], 0.0)?;
-    for row in 0..n {
-        search.send(row, 1.0);
+    check_costs(cost)?;
+    // Columns that nobody is assigned to go to one more row, at no cost.
+    let mut costs = Array2::zeros((n + usize::from(n < m), m));
+    for (mut to, from) in costs.rows_mut().into_iter().zip(cost.rows()) {
+        to.assign(&from);
     }
+    let mut supply = vec![1.0; n];
+    if n < m {
+        supply.push((m - n) as f64);
+    }
+    let plan = Simplex::new(costs.view(), &supply, &vec![1.0; m])
+        .run()
+        .plan();
     let mut columns = vec![0; n];
-    for (j, flows) in search.flows.iter().enumerate() {
-        for &(i, _) in flows {
-            columns[i] = j;
+    for &(i, j, _) in plan.entries() {
+        if let Some(column) = columns.get_mut(i) {
+            *column = j;
         }
     }
     Ok(columns)
@@ -112,9 +122,7 @@ impl Plan {
     /// The plan with these row and column sums for which the sum of mass times cost is least. Column sums are scaled to
     /// the mass of the rows.
     ///
-    /// By successive shortest paths with dual potentials, the generalisation of Jonker and Volgenant's assignment
-    /// algorithm to weights (Ahuja, Magnanti and Orlin, "Network Flows", 1993, section 9.7). The potentials prove that
-    /// it is optimal.
+    /// By the network simplex algorithm. The potentials prove that the plan is optimal.
     ///
     /// # Errors
     /// [`Error::Shape`] unless there is one mass for each row and column, [`Error::Weights`] if one is negative or not
@@ -132,12 +140,77 @@ impl Plan {
                 ),
             });
         }
-        let demand = columns.iter().map(|b| b * mass / received).collect();
-        let mut search = Search::new(cost, demand, 1e-14 * mass)?;
-        for (row, &supply) in rows.iter().enumerate() {
-            search.send(row, supply);
+        check_costs(cost)?;
+        let demand: Vec<f64> = columns.iter().map(|b| b * mass / received).collect();
+        let (some_rows, some_columns) = (with_mass(rows), with_mass(&demand));
+        if some_rows.len() == n && some_columns.len() == m {
+            let cost = cost.as_standard_layout();
+            return Ok(Simplex::new(cost.view(), rows, &demand).run().plan());
         }
-        Ok(search.plan())
+        let part = cost
+            .select(Axis(0), &some_rows)
+            .select(Axis(1), &some_columns);
+        let part = part.as_standard_layout();
+        let rows = pick(rows, &some_rows);
+        let columns = pick(&demand, &some_columns);
+        let plan = Simplex::new(part.view(), &rows, &columns).run().plan();
+        Ok(plan.widened(cost, &some_rows, &some_columns))
+    }
+
+    /// The plan of some rows and columns as one of all: the others have no mass, and potentials that are as large as may be.
+    fn widened(self, cost: ArrayView2<'_, f64>, rows: &[usize], columns: &[usize]) -> Self {
+        let (some_u, some_v) = self.potentials;
+        let mut v = vec![f64::INFINITY; cost.ncols()];
+        for (&i, u) in rows.iter().zip(&some_u) {
+            for (v, c) in v.iter_mut().zip(cost.row(i)) {
+                *v = v.min(c - u);
+            }
+        }
+        for (&j, &known) in columns.iter().zip(&some_v) {
+            v[j] = known;
+        }
+        let highest = |row: ArrayView1<'_, f64>| {
+            let free = row.iter().zip(&v).map(|(c, v)| c - v);
+            free.fold(f64::INFINITY, f64::min)
+        };
+        let mut u: Vec<f64> = cost.rows().into_iter().map(highest).collect();
+        for (&i, &known) in rows.iter().zip(&some_u) {
+            u[i] = known;
+        }
+        let entries = self.entries.into_iter();
+        Self {
+            entries: entries
+                .map(|(i, j, mass)| (rows[i], columns[j], mass))
+                .collect(),
+            cost: self.cost,
+            potentials: (u, v),
+        }
+    }
+}
+
+fn with_mass(masses: &[f64]) -> Vec<usize> {
+    (0..masses.len()).filter(|&k| masses[k] > 0.0).collect()
+}
+
+fn pick(of: &[f64], which: &[usize]) -> Vec<f64> {
+    which.iter().map(|&k| of[k]).collect()
+}
+
+fn check_costs(cost: ArrayView2<'_, f64>) -> Result<()> {
+    if cost.is_empty() {
+        return Err(Error::Empty {
+            what: "the costs of a plan",
+            found: cost.shape().to_vec(),
+        });
+    }
+    match cost.indexed_iter().find(|(_, value)| !value.is_finite()) {
+        Some(((row, column), &value)) => Err(Error::NotFinite {
+            what: "the costs of a plan",
+            row,
+            column,
+            value,
+        }),
+        None => Ok(()),
     }
 }
 
@@ -163,205 +236,6 @@ fn masses(what: &'static str, masses: &[f64], expected: usize) -> Result<f64> {
             what,
             reason: "all are 0; there must be some mass".into(),
         }),
-    }
-}
-
-/// Not reached, or nobody.
-const NONE: usize = usize::MAX;
-
-/// Shortest paths from a row with mass left to columns with room.
-///
-/// Reduced costs `cost_ij - u_i - v_j` are never negative, and 0 where mass goes, so that the plan so far is always the
-/// best one for the mass sent so far.
-struct Search<'a> {
-    cost: ArrayView2<'a, f64>,
-    u: Vec<f64>,
-    v: Vec<f64>,
-    /// How much each column still takes.
-    demand: Vec<f64>,
-    /// Masses up to this are what rounding leaves over. They count as nothing: otherwise each would be sent on a path of
-    /// its own, and leave others.
-    least: f64,
-    /// The rows that send to each column, and how much.
-    flows: Vec<Vec<(usize, f64)>>,
-    /// Distances to columns, and the row before each.
-    distance: Vec<f64>,
-    before: Vec<usize>,
-    done: Vec<bool>,
-    /// The column by which each row was reached.
-    reached: Vec<usize>,
-}
-
-impl<'a> Search<'a> {
-    fn new(cost: ArrayView2<'a, f64>, demand: Vec<f64>, least: f64) -> Result<Self> {
-        let (n, m) = cost.dim();
-        if n == 0 || m == 0 {
-            return Err(Error::Empty {
-                what: "the costs of a plan",
-                found: vec![n, m],
-            });
-        }
-        for ((row, column), &value) in cost.indexed_iter() {
-            if !value.is_finite() {
-                return Err(Error::NotFinite {
-                    what: "the costs of a plan",
-                    row,
-                    column,
-                    value,
-                });
-            }
-        }
-        let lowest = |row: ArrayView1<'_, f64>| row.iter().copied().fold(f64::INFINITY, f64::min);
-        Ok(Self {
-            cost,
-            least,
-            u: cost.rows().into_iter().map(lowest).collect(),
-            // Potentials of columns only fall, and stay 0 where nothing arrives: that proves an assignment of fewer rows.
-            v: vec![0.0; m],
-            demand,
-            flows: vec![Vec::new(); m],
-            distance: vec![0.0; m],
-            before: vec![NONE; m],
-            done: vec![false; m],
-            reached: vec![NONE; n],
-        })
-    }
-
-    /// Sends `supply` from a row.
-    fn send(&mut self, row: usize, mut supply: f64) {
-        while supply > self.least {
-            let Some(end) = self.shortest(row) else {
-                return;
-            };
-            supply -= self.push(row, end, supply);
-        }
-    }
-
-    /// Finds the nearest column with room and updates the potentials.
-    fn shortest(&mut self, start: usize) -> Option<usize> {
-        self.done.fill(false);
-        self.reached.fill(NONE);
-        self.distance.fill(f64::INFINITY);
-        let mut rows = vec![(start, 0.0)];
-        self.relax(start, 0.0);
-        let end = loop {
-            let column = self.nearest()?;
-            if self.has_room(column) {
-                break column;
-            }
-            self.done[column] = true;
-            let at = self.distance[column];
-            for k in 0..self.flows[column].len() {
-                let row = self.flows[column][k].0;
-                if row != start && self.reached[row] == NONE {
-                    self.reached[row] = column;
-                    rows.push((row, at));
-                    self.relax(row, at);
-                }
-            }
-        };
-        let length = self.distance[end];
-        for (row, at) in rows {
-            self.u[row] += length - at;
-        }
-        for j in 0..self.v.len() {
-            if self.done[j] {
-                self.v[j] -= length - self.distance[j];
-            }
-        }
-        Some(end)
-    }
-
-    /// Paths that go on from a row at distance `at`.
-    fn relax(&mut self, row: usize, at: f64) {
-        let base = at - self.u[row];
-        for (j, c) in self.cost.row(row).iter().enumerate() {
-            let d = base + c - self.v[j];
-            if !self.done[j] && d < self.distance[j] {
-                // Rounding may bring it below what is done already.
-                self.distance[j] = d.max(at);
-                self.before[j] = row;
-            }
-        }
-    }
-
-    /// The column that is nearest among those not done; one with room before others.
-    fn nearest(&self) -> Option<usize> {
-        let mut best: Option<usize> = None;
-        for (j, (&d, &done)) in self.distance.iter().zip(&self.done).enumerate() {
-            if done || d == f64::INFINITY {
-                continue;
-            }
-            let better = best.is_none_or(|b| {
-                d < self.distance[b]
-                    || (d == self.distance[b] && self.has_room(j) && !self.has_room(b))
-            });
-            if better {
-                best = Some(j);
-            }
-        }
-        best
-    }
-
-    /// Sends along the path to `end` as much as all of it can take; at least one thing on it is used up.
-    fn push(&mut self, start: usize, end: usize, supply: f64) -> f64 {
-        let mut amount = supply.min(self.demand[end]);
-        let mut column = end;
-        while self.before[column] != start {
-            let row = self.before[column];
-            column = self.reached[row];
-            amount = amount.min(self.flow(column, row));
-        }
-        self.demand[end] -= amount;
-        let mut column = end;
-        loop {
-            let row = self.before[column];
-            self.add(column, row, amount);
-            if row == start {
-                return amount;
-            }
-            column = self.reached[row];
-            self.add(column, row, -amount);
-        }
-    }
-
-    fn has_room(&self, column: usize) -> bool {
-        self.demand[column] > self.least
-    }
-
-    fn flow(&self, column: usize, row: usize) -> f64 {
-        let found = self.flows[column].iter().find(|f| f.0 == row);
-        found.map_or(0.0, |f| f.1)
-    }
-
-    fn add(&mut self, column: usize, row: usize, amount: f64) {
-        let flows = &mut self.flows[column];
-        match flows.iter().position(|f| f.0 == row) {
-            Some(k) => {
-                flows[k].1 += amount;
-                if flows[k].1 <= self.least {
-                    flows.swap_remove(k);
-                }
-            }
-            None => flows.push((row, amount)),
-        }
-    }
-
-    fn plan(self) -> Plan {
-        let mut entries = Vec::new();
-        for (j, flows) in self.flows.iter().enumerate() {
-            entries.extend(flows.iter().map(|&(i, mass)| (i, j, mass)));
-        }
-        entries.sort_unstable_by_key(|e| (e.0, e.1));
-        let cost = entries
-            .iter()
-            .map(|&(i, j, mass)| mass * self.cost[(i, j)])
-            .sum();
-        Plan {
-            entries,
-            cost,
-            potentials: (self.u, self.v),
-        }
     }
 }
 

@@ -99,6 +99,27 @@ fn uniform_weights_of_different_sizes() {
     assert_eq!(columns, assignment(square.view()).unwrap());
 }
 
+#[test]
+fn hundreds_of_weighted_points() {
+    for (n, m) in [(400, 300), (150, 900)] {
+        let x = random("weighted x", n, 3);
+        let y = random("weighted y", m, 3);
+        let weights = |name: &str, n: usize| {
+            let w = random(name, 1, n).mapv(|v| if v < 0.1 { 0.0 } else { v });
+            (&w / w.sum()).into_raw_vec_and_offset().0
+        };
+        let (a, b) = (weights("a", n), weights("b", m));
+        let cost = Array2::from_shape_fn((n, m), |(i, j)| {
+            let difference = &x.row(i) - &y.row(j);
+            difference.dot(&difference)
+        });
+        is_optimal(&Plan::optimal(cost.view(), &a, &b).unwrap(), &cost, &a, &b);
+        // The same costs in another order of memory.
+        let turned = Plan::optimal(cost.t(), &b, &a).unwrap();
+        is_optimal(&turned, &cost.t().to_owned(), &b, &a);
+    }
+}
+
 /// Thirds of a row's mass fill columns up to rounding, which must not take paths of its own.
 #[test]
 fn rounding_leaves_nothing_to_send() {

@@ -35,6 +35,7 @@ mod envelope;
 mod exact;
 mod mmd;
 mod plan;
+mod simplex;
 mod sinkhorn;
 
 pub use bures::Gaussian;
