@@ -97,7 +97,13 @@ def peer(args):
 
 def call(command, threads):
     """The JSON that a program prints."""
-    environment = dict(os.environ, RAYON_NUM_THREADS=str(threads), OMP_NUM_THREADS=str(threads))
+    environment = dict(
+        os.environ,
+        RAYON_NUM_THREADS=str(threads),
+        OMP_NUM_THREADS=str(threads),
+        # Pages of 2 MB would hide what is used: the allocator of the Rust program takes some of them for each thread.
+        MIMALLOC_ALLOW_THP="0",
+    )
     out = subprocess.run(command, stdout=subprocess.PIPE, env=environment, text=True, check=True).stdout
     return json.loads(out.splitlines()[-1])
 
