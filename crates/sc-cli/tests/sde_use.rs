@@ -188,7 +188,10 @@ fn unknown_places(place: &Place) {
         &[&format!("cell {name} has NaN in dimension 3"), "X_pca"],
     );
     let e = place.error("sde fate model nan.h5ad --labels state_info --out e.csv");
-    says(&e, &["column 3", "NaN is not finite"]);
+    says(
+        &e,
+        &[&format!("cell {name} has NaN in dimension 3"), "X_pca"],
+    );
     place.ok("sde simulate model nan.h5ad --from 4 --dt 0.5 --cells 5 --out later.csv");
 }
 

@@ -72,7 +72,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let basis = args.basis.as_ref();
     let basis = basis.map(|key| places::places(&cells.data, &cells.path, key));
     let basis = basis.transpose()?;
-    let states = StateLabels::new(cells.places.view(), &labels)?.k(args.k);
+    let states = StateLabels::new(cells.finite_places()?, &labels)?.k(args.k);
     for name in args.undifferentiated.iter().chain(&args.bias) {
         states.number(name).map_err(|e| {
             Error::Message(format!(

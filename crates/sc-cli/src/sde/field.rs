@@ -106,7 +106,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
 
 /// The columns for obs. The vectors go into obsm.
 fn compute(args: &Args, cells: &mut Opened) -> Result<Vec<(&'static str, Vec<f64>)>> {
-    let states = cells.states(cells.places.view())?;
+    let states = cells.states(cells.finite_places()?)?;
     let equation = cells.model.equation()?;
     let found = field(&*equation, &states, args.at)?;
     cells.data.obsm.insert("X_drift".into(), found.drift.into());

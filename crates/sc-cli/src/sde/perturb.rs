@@ -70,7 +70,7 @@ pub(super) fn experiment(
     of: impl FnOnce(&sc_sde::downstream::GeneSpace) -> Result<Vec<Perturbation>>,
 ) -> Result<(Effects, usize)> {
     let labels = cells.labels(&options.labels)?;
-    let states = StateLabels::new(cells.places.view(), &labels)?.k(options.k);
+    let states = StateLabels::new(cells.finite_places()?, &labels)?.k(options.k);
     let (space, expression) = options.expression.space(cells)?;
     let perturbations = of(&space)?;
     let start = cells.start(paths)?;

@@ -265,13 +265,23 @@ impl Opened {
         }
         let places = self.at(&rows);
         let names: Vec<String> = rows.iter().map(|&row| self.name(row).to_owned()).collect();
-        check_places(&self.path, &self.use_key, places.view(), &names)?;
+        self.check(places.view(), &names)?;
         Ok(Start {
             states: self.states(places.view())?,
             rows,
             from,
             to,
         })
+    }
+
+    /// Where all cells are; an error names the cell whose place isn't finite.
+    pub(super) fn finite_places(&self) -> Result<ArrayView2<'_, f32>> {
+        self.check(self.places.view(), self.data.obs.index())?;
+        Ok(self.places.view())
+    }
+
+    fn check(&self, places: ArrayView2<'_, f32>, names: &[String]) -> Result<()> {
+        check_places(&self.path, &self.use_key, places, names)
     }
 
     /// Places as the model computes with them.

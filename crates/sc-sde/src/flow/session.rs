@@ -100,7 +100,7 @@ impl<'a> Session<'a> {
         let training = step.mode.is_training();
         let mut groups = data.by_time(rows);
         if let (BatchSize::Cells(n), false) = (self.training.batch, training) {
-            // No more than a minibatch has: exact transport takes the third power of it.
+            // No more than a minibatch has: exact transport takes more than the square of it.
             groups.iter_mut().for_each(|g| g.truncate(n));
         }
         // Validation has the same points in every epoch, so that epochs can be compared, and many: what is learned is a mean,

@@ -24,7 +24,7 @@ pub fn wasserstein<T: Float>(x: &Cloud<'_, T>, y: &Cloud<'_, T>, p: u32) -> Resu
 
 /// The plan between two clouds for which the sum of mass times `|x - y|^p` is least.
 ///
-/// Time grows with the third power of the number of points. If both clouds have the same number of equally heavy points
+/// By the network simplex: time grows a little faster than the number of pairs. If both clouds have the same number of equally heavy points
 /// the plan is an assignment.
 ///
 /// # Errors
