@@ -12,7 +12,7 @@ pub struct LossWeights {
     pub data: f64,
     /// The KL term within it.
     pub kl: f64,
-    /// The adversary: 0.02 is scglue's; the winning model of the competition had 2 for CITE-seq.
+    /// The adversary, or another [`Alignment`]: 0.02 is scglue's; the winning model of the competition had 2 for CITE-seq.
     pub align: f64,
     /// The classifier of labels.
     pub supervised: f64,
@@ -86,6 +86,23 @@ pub enum PairingLoss {
     /// The mean of the squared distances to their mean: the paper. For vectors of length 1 and one cell with two
     /// modalities it is half of the cosine loss.
     Mse,
+    /// Contrast: each cell must find its own other side among the cells of the minibatch, by a softmax over cosines divided by
+    /// [`ClueConfig::temperature`], both ways, averaged over pairs of modalities (InfoNCE: van den Oord et al. 2018; Novel and
+    /// MatchCLOT match cells with it).
+    InfoNce,
+}
+
+/// What makes modalities alike where no pairs say how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Alignment {
+    /// An adversary that guesses modalities: CLUE.
+    #[default]
+    Adversary,
+    /// The Sinkhorn divergence between modalities in each minibatch, which needs no second player: steadier, and blind to what is
+    /// rarer than a minibatch shows.
+    Sinkhorn,
 }
 
 /// How the modalities of a cell become one embedding while training.
@@ -153,8 +170,12 @@ pub struct ClueConfig {
     pub adversary_sees_batch: bool,
     /// What the adversary reads.
     pub adversary_input: AdversaryInput,
+    /// What makes modalities alike; `weights.align` is its weight.
+    pub alignment: Alignment,
     /// What holds paired cells together.
     pub pairing: PairingLoss,
+    /// Of [`PairingLoss::InfoNce`]: the smaller, the more the nearest wrong cells count.
+    pub temperature: f64,
     /// How much each part of the loss weighs.
     pub weights: LossWeights,
     /// [`Parity::Upstream`] repeats what scglue computes: library sizes from a linear map whose units can die, and cells that
@@ -177,7 +198,9 @@ impl Default for ClueConfig {
             fusion: Fusion::default(),
             adversary_sees_batch: false,
             adversary_input: AdversaryInput::default(),
+            alignment: Alignment::default(),
             pairing: PairingLoss::default(),
+            temperature: 0.07,
             weights: LossWeights::default(),
             parity: Parity::default(),
         }
@@ -209,6 +232,11 @@ impl ClueConfig {
             weights: LossWeights::winning_multiome(),
             ..Self::default()
         }
+    }
+
+    /// Whether there is an adversary to train.
+    pub(crate) fn has_adversary(&self) -> bool {
+        self.weights.align > 0.0 && self.alignment == Alignment::Adversary
     }
 
     pub(crate) fn check(&self) -> Result<()> {
@@ -245,6 +273,10 @@ impl ClueConfig {
         if !(0.0..1.0).contains(&self.dropout) {
             let value = self.dropout.to_string();
             return wrong("dropout", value, "it must be at least 0 and below 1");
+        }
+        if !(self.temperature.is_finite() && self.temperature > 0.0) {
+            let value = self.temperature.to_string();
+            return wrong("temperature", value, "it must be positive; usual is 0.07");
         }
         for (name, value) in self.weights.named() {
             if !(value.is_finite() && value >= 0.0) {

@@ -66,7 +66,7 @@ mod stages;
 mod train;
 
 pub use cells::{Minibatch, Modality, MultiCells, Part};
-pub use config::{AdversaryInput, ClueConfig, Fusion, LossWeights, PairingLoss, Turns};
+pub use config::{AdversaryInput, Alignment, ClueConfig, Fusion, LossWeights, PairingLoss, Turns};
 pub use downstream::{
     Compose, JointEmbedding, LibrarySize, ModalityEmbedding, OfModality, PredictOptions, Prediction,
 };

@@ -121,13 +121,13 @@ struct Run<'m> {
 impl Run<'_> {
     /// Whether each minibatch comes twice: first for the adversary, then for the rest.
     fn alternates(&self) -> bool {
-        self.config.turns == Turns::Alternate && self.model.config.weights.align > 0.0
+        self.config.turns == Turns::Alternate && self.model.config.has_adversary()
     }
 
     fn learner(&self, step: &Step<'_>) -> Learner {
         match (step.mode.is_training(), self.alternates()) {
             (true, true) if step.step_in_epoch.is_multiple_of(2) => Learner::Adversary,
-            (true, false) if self.model.config.weights.align > 0.0 => Learner::Both,
+            (true, false) if self.model.config.has_adversary() => Learner::Both,
             _ => Learner::Rest,
         }
     }
@@ -217,8 +217,8 @@ impl Clue {
     /// Trains from where the weights are. See [`sc_model::train::fit`]; give it
     /// [`KeepBest`](sc_model::train::KeepBest) as an observer to keep the best epoch, or call [`Clue::fit_best`].
     ///
-    /// The history has `reconstruction_loss`, `kl`, `joint_cross`, `real_cross`, `pairing`, `adversary` and `supervised`,
-    /// as far as they have a weight, each of `_train` and `_validation`.
+    /// The history has `reconstruction_loss`, `kl`, `joint_cross`, `real_cross`, `pairing`, `adversary` or `transport`, and
+    /// `supervised`, as far as they have a weight, each of `_train` and `_validation`.
     ///
     /// # Errors
     /// [`Error::WrongValues`] if a likelihood can't have a value, [`Error::NoCells`] if a modality has no cell, and those of

@@ -3,7 +3,9 @@ use sc_data::Categorical;
 use sc_model::train::{Checkpoint, ResumeState};
 
 use super::*;
-use crate::{ClueConfig, Compose, Fusion, Likelihood, Modality, PairingLoss, PredictOptions};
+use crate::{
+    Alignment, ClueConfig, Compose, Fusion, Likelihood, Modality, PairingLoss, PredictOptions,
+};
 
 /// Two kinds of cells. RNA of the cells `rna`, proteins of `adt`, in two batches.
 fn cells(
@@ -92,11 +94,14 @@ fn every_likelihood_and_option_trains() {
         );
     }
     let cells = cells(0..40, 20..60, Likelihood::Nb);
-    let mut variants = vec![ClueConfig::default(); 4];
+    let mut variants = vec![ClueConfig::default(); 6];
     variants[0].fusion = Fusion::Product;
     variants[1].pairing = PairingLoss::Mse;
     variants[2].normalize = false;
     variants[3].parity = Parity::Upstream;
+    variants[4].pairing = PairingLoss::InfoNce;
+    (variants[5].alignment, variants[5].weights.align) = (Alignment::Sinkhorn, 5.0);
+    variants[5].adversary_sees_batch = true;
     for (i, mut c) in variants.into_iter().enumerate() {
         (c.latent_dim, c.encoder_dim, c.decoder_dim, c.adversary_dim) = (3, 16, 8, 8);
         let valid = Clue::with_config(&cells, c).check().unwrap();
@@ -111,6 +116,11 @@ fn every_likelihood_and_option_trains() {
             losses.len() == 3 && losses.iter().all(|l| l.is_finite()),
             "{i}: {losses:?}"
         );
+        let apart = fitted.history.values("transport_train");
+        match i {
+            5 => assert!(apart.last() < apart.first(), "{apart:?}"),
+            _ => assert!(apart.is_empty()),
+        }
     }
 }
 

@@ -11,6 +11,7 @@
 //! | MatrixMarket folders, gzipped or not: [`mtx`] | yes | as Cell Ranger 3 |
 //! | loom 1 to 3: [`loom`] | yes | no |
 //! | tables of text (`.csv`, `.tsv`, umi_tools), gzipped or not: [`csv`] | yes | `X` with names |
+//! | places of genes and peaks, GTF and BED: [`genome`] | yes | no |
 //! | PyTorch checkpoints: [`mod@pytorch`] | yes | see there |
 //! | Zarr | an error that says what the file is | no |
 //!
@@ -43,6 +44,7 @@ mod any;
 pub mod atomic;
 pub mod csv;
 mod error;
+pub mod genome;
 #[cfg(feature = "hdf5")]
 pub mod h5ad;
 #[cfg(feature = "hdf5")]
@@ -51,6 +53,7 @@ pub mod h5mu;
 mod hdf;
 #[cfg(feature = "hdf5")]
 mod inspect;
+mod lines;
 #[cfg(feature = "hdf5")]
 pub mod loom;
 pub mod mtx;

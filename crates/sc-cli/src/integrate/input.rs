@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 use sc_data::AnnData;
 use sc_integrate::{Clue, Modality, MultiCells};
-use sc_io::ReadAhead;
 use sc_io::h5ad::{self, BackedMatrix};
+use sc_io::{Format, ReadAhead};
 
 use crate::common::{read, read_annotations};
 use crate::error::{Error, Result};
@@ -57,10 +57,34 @@ impl Trained {
 /// A modality that was read.
 pub(crate) struct Source {
     pub(crate) name: String,
-    path: PathBuf,
+    pub(super) path: PathBuf,
     pub(crate) data: AnnData,
     /// The values, if they stay on the disk.
     backed: Option<ReadAhead<BackedMatrix>>,
+}
+
+/// A modality of which only the names of the features matter.
+pub(super) struct Features {
+    pub(super) name: String,
+    pub(super) path: PathBuf,
+    pub(super) names: Vec<String>,
+}
+
+impl Features {
+    /// From `NAME=FILE`.
+    pub(super) fn read(text: &str) -> Result<Self> {
+        let (name, file) = named(text)?;
+        let path = PathBuf::from(file);
+        let data = match sc_io::format_of(&path)? {
+            Format::H5ad => h5ad::read_annotations(&path)?,
+            _ => read(&path)?,
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            path,
+            names: data.var.index().to_vec(),
+        })
+    }
 }
 
 /// An `.h5mu` file of which no modality is named.

@@ -1,10 +1,12 @@
 //! `sc integrate`: cells of several modalities in one embedding.
 
 mod embed;
+mod graph;
 mod input;
 mod matching;
 mod predict;
 mod train;
+mod transfer;
 
 use clap::Subcommand;
 
@@ -18,6 +20,9 @@ Examples:
   sc integrate train cells.h5mu --out model --layer counts --batch-key batch
   sc integrate embed model cells.h5mu --layer counts --batch-key batch --out cells.h5mu   # obsm X_CLUE
   sc integrate match model rna=rna.h5ad adt=adt.h5ad --layer counts --batch-key batch --out matches.tsv
+  sc integrate transfer model rna=rna.h5ad adt=adt.h5ad --layer counts --batch-key batch \\
+      --from rna --to adt --labels cell_type --out labels.tsv
+  sc integrate graph rna=rna.h5ad atac=atac.h5ad --gtf genes.gtf.gz --out graph.tsv
 
 `sc integrate COMMAND --help` explains the options of a command.";
 
@@ -35,6 +40,8 @@ enum Command {
     Embed(embed::Args),
     Predict(predict::Args),
     Match(matching::Args),
+    Transfer(transfer::Args),
+    Graph(graph::Args),
 }
 
 impl Args {
@@ -44,6 +51,8 @@ impl Args {
             Command::Embed(a) => a.trained.threads,
             Command::Predict(a) => a.trained.threads,
             Command::Match(a) => a.trained.threads,
+            Command::Transfer(a) => a.trained.threads,
+            Command::Graph(_) => None,
         }
     }
 }
@@ -54,5 +63,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Command::Embed(a) => embed::run(a),
         Command::Predict(a) => predict::run(a),
         Command::Match(a) => matching::run(a),
+        Command::Transfer(a) => transfer::run(a),
+        Command::Graph(a) => graph::run(a),
     }
 }

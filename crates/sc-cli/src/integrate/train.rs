@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use candle_core::Device;
 use sc_integrate::{
-    Clue, ClueConfig, ClueTrainConfig, Likelihood, LossWeights, Modality, MultiCells, Turns,
+    Alignment, Clue, ClueConfig, ClueTrainConfig, Likelihood, LossWeights, Modality, MultiCells,
+    PairingLoss, Turns,
 };
 use sc_model::train::{Fitted, StopReason};
 use serde_json::{Value, json};
@@ -59,6 +60,24 @@ enum Settings {
     Multiome,
 }
 
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Align {
+    /// An adversary that guesses modalities
+    Adversary,
+    /// Optimal transport between the modalities of a minibatch
+    Sinkhorn,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Pairing {
+    /// Cosines to their mean
+    Cosine,
+    /// Squared distances to their mean
+    Mse,
+    /// Each cell must find itself among the cells of a minibatch
+    InfoNce,
+}
+
 #[derive(Debug, clap::Args)]
 struct Model {
     /// Settings that the other options start from
@@ -71,6 +90,12 @@ struct Model {
     /// How much a modality weighs in the loss [default: 1]
     #[arg(long, value_name = "NAME=WEIGHT")]
     weight: Vec<String>,
+    /// What makes modalities alike [default: adversary]
+    #[arg(long, value_enum)]
+    alignment: Option<Align>,
+    /// What holds the modalities of one cell together [default: cosine]
+    #[arg(long, value_enum)]
+    pairing: Option<Pairing>,
     /// Dimensions of the subspace of each modality
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     latent_dim: Option<usize>,
@@ -101,6 +126,19 @@ impl Model {
         };
         if let Some(d) = self.latent_dim {
             config.latent_dim = d;
+        }
+        if let Some(alignment) = self.alignment {
+            config.alignment = match alignment {
+                Align::Adversary => Alignment::Adversary,
+                Align::Sinkhorn => Alignment::Sinkhorn,
+            };
+        }
+        if let Some(pairing) = self.pairing {
+            config.pairing = match pairing {
+                Pairing::Cosine => PairingLoss::Cosine,
+                Pairing::Mse => PairingLoss::Mse,
+                Pairing::InfoNce => PairingLoss::InfoNce,
+            };
         }
         config
     }

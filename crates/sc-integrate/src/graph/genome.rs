@@ -2,65 +2,7 @@
 
 use std::collections::HashMap;
 
-/// The strand of a gene.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Strand {
-    /// It is read from its start to its end.
-    #[default]
-    Forward,
-    /// It is read from its end to its start.
-    Reverse,
-}
-
-/// A stretch of the genome, half open, as in BED files.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Interval {
-    /// The chromosome.
-    pub chromosome: String,
-    /// The first base, from 0.
-    pub start: u64,
-    /// The base after the last.
-    pub end: u64,
-    /// The strand, where it matters.
-    pub strand: Strand,
-}
-
-impl Interval {
-    /// On the forward strand.
-    pub fn new(chromosome: impl Into<String>, start: u64, end: u64) -> Self {
-        Self {
-            chromosome: chromosome.into(),
-            start,
-            end,
-            strand: Strand::default(),
-        }
-    }
-
-    /// With so many bases more before its first one, in the direction in which it is read: a gene with its promoter.
-    #[must_use]
-    pub fn with_promoter(&self, length: u64) -> Self {
-        let mut out = self.clone();
-        match self.strand {
-            Strand::Forward => out.start = self.start.saturating_sub(length),
-            Strand::Reverse => out.end = self.end.saturating_add(length),
-        }
-        out
-    }
-
-    /// Bases between two intervals: 0 if they overlap, 1 if they touch; `None` on different chromosomes.
-    pub fn distance(&self, other: &Self) -> Option<u64> {
-        if self.chromosome != other.chromosome {
-            return None;
-        }
-        Some(if self.end <= other.start {
-            other.start - self.end + 1
-        } else if other.end <= self.start {
-            self.start - other.end + 1
-        } else {
-            0
-        })
-    }
-}
+use sc_data::Interval;
 
 /// GLUE's weight of a link over so many bases: `((d + 1000) / 1000)^-0.75`.
 ///
@@ -116,6 +58,7 @@ pub fn link_by_distance(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sc_data::Strand;
 
     #[test]
     fn peaks_in_reach_are_linked() {
@@ -142,14 +85,5 @@ mod tests {
         assert_eq!(named(2_000, 0), "a-p11000 a-p8500 b-p11000 b-p12500");
         assert_eq!(named(0, 501), "a-p11000 a-p12500 b-p11000 b-p12500");
         assert_eq!(named(0, 500), "a-p11000 b-p11000");
-    }
-
-    #[test]
-    fn distances() {
-        let a = Interval::new("1", 10, 20);
-        for (s, e, d) in [(0, 10, 1), (15, 16, 0), (20, 30, 1), (25, 30, 6)] {
-            assert_eq!(a.distance(&Interval::new("1", s, e)), Some(d));
-        }
-        assert_eq!(a.distance(&Interval::new("2", 10, 20)), None);
     }
 }

@@ -15,7 +15,8 @@ mod sampler;
 mod vae;
 
 pub use features::{Edge, EdgeNorm, FeatureGraph};
-pub use genome::{Interval, Strand, distance_weight, link_by_distance};
+pub use genome::{distance_weight, link_by_distance};
 pub use inference::{Alternative, Regulation, RegulationOptions, regulatory_inference};
 pub use sampler::{EdgeBatch, EdgeSampler};
+pub use sc_data::{Interval, Strand};
 pub use vae::{GraphLoss, GraphVae};

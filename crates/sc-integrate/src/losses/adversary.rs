@@ -62,7 +62,7 @@ impl Clue {
     }
 
     /// What the adversary and the classifier read of a modality.
-    fn seen(&self, f: &Forward, noise: &Noise, k: usize) -> Result<Option<Tensor>> {
+    pub(super) fn seen(&self, f: &Forward, noise: &Noise, k: usize) -> Result<Option<Tensor>> {
         let Some(q) = &f.encoded[k] else {
             return Ok(None);
         };

@@ -10,12 +10,15 @@
 //! real        sum_t sum_{s != t} -ln p(x_t | u_s[t])     over cells that have s and t
 //! pairing     sum_k 1 - cos(u_k, ubar)
 //! adversary   cross entropy of the guess which modality a posterior mean came from
+//! transport   Sinkhorn divergence between the posterior means of modalities, if asked for instead
 //! supervised  cross entropy of labels
 //! ```
 
 mod adversary;
 mod forward;
+mod pairing;
 mod terms;
+mod transport;
 
 pub use forward::Noise;
 pub use terms::Terms;
@@ -23,10 +26,10 @@ pub use terms::Terms;
 use candle_core::Tensor;
 use sc_model::{Mode, Parity};
 
+use crate::Result;
 use crate::cells::Minibatch;
 use crate::model::Clue;
 use crate::nets::head::Library;
-use crate::{PairingLoss, Result};
 use forward::Forward;
 
 /// Who learns from a pass.
@@ -75,7 +78,10 @@ impl Clue {
             }
             terms.supervised = self.supervised(&f, batch, noise, mode)?;
         }
-        if w.align > 0.0 {
+        if w.align > 0.0 && learner != Learner::Adversary && !self.config.has_adversary() {
+            terms.transport = self.transport(&f, batch, noise)?;
+        }
+        if self.config.has_adversary() {
             terms.adversary = self.adversary(&f, batch, noise, learner, mode)?;
         }
         Ok(terms)
@@ -201,45 +207,6 @@ impl Clue {
                 let nll = self.decode_nll(&u, t, part, &to, library.as_ref(), pass)?;
                 add(&mut sum, (nll * weights[t])?)?;
             }
-        }
-        Ok(sum)
-    }
-
-    /// Cells with one modality tell nothing about pairing: they count for scglue only, whose mean they dilute.
-    fn pairing(&self, f: &Forward, batch: &Minibatch) -> Result<Option<Tensor>> {
-        let counts = batch_counts(batch);
-        let fewest = if self.config.parity == Parity::Upstream {
-            1
-        } else {
-            2
-        };
-        let n_counted = counts.iter().filter(|&&c| c >= fewest).count();
-        let mut sum: Option<Tensor> = None;
-        for (part, u) in batch.parts.iter().zip(&f.u) {
-            let (Some(part), Some(u)) = (part, u) else {
-                continue;
-            };
-            let rows = part.real_rows().into_iter();
-            let counted = |r: &u32| counts[part.cell[*r as usize] as usize] >= fewest;
-            let rows: Vec<u32> = rows.filter(counted).collect();
-            if rows.is_empty() {
-                continue;
-            }
-            let cells: Vec<u32> = rows.iter().map(|&r| part.cell[r as usize]).collect();
-            let u = forward::rows_of(u, &rows)?;
-            let joint = forward::rows_of(&f.joint, &cells)?;
-            let term = match self.config.pairing {
-                PairingLoss::Cosine => (1.0 - forward::cosines(&u, &joint)?.mean_all()?)?,
-                PairingLoss::Mse => {
-                    let shares = cells.iter().map(|&c| 1.0 / counts[c as usize] as f64);
-                    let shares: Vec<f64> = shares.collect();
-                    let shares = Tensor::from_vec(shares, cells.len(), u.device())?;
-                    let square = (u - joint)?.sqr()?.sum(1)?;
-                    let weighted = (square * shares.to_dtype(self.nets.dtype())?)?;
-                    (weighted.sum_all()? / n_counted.max(1) as f64)?
-                }
-            };
-            add(&mut sum, term)?;
         }
         Ok(sum)
     }

@@ -19,6 +19,8 @@ pub struct Terms {
     pub pairing: Option<Tensor>,
     /// The adversary's cross entropy.
     pub adversary: Option<Tensor>,
+    /// The Sinkhorn divergence between modalities.
+    pub transport: Option<Tensor>,
     /// The classifier's.
     pub supervised: Option<Tensor>,
 }
@@ -32,6 +34,7 @@ impl Terms {
             real: None,
             pairing: None,
             adversary: None,
+            transport: None,
             supervised: None,
         }
     }
@@ -74,6 +77,7 @@ impl Terms {
             (&self.joint, weights.joint_cross),
             (&self.real, weights.real_cross),
             (&self.pairing, weights.pairing),
+            (&self.transport, weights.align),
         ] {
             if let Some(term) = term {
                 super::add(&mut sum, (term * weight)?)?;
@@ -125,6 +129,7 @@ impl Terms {
             ("real_cross", &self.real),
             ("pairing", &self.pairing),
             ("adversary", &self.adversary),
+            ("transport", &self.transport),
             ("supervised", &self.supervised),
         ] {
             if let Some(t) = term {

@@ -24,6 +24,7 @@ pub use assign::{as_matching, bipartite};
 pub use blocks::within_batches;
 pub use kernel::{mutual_neighbours, nearest_neighbours};
 pub use shared::{ensemble_shared_neighbours, shared_neighbours};
+pub(crate) use sinkhorn::{Plan, plan};
 pub use sinkhorn::{SinkhornOptions, sinkhorn};
 
 use ndarray::{Array2, ArrayView2};

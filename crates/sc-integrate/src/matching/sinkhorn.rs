@@ -68,7 +68,7 @@ pub fn sinkhorn(
         });
     let range = if high > low { high - low } else { 1.0 };
     let scores = cost.mapv(|c| -(c - low) / range / options.epsilon);
-    let plan = balanced(scores, options);
+    let plan = plan(scores, options).masses;
     let rows = plan.outer_iter().map(|row| {
         let mut entries: Vec<(u32, f64)> = (0u32..).zip(row.iter().copied()).collect();
         if let Some(keep) = options.keep.filter(|&k| k < entries.len()) {
@@ -81,8 +81,16 @@ pub fn sinkhorn(
     normalized(rows.collect(), y.nrows())
 }
 
+/// A transport plan.
+pub(crate) struct Plan {
+    /// What each row gives to each column.
+    pub(crate) masses: Array2<f64>,
+    /// The relative entropy of the plan to that of independent ends: `sum m ln(m n_rows n_columns)`.
+    pub(crate) entropy: f64,
+}
+
 /// The plan with uniform sums of rows and columns, from `-cost / epsilon`, by iterations in the logarithm.
-fn balanced(scores: Array2<f64>, options: &SinkhornOptions) -> Array2<f64> {
+pub(crate) fn plan(scores: Array2<f64>, options: &SinkhornOptions) -> Plan {
     let (n, m) = scores.dim();
     let (log_a, log_b) = (-(n as f64).ln(), -(m as f64).ln());
     let mut f = Array1::<f64>::zeros(n);
@@ -102,13 +110,16 @@ fn balanced(scores: Array2<f64>, options: &SinkhornOptions) -> Array2<f64> {
             break;
         }
     }
-    let mut plan = scores;
-    for (mut row, f) in plan.axis_iter_mut(Axis(0)).zip(&f) {
-        row.iter_mut()
-            .zip(&g)
-            .for_each(|(v, g)| *v = (*v + f + g).exp());
+    let mut masses = scores;
+    let mut entropy = 0.0;
+    for (mut row, f) in masses.axis_iter_mut(Axis(0)).zip(&f) {
+        for (v, g) in row.iter_mut().zip(&g) {
+            let log = *v + f + g;
+            *v = log.exp();
+            entropy += *v * (log - log_a - log_b);
+        }
     }
-    plan
+    Plan { masses, entropy }
 }
 
 /// `log_sum - ln sum_j exp(scores_ij + other_j)` of each row.

@@ -3,7 +3,7 @@
 use csv::ByteRecord;
 use sc_data::{AnnData, Csr, Table};
 
-use super::lines::{Records, number, text};
+use crate::lines::{Records, number, text};
 use crate::{Error, Result};
 
 /// How the lines are to be read, as the first ones show.

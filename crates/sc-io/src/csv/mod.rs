@@ -14,7 +14,6 @@
 //! Rows and columns without names are called by their numbers. Zeros are not stored. `NA` and an empty field are NaN.
 
 mod grid;
-mod lines;
 #[cfg(test)]
 mod tests;
 mod triplets;
@@ -24,9 +23,9 @@ use std::path::Path;
 
 use sc_data::AnnData;
 
+use crate::lines::Source;
 use crate::names::warn_of_duplicates;
 use crate::{Error, Result};
-use lines::Source;
 pub use write::write;
 
 /// Options of [`read_with`].

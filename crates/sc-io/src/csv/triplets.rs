@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sc_data::{AnnData, Csr, Table};
 
-use super::lines::{Records, number, text};
+use crate::lines::{Records, number, text};
 use crate::{Error, Result};
 
 /// The line of names.

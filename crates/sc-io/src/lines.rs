@@ -13,7 +13,7 @@ use crate::{Error, Result};
 const LONGEST: u64 = 1 << 28;
 
 /// An open file, at its first line that is no comment.
-pub(super) struct Source<'a> {
+pub(crate) struct Source<'a> {
     path: &'a Path,
     rest: Box<dyn BufRead>,
     /// The line that comes next, with its end.
@@ -25,17 +25,17 @@ pub(super) struct Source<'a> {
 }
 
 /// The records of a file, one at a time.
-pub(super) struct Records<'a> {
-    pub(super) path: &'a Path,
+pub(crate) struct Records<'a> {
+    pub(crate) path: &'a Path,
     /// The last comment before the first record.
-    pub(super) comment: Option<String>,
+    pub(crate) comment: Option<String>,
     reader: Reader<Box<dyn Read>>,
     before: u64,
     record: ByteRecord,
 }
 
 impl<'a> Source<'a> {
-    pub(super) fn open(path: &'a Path) -> Result<Self> {
+    pub(crate) fn open(path: &'a Path) -> Result<Self> {
         let mut file = BufReader::new(File::open(path).map_err(Error::io(path))?);
         let gzipped = file
             .fill_buf()
@@ -74,11 +74,11 @@ impl<'a> Source<'a> {
     }
 
     /// The line that comes next; empty at the end.
-    pub(super) fn peek(&self) -> &[u8] {
+    pub(crate) fn peek(&self) -> &[u8] {
         &self.first
     }
 
-    pub(super) fn records(self, delimiter: u8) -> Records<'a> {
+    pub(crate) fn records(self, delimiter: u8) -> Records<'a> {
         let all = Bounded {
             inner: Cursor::new(self.first).chain(self.rest),
             length: 0,
@@ -101,7 +101,7 @@ impl<'a> Source<'a> {
 
 impl Records<'_> {
     /// The next record, `None` at the end of the file.
-    pub(super) fn next(&mut self) -> Result<Option<&ByteRecord>> {
+    pub(crate) fn next(&mut self) -> Result<Option<&ByteRecord>> {
         match self.reader.read_byte_record(&mut self.record) {
             Ok(true) => Ok(Some(&self.record)),
             Ok(false) => Ok(None),
@@ -113,7 +113,7 @@ impl Records<'_> {
     }
 
     /// Something is wrong in the last record.
-    pub(super) fn wrong(&self, found: impl Into<String>, expected: impl Into<String>) -> Error {
+    pub(crate) fn wrong(&self, found: impl Into<String>, expected: impl Into<String>) -> Error {
         let line = self.record.position().map_or(1, csv::Position::line);
         let at = format!("line {}", line + self.before);
         Error::content(self.path, at, found, expected)
@@ -145,13 +145,13 @@ impl<R: Read> Read for Bounded<R> {
 }
 
 /// A number as tables write them; `NA` and nothing are NaN.
-pub(super) fn number(field: &[u8]) -> Option<f32> {
+pub(crate) fn number(field: &[u8]) -> Option<f32> {
     match field {
         b"" | b"NA" | b"N/A" => Some(f32::NAN),
         _ => std::str::from_utf8(field).ok()?.parse().ok(),
     }
 }
 
-pub(super) fn text(field: &[u8]) -> String {
+pub(crate) fn text(field: &[u8]) -> String {
     String::from_utf8_lossy(field).into_owned()
 }
