@@ -1,9 +1,34 @@
 //! How values of options are read.
 
 use sc_latent::{BatchRepresentation, LibrarySize};
+use sc_model::train::Shuffle;
 
 /// scvi-tools' length of the vector of a batch.
 const EMBEDDING: usize = 5;
+
+/// In which order cells are read.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Order {
+    /// Shuffle runs of so many neighbouring cells, and the cells of several runs, instead of all cells: with --backed and a
+    /// compressed file this is many times faster
+    #[arg(long, value_name = "CELLS", value_parser = at_least_one)]
+    block_size: Option<usize>,
+    /// How many such runs are mixed at a time
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least_one, requires = "block_size")]
+    blocks: usize,
+}
+
+impl Order {
+    pub(crate) fn shuffle(&self) -> Shuffle {
+        match self.block_size {
+            None => Shuffle::Cells,
+            Some(rows) => Shuffle::Blocks {
+                rows,
+                at_once: self.blocks,
+            },
+        }
+    }
+}
 
 pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {

@@ -10,7 +10,7 @@ use sc_latent::{
     ScviConfig, ScviValidParams, Setup,
 };
 use sc_model::EarlyStopping;
-use sc_model::train::{Shuffle, TrainConfig};
+use sc_model::train::TrainConfig;
 
 use crate::error::Result;
 use crate::options::{at_least_one, batch_representation, not_negative, share};
@@ -143,13 +143,8 @@ pub(crate) struct Training {
     /// Cells of a minibatch
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = at_least_one)]
     batch_size: usize,
-    /// Shuffle runs of so many neighbouring cells, and the cells of several runs, instead of all cells: with --backed and a
-    /// compressed file this is many times faster
-    #[arg(long, value_name = "CELLS", value_parser = at_least_one)]
-    block_size: Option<usize>,
-    /// How many such runs are mixed at a time
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least_one, requires = "block_size")]
-    blocks: usize,
+    #[command(flatten)]
+    order: Order,
     /// Share of the cells that train; the others validate [default: 0.9]
     #[arg(long, value_name = "SHARE", value_parser = share)]
     train_size: Option<f64>,
@@ -281,12 +276,7 @@ impl Training {
         config.max_epochs = self.max_epochs;
         config.batch_size = self.batch_size;
         config.split.train_size = self.train_size;
-        if let Some(rows) = self.block_size {
-            config.shuffle = Shuffle::Blocks {
-                rows,
-                at_once: self.blocks,
-            };
-        }
+        config.shuffle = self.order.shuffle();
         config.validate_every = self.validate_every;
         config.early_stopping = self.early_stopping.then(|| EarlyStopping {
             patience: self.early_stopping_patience,

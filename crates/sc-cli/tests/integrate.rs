@@ -47,6 +47,14 @@ fn from_counts_to_predictions() {
     let out = place.ok(&format!(
         "integrate train {BOTH} --out other {SMALL} --json --alignment sinkhorn --pairing info-nce"
     ));
+    // Runs of cells, from the disk and from memory.
+    for (out, options) in [("runs", ""), ("disk", "--backed")] {
+        place.ok(&format!(
+            "integrate train {BOTH} --out {out} {SMALL} --block-size 16 --blocks 4 {options}"
+        ));
+    }
+    assert!(place.weights("runs") == place.weights("disk"));
+    assert!(place.weights("runs") != place.weights("model"));
     let history = &common::json(&out)["history"];
     assert!(history["transport_train"].is_array() && history["adversary_train"].is_null());
 

@@ -198,6 +198,10 @@ impl<'d> Trainable<MultiCells<'d>> for Run<'_> {
         batches.into_iter().flat_map(|b| [b.clone(), b]).collect()
     }
 
+    fn read_ahead(&self, cells: &MultiCells<'d>, rows: &[usize]) {
+        cells.read_ahead(rows);
+    }
+
     fn settings(&self) -> String {
         let own = (self.config.align_burn_in, self.config.turns);
         format!("{own:?} {:?}", self.model.config)

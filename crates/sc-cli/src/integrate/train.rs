@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::input::{Input, Source, known, of};
 use crate::common::{CHECKPOINT, human_bytes, note, peak_rss_bytes, print_json};
 use crate::error::{Error, Result};
-use crate::options::at_least_one;
+use crate::options::{Order, at_least_one};
 use crate::resume::Run;
 use crate::train_run::{Interrupt, observed, prepare_folder, save};
 use crate::train_scvi;
@@ -109,6 +109,8 @@ struct Training {
     /// Cells of a minibatch
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = at_least_one)]
     batch_size: usize,
+    #[command(flatten)]
+    order: Order,
     /// Train the adversary and the rest in one pass, through a reversed gradient
     #[arg(long)]
     together: bool,
@@ -172,6 +174,7 @@ impl Training {
         let mut config = ClueTrainConfig::for_cells(n_cells);
         config.train.batch_size = self.batch_size;
         config.train.seed = self.seed;
+        config.train.shuffle = self.order.shuffle();
         if let Some(epochs) = self.epochs {
             config.train.max_epochs = Some(epochs);
         }

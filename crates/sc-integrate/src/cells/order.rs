@@ -25,6 +25,17 @@ impl MultiCells<'_> {
         Ok(split.split_groups(&self.by_pattern(&all), batch_size, seed)?)
     }
 
+    /// Says that these cells will be asked for soon.
+    pub(crate) fn read_ahead(&self, cells: &[usize]) {
+        for m in self.modalities.iter().flatten() {
+            let rows = cells
+                .iter()
+                .filter_map(|&c| m.row_of.get(c).copied().flatten());
+            m.values
+                .read_ahead(&rows.map(|r| r as usize).collect::<Vec<_>>());
+        }
+    }
+
     /// The cells in random order, cut into minibatches that have their share of every kind. A last one below `fewest` joins
     /// the one before.
     pub(crate) fn minibatches(
