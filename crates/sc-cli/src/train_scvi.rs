@@ -13,7 +13,7 @@ use sc_model::EarlyStopping;
 use sc_model::train::TrainConfig;
 
 use crate::error::Result;
-use crate::options::{at_least_one, batch_representation, not_negative, share};
+use crate::options::{Order, at_least_one, batch_representation, not_negative, share};
 use crate::train_run::{self, Plan, Task};
 
 const EXAMPLES: &str = "\

@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use sc_model::Parity;
 use serde::{Deserialize, Serialize};
 
@@ -148,6 +150,9 @@ pub enum Turns {
 pub struct ClueConfig {
     /// Dimensions of the subspace of each modality; the embedding has as many times more as there are modalities.
     pub latent_dim: usize,
+    /// Whether each modality is decoded from a subspace of its own, which is what CLUE is about. Without, from all of the
+    /// embedding, as other models do: for comparison.
+    pub subspaces: bool,
     /// Hidden layers of each encoder.
     pub encoder_depth: usize,
     /// Their width.
@@ -187,6 +192,7 @@ impl Default for ClueConfig {
     fn default() -> Self {
         Self {
             latent_dim: 50,
+            subspaces: true,
             encoder_depth: 2,
             encoder_dim: 256,
             decoder_depth: 2,
@@ -231,6 +237,14 @@ impl ClueConfig {
             adversary_sees_batch: true,
             weights: LossWeights::winning_multiome(),
             ..Self::default()
+        }
+    }
+
+    /// The columns of the embedding that a modality is decoded from.
+    pub(crate) fn subspace(&self, modality: usize, n_modalities: usize) -> Range<usize> {
+        match self.subspaces {
+            true => modality * self.latent_dim..(modality + 1) * self.latent_dim,
+            false => 0..n_modalities * self.latent_dim,
         }
     }
 

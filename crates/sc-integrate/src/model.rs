@@ -104,7 +104,7 @@ impl Clue {
     /// [`Error::NotFound`] if there is no such modality.
     pub fn subspace(&self, modality: &str) -> Result<Range<usize>> {
         let k = self.registry.modality(modality)?;
-        Ok(self.registry.subspace(k, self.config.latent_dim))
+        Ok(self.config.subspace(k, self.registry.n_modalities()))
     }
 
     /// `q(z | x)` of some rows of a modality, given by number.

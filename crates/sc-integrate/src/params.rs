@@ -6,7 +6,7 @@ use sc_model::{Parity, build_params, load_params};
 use sc_tensor::rng::Rng;
 
 use crate::Result;
-use crate::config::{AdversaryInput, ClueConfig, Fusion, LossWeights, PairingLoss};
+use crate::config::{AdversaryInput, Alignment, ClueConfig, Fusion, LossWeights, PairingLoss};
 use crate::model::Clue;
 use crate::nets::Nets;
 use crate::registry::Registry;
@@ -34,6 +34,8 @@ impl ClueParams {
     setters! {
         /// Dimensions of the subspace of each modality; 50.
         latent_dim: usize,
+        /// Whether each modality is decoded from a subspace of its own; it is.
+        subspaces: bool,
         /// Hidden layers of each encoder; 2.
         encoder_depth: usize,
         /// Their width; 256.
@@ -56,8 +58,12 @@ impl ClueParams {
         adversary_sees_batch: bool,
         /// What the adversary reads; posterior means.
         adversary_input: AdversaryInput,
+        /// What makes modalities alike; the adversary.
+        alignment: Alignment,
         /// What holds paired cells together; cosines.
         pairing: PairingLoss,
+        /// How much the nearest wrong cells count with InfoNCE; 0.07.
+        temperature: f64,
         /// How much each part of the loss weighs.
         weights: LossWeights,
         /// Whether to repeat scglue's errors; no.

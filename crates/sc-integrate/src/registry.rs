@@ -1,5 +1,3 @@
-use std::ops::Range;
-
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Likelihood, Result};
@@ -72,11 +70,6 @@ impl Registry {
         found
             .map(|b| b as u32)
             .ok_or_else(|| Error::not_found("batch", name, known))
-    }
-
-    /// The columns of the embedding that are the subspace of a modality.
-    pub(crate) fn subspace(&self, modality: usize, latent_dim: usize) -> Range<usize> {
-        modality * latent_dim..(modality + 1) * latent_dim
     }
 
     /// Weights of the modalities with mean 1.

@@ -94,7 +94,7 @@ fn every_likelihood_and_option_trains() {
         );
     }
     let cells = cells(0..40, 20..60, Likelihood::Nb);
-    let mut variants = vec![ClueConfig::default(); 6];
+    let mut variants = vec![ClueConfig::default(); 7];
     variants[0].fusion = Fusion::Product;
     variants[1].pairing = PairingLoss::Mse;
     variants[2].normalize = false;
@@ -102,6 +102,7 @@ fn every_likelihood_and_option_trains() {
     variants[4].pairing = PairingLoss::InfoNce;
     (variants[5].alignment, variants[5].weights.align) = (Alignment::Sinkhorn, 5.0);
     variants[5].adversary_sees_batch = true;
+    variants[6].subspaces = false;
     for (i, mut c) in variants.into_iter().enumerate() {
         (c.latent_dim, c.encoder_dim, c.decoder_dim, c.adversary_dim) = (3, 16, 8, 8);
         let valid = Clue::with_config(&cells, c).check().unwrap();

@@ -142,7 +142,7 @@ impl Clue {
         }
         let modalities = self.registry.modalities.iter().enumerate();
         let named = modalities.map(|(k, m)| {
-            let range = self.registry.subspace(k, self.config.latent_dim);
+            let range = self.config.subspace(k, self.registry.n_modalities());
             (m.name.clone(), range)
         });
         Ok(JointEmbedding {
@@ -199,7 +199,7 @@ impl Clue {
     /// So much more for the own subspace that the others don't count where there is one.
     fn own_weights(&self, modality: usize, like: &Tensor) -> Result<Tensor> {
         const OWN: f64 = 1e12;
-        let subspace = self.registry.subspace(modality, self.config.latent_dim);
+        let subspace = self.config.subspace(modality, self.registry.n_modalities());
         let row: Vec<f64> = (0..self.n_embedding())
             .map(|j| if subspace.contains(&j) { OWN } else { 1.0 })
             .collect();

@@ -209,9 +209,8 @@ impl Place {
             None => self.loc.clone(),
         };
         let u = model.as_decoded(&u)?;
-        let subspace = model
-            .registry
-            .subspace(self.target, model.config.latent_dim);
+        let n = model.registry.n_modalities();
+        let subspace = model.config.subspace(self.target, n);
         Ok(u.narrow(1, subspace.start, subspace.len())?.contiguous()?)
     }
 

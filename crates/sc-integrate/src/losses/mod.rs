@@ -104,7 +104,7 @@ impl Clue {
         library: Option<&Library>,
         mode: &Mode<'_>,
     ) -> Result<Tensor> {
-        let subspace = self.registry.subspace(target, self.config.latent_dim);
+        let subspace = self.config.subspace(target, self.registry.n_modalities());
         let slice = u.narrow(1, subspace.start, subspace.len())?.contiguous()?;
         let batch: Vec<u32> = rows.iter().map(|&r| part.batch[r as usize]).collect();
         let decoder = &self.nets.decoders[target];

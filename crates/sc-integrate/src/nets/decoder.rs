@@ -35,9 +35,8 @@ impl Decoder {
         p: &ParamBuilder<'_>,
         c: &ClueConfig,
         info: &ModalityInfo,
-        n_batches: usize,
+        (mut width, n_batches): (usize, usize),
     ) -> Result<Self> {
-        let mut width = c.latent_dim;
         let blocks = (0..c.decoder_depth).map(|i| {
             let lp = p.pp(format!("linear_{i}"));
             let linear = Linear::new(&lp, width + n_batches, c.decoder_dim, true)?;

@@ -104,9 +104,12 @@ impl Nets {
         });
         let sources = sources.collect::<Result<Vec<_>>>()?;
         let u2x = p.pp("u2x");
-        let decoder =
-            |info: &ModalityInfo| Decoder::new(&u2x.pp(&info.name), c, info, r.n_batches());
-        let decoders = r.modalities.iter().map(decoder).collect::<Result<_>>()?;
+        let decoder = |(k, info): (usize, &ModalityInfo)| {
+            let width = c.subspace(k, r.n_modalities()).len();
+            Decoder::new(&u2x.pp(&info.name), c, info, (width, r.n_batches()))
+        };
+        let decoders = r.modalities.iter().enumerate();
+        let decoders = decoders.map(decoder).collect::<Result<_>>()?;
         let adversary = Adversary::new(&p.pp("du"), c, r)?;
         let width = c.latent_dim * r.n_modalities();
         let classifier = match r.labels.len() {
