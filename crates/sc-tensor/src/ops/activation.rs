@@ -160,7 +160,7 @@ impl Pointwise {
         }
         if let Self::LeakyRelu(slope) = self {
             let slope = T::of(slope);
-            return map(x, out, |v| if v > T::ZERO { v } else { slope * v });
+            return map(x, out, move |v| if v > T::ZERO { v } else { slope * v });
         }
         if let Self::Gelu = self {
             out.copy_from_slice(x);
@@ -184,7 +184,7 @@ impl Pointwise {
             Self::Relu => map(x, out, |v| if v > T::ZERO { T::ONE } else { T::ZERO }),
             Self::LeakyRelu(slope) => {
                 let slope = T::of(slope);
-                map(x, out, |v| if v > T::ZERO { T::ONE } else { slope });
+                map(x, out, move |v| if v > T::ZERO { T::ONE } else { slope });
             }
             // Phi(x) + x phi(x)
             Self::Gelu => {
@@ -218,9 +218,10 @@ fn multiply<T: Real>(out: &mut [T], x: &[T]) {
 }
 
 fn map<T: Real>(x: &[T], out: &mut [T], f: impl Fn(T) -> T) {
+    // `move`: numbers that `f` holds must not be read from memory again for each element, or nothing is vectorised.
     vectorised(
         #[inline(always)]
-        || {
+        move || {
             for (o, &v) in out.iter_mut().zip(x) {
                 *o = f(v);
             }
@@ -332,11 +333,13 @@ impl Mask {
             let (x, sign, keep) = (&x[at..][..n], &sign[at..][..n], &self.keep[at..][..n]);
             vectorised(
                 #[inline(always)]
-                || {
-                    for j in 0..n {
+                move || {
+                    let each = out.iter_mut().zip(x).zip(sign).zip(keep);
+                    for (((out, &x), &sign), &keep) in each {
                         // A NaN is not closed, so that it shows.
-                        let closed = (keep[j] == 0) | (RELU & (sign[j] <= T::ZERO));
-                        out[j] = if closed { T::ZERO } else { x[j] * scale };
+                        let closed = (keep == 0) | (RELU & (sign <= T::ZERO));
+                        let open = x * scale;
+                        *out = if closed { T::ZERO } else { open };
                     }
                 },
             );

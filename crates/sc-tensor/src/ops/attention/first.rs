@@ -72,29 +72,35 @@ impl<T: Real> Sequence<'_, T> {
         );
         let mut weights = vec![T::ZERO; self.heads * n];
         let scale = self.scale();
-        vectorised(|| {
-            for (i, row) in self.keys_values.chunks_exact(2 * self.width).enumerate() {
-                for (h, (k, q)) in row
-                    .chunks_exact(d)
-                    .zip(self.query.chunks_exact(d))
-                    .enumerate()
-                {
-                    weights[h * n + i] = dot(k, q) * scale;
+        vectorised(
+            #[inline(always)]
+            || {
+                for (i, row) in self.keys_values.chunks_exact(2 * self.width).enumerate() {
+                    for (h, (k, q)) in row
+                        .chunks_exact(d)
+                        .zip(self.query.chunks_exact(d))
+                        .enumerate()
+                    {
+                        weights[h * n + i] = dot(k, q) * scale;
+                    }
                 }
-            }
-        });
+            },
+        );
         for weights in weights.chunks_exact_mut(n.max(1)) {
             let largest = vectorised(|| maximum(weights));
             for w in weights.iter_mut() {
                 *w -= largest;
             }
             math::exp(weights);
-            vectorised(|| {
-                let share = T::ONE / reduce(n, |i| weights[i]);
-                for w in weights.iter_mut() {
-                    *w *= share;
-                }
-            });
+            vectorised(
+                #[inline(always)]
+                || {
+                    let share = T::ONE / reduce(n, |i| weights[i]);
+                    for w in weights.iter_mut() {
+                        *w *= share;
+                    }
+                },
+            );
         }
         weights
     }
@@ -105,17 +111,20 @@ impl<T: Real> Sequence<'_, T> {
             self.width / self.heads,
         );
         let weights = self.weights();
-        vectorised(|| {
-            for (i, row) in self.keys_values.chunks_exact(2 * self.width).enumerate() {
-                let values = row[self.width..].chunks_exact(d);
-                for (h, (out, v)) in out.chunks_exact_mut(d).zip(values).enumerate() {
-                    let weight = weights[h * n + i];
-                    for (out, &v) in out.iter_mut().zip(v) {
-                        *out += weight * v;
+        vectorised(
+            #[inline(always)]
+            || {
+                for (i, row) in self.keys_values.chunks_exact(2 * self.width).enumerate() {
+                    let values = row[self.width..].chunks_exact(d);
+                    for (h, (out, v)) in out.chunks_exact_mut(d).zip(values).enumerate() {
+                        let weight = weights[h * n + i];
+                        for (out, &v) in out.iter_mut().zip(v) {
+                            *out += weight * v;
+                        }
                     }
                 }
-            }
-        });
+            },
+        );
     }
 
     /// `dv = w g`, `ds = w (g v - g out)`, `dq = ds k`, `dk = ds q`
@@ -126,30 +135,33 @@ impl<T: Real> Sequence<'_, T> {
             self.width,
         );
         let (weights, scale) = (self.weights(), self.scale());
-        vectorised(|| {
-            let rows = self
-                .keys_values
-                .chunks_exact(2 * width)
-                .zip(d_rows.chunks_exact_mut(2 * width));
-            for (i, (row, d_row)) in rows.enumerate() {
-                let (keys, values) = row.split_at(width);
-                let (d_keys, d_values) = d_row.split_at_mut(width);
-                for h in 0..self.heads {
-                    let part = h * d..(h + 1) * d;
-                    let (g, q) = (&grad[part.clone()], &self.query[part.clone()]);
-                    let (k, v) = (&keys[part.clone()], &values[part.clone()]);
-                    let weight = weights[h * n + i];
-                    let d_score = weight * (dot(g, v) - dot(g, &out[part.clone()])) * scale;
-                    let (dk, dv) = (&mut d_keys[part.clone()], &mut d_values[part.clone()]);
-                    let dq = &mut d_query[part];
-                    for j in 0..d {
-                        dv[j] = weight * g[j];
-                        dk[j] = d_score * q[j];
-                        dq[j] += d_score * k[j];
+        vectorised(
+            #[inline(always)]
+            || {
+                let rows = self
+                    .keys_values
+                    .chunks_exact(2 * width)
+                    .zip(d_rows.chunks_exact_mut(2 * width));
+                for (i, (row, d_row)) in rows.enumerate() {
+                    let (keys, values) = row.split_at(width);
+                    let (d_keys, d_values) = d_row.split_at_mut(width);
+                    for h in 0..self.heads {
+                        let part = h * d..(h + 1) * d;
+                        let (g, q) = (&grad[part.clone()], &self.query[part.clone()]);
+                        let (k, v) = (&keys[part.clone()], &values[part.clone()]);
+                        let weight = weights[h * n + i];
+                        let d_score = weight * (dot(g, v) - dot(g, &out[part.clone()])) * scale;
+                        let (dk, dv) = (&mut d_keys[part.clone()], &mut d_values[part.clone()]);
+                        let dq = &mut d_query[part];
+                        for j in 0..d {
+                            dv[j] = weight * g[j];
+                            dk[j] = d_score * q[j];
+                            dq[j] += d_score * k[j];
+                        }
                     }
                 }
-            }
-        });
+            },
+        );
     }
 }
 

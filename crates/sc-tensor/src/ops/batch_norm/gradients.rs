@@ -64,18 +64,21 @@ fn gradients<T: Real>(
         let (of_g, of_gh) = (&mut of_g[..width], &mut of_gh[..width]);
         let mut row = [T::ZERO; COLUMNS];
         let row = &mut row[..width];
-        vectorised(|| {
-            for i in 0..n {
-                let at = i * h + first;
-                grad(at, row);
-                let x = &x[at..][..width];
-                for j in 0..width {
-                    let g = row[j].to_f64();
-                    of_g[j] += g;
-                    of_gh[j] += g * ((x[j].to_f64() - mean[j]) * inv_std[j]);
+        vectorised(
+            #[inline(always)]
+            || {
+                for i in 0..n {
+                    let at = i * h + first;
+                    grad(at, row);
+                    let x = &x[at..][..width];
+                    for j in 0..width {
+                        let g = row[j].to_f64();
+                        of_g[j] += g;
+                        of_gh[j] += g * ((x[j].to_f64() - mean[j]) * inv_std[j]);
+                    }
                 }
-            }
-        });
+            },
+        );
         for (j, sum) in sums.iter_mut().enumerate() {
             *sum = [of_g[j], of_gh[j]];
         }
