@@ -59,8 +59,12 @@ impl ReadOptions {
     }
 }
 
+/// Which barcodes are cells, in files of probes.
+const FILTERED: &str = "filtered_barcodes";
+
 /// Reads the genes of a Cell Ranger `.h5` file: cells x genes, `obs` named by barcode, `var` by gene symbol with the
-/// columns `gene_ids`, `feature_types`, `genome` and any other that has a value a feature.
+/// columns `gene_ids`, `feature_types`, `genome` and any other that has a value a feature. Of files of probes `var` has `probe_ids` as
+/// well, and `obs` has `filtered_barcodes`.
 ///
 /// Symbols that occur twice stay as they are, with a warning: see [`crate::names`].
 ///
@@ -83,11 +87,16 @@ pub fn read_h5_with(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Ann
         }
         _ => features_v2(&h5, options.genome.as_deref())?,
     };
-    let barcodes = h5.strings(&h5.dataset(&group, "barcodes")?)?;
-    let x = counts(&h5, &group, barcodes.len(), var.n_rows())?;
+    let mut obs = Table::new(h5.strings(&h5.dataset(&group, "barcodes")?)?);
+    if let Some(node @ Node::Dataset(_)) = h5.member(&group, FILTERED)?
+        && let Some(column) = h5.column(&group, FILTERED, &node)?
+    {
+        obs.insert(FILTERED, column).map_err(h5.data("/"))?;
+    }
+    let x = counts(&h5, &group, obs.n_rows(), var.n_rows())?;
     let (x, var) = keep(&h5, x, var, options)?;
     warn_of_duplicates(&h5.path, "features", var.index());
-    AnnData::new(x, Table::new(barcodes), var).map_err(h5.data("/"))
+    AnnData::new(x, obs, var).map_err(h5.data("/"))
 }
 
 /// Whether the file has the layout of either version.
@@ -122,9 +131,15 @@ fn features_v3(h5: &H5, matrix: &Group) -> Result<Table> {
     };
     let at = group.name();
     let mut var = Table::new(h5.strings(&h5.dataset(&group, "name")?)?);
-    let ids = h5.strings(&h5.dataset(&group, "id")?)?;
-    var.insert("gene_ids", Column::Str(ids))
-        .map_err(h5.data(&at))?;
+    // Files of probes have genes beside the probes, which are what `id` then names.
+    let ids: &[(&str, &str)] = match group.link_exists("gene_id") {
+        true => &[("gene_id", "gene_ids"), ("id", "probe_ids")],
+        false => &[("id", "gene_ids")],
+    };
+    for (name, column) in ids {
+        let ids = Column::Str(h5.strings(&h5.dataset(&group, name)?)?);
+        var.insert(*column, ids).map_err(h5.data(&at))?;
+    }
     for (name, column) in [("feature_type", "feature_types"), ("genome", "genome")] {
         if group.link_exists(name) {
             let labels = h5.strings(&h5.dataset(&group, name)?)?;
@@ -133,7 +148,14 @@ fn features_v3(h5: &H5, matrix: &Group) -> Result<Table> {
         }
     }
     for name in h5.names(&group)? {
-        let known = ["name", "id", "feature_type", "genome", "_all_tag_keys"];
+        let known = [
+            "name",
+            "id",
+            "gene_id",
+            "feature_type",
+            "genome",
+            "_all_tag_keys",
+        ];
         if known.contains(&name.as_str()) {
             continue;
         }

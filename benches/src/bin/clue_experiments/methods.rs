@@ -8,10 +8,12 @@ use sc_integrate::{
 };
 use sc_preprocess::{HarmonyOptions, harmony};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::Result;
 use crate::cca::{Cca, ridge};
 use crate::data::Pair;
+use crate::runs::history;
 
 /// Canonical directions that are kept.
 const CANONICAL: usize = 30;
@@ -59,6 +61,8 @@ pub(crate) struct Embedded {
     pub(crate) train: [Array2<f32>; 2],
     pub(crate) test: [Array2<f32>; 2],
     pub(crate) joint: Array2<f32>,
+    /// Metrics of training.
+    pub(crate) history: Value,
     /// The subspaces of the joint embedding.
     pub(crate) own: Vec<(String, Array2<f32>)>,
 }
@@ -102,6 +106,7 @@ impl Method {
                     joint: mean(&guess, &test[1]),
                     train: [predict(&train[0])?, train[1].clone()],
                     test: [guess, test[1].clone()],
+                    history: Value::Null,
                     own: Vec::new(),
                 })
             }
@@ -111,7 +116,7 @@ impl Method {
 
     fn clue(self, pair: &Pair, training: &Training, seed: u64) -> Result<Embedded> {
         let known = pair.cells(&pair.train)?;
-        let model = train(&known, self.config(training.settings), training, seed)?;
+        let (model, history) = train(&known, self.config(training.settings), training, seed)?;
         let new = MultiCells::for_model(pair.modalities(&pair.test)?, model.registry())?;
         let sides = |cells: &MultiCells<'_>| -> Result<[Array2<f32>; 2]> {
             Ok([
@@ -130,6 +135,7 @@ impl Method {
             train: sides(&known)?,
             test: sides(&new)?,
             joint: joint.values,
+            history,
             own,
         })
     }
@@ -141,7 +147,7 @@ pub(crate) fn train(
     config: ClueConfig,
     training: &Training,
     seed: u64,
-) -> Result<Clue> {
+) -> Result<(Clue, Value)> {
     let valid = Clue::with_config(cells, config).check()?;
     let mut model = valid.init(&Device::Cpu, seed)?;
     let mut config = ClueTrainConfig::for_cells(cells.n_cells());
@@ -149,8 +155,8 @@ pub(crate) fn train(
     config.train.max_epochs = Some(training.epochs);
     config.align_burn_in = training.epochs / 6;
     config.plateau(training.epochs / 4, training.epochs / 12);
-    model.fit_best(cells, &config, &mut ())?;
-    Ok(model)
+    let fitted = model.fit_best(cells, &config, &mut ())?;
+    Ok((model, history(&fitted.history)))
 }
 
 fn canonical(
@@ -188,6 +194,7 @@ fn canonical(
         joint: mean(&c, &d),
         train: [a, b],
         test: [c, d],
+        history: Value::Null,
         own: Vec::new(),
     })
 }

@@ -84,6 +84,7 @@ fn scores(pair: &Pair, e: &Embedded, seed: u64) -> Result<Value> {
     let truth: Vec<u32> = (0..x.nrows() as u32).collect();
     let snn = |x: ArrayView2<'_, f32>, y: ArrayView2<'_, f32>| shared_neighbours(x, y, 1);
     let mut out = Map::new();
+    out.insert("history".into(), e.history.clone());
     out.insert("foscttm".into(), json!(foscttm(x, y)?.mean()));
     out.insert(
         "match".into(),

@@ -193,7 +193,7 @@ fn by_clue(
     let mut config = ClueConfig::winning_cite();
     // What is asked for is the way from one modality to the other.
     config.weights.real_cross = 2.0;
-    let model = train(&cells, config, &args.training, seed)?;
+    let (model, _) = train(&cells, config, &args.training, seed)?;
     let new = MultiCells::for_model(vec![rna(test)?], model.registry())?;
     let found = model
         .predict(&new, "rna", "adt", &PredictOptions::default())?

@@ -281,14 +281,11 @@ fn where_open<T: Lanes>(g: &[T], y: &[T], scale: f64) -> Vec<T> {
         let (g, y) = (&g[at..][..n], &y[at..][..n]);
         vectorised(
             #[inline(always)]
-            || {
-                for j in 0..n {
+            move || {
+                for ((out, &g), &y) in out.iter_mut().zip(g).zip(y) {
+                    let open = g * scale;
                     // A NaN is not closed, so that it shows.
-                    out[j] = if y[j] <= T::ZERO {
-                        T::ZERO
-                    } else {
-                        g[j] * scale
-                    };
+                    *out = if y <= T::ZERO { T::ZERO } else { open };
                 }
             },
         );
