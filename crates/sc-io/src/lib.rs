@@ -35,8 +35,8 @@
 //! # libhdf5
 //! HDF5 is read by libhdf5: the system's (`libhdf5-dev`, `brew install hdf5`), or a bundled one with the feature `static`
 //! (needs cmake 3.26). One lock guards the library, so threads that read do so in turns. Version 1.10, which Debian 12
-//! and Ubuntu 22.04 have, can crash on files whose attributes were damaged on purpose; use `static` to read files of
-//! strangers.
+//! and Ubuntu 22.04 have, can crash on files whose attributes were damaged on purpose, or ask for memory without end (`fuzz h5ad`
+//! of the benches, execution 17); use `static` to read files of strangers.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 #[cfg(feature = "hdf5")]
