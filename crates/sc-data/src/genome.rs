@@ -64,14 +64,15 @@ impl Interval {
     /// The bases before its first one alone, in the direction in which it is read.
     #[must_use]
     pub fn promoter(&self, length: u64) -> Self {
-        let mut out = self.clone();
-        match self.strand {
-            Strand::Forward => {
-                (out.start, out.end) = (self.start.saturating_sub(length), self.start)
-            }
-            Strand::Reverse => (out.start, out.end) = (self.end, self.end.saturating_add(length)),
+        let (start, end) = match self.strand {
+            Strand::Forward => (self.start.saturating_sub(length), self.start),
+            Strand::Reverse => (self.end, self.end.saturating_add(length)),
+        };
+        Self {
+            start,
+            end,
+            ..self.clone()
         }
-        out
     }
 
     /// Bases between two intervals: 0 if they overlap, 1 if they touch; `None` on different chromosomes.
