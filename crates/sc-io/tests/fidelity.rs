@@ -31,9 +31,10 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ),
     (
         "1.2.0/",
-        "var/",
-        "`feature_types` and `genome`, as of later versions",
+        "var/feature_types",
+        "as files of later versions have it",
     ),
+    ("1.2.0/", "var/genome", "as files of later versions have it"),
 ];
 
 type Elements = BTreeMap<String, String>;
@@ -398,7 +399,18 @@ fn what_is_written_is_read_by_python() {
     for (name, entry) in files {
         assert_eq!(entry["error"].as_str(), None, "{name}");
         let theirs: Elements = serde_json::from_value(entry["elements"].clone()).unwrap();
-        let ours = elements(&copies.join(name));
+        // Of the original: what is lost on the way to the copy must show.
+        let (i, _) = name.split_once('-').unwrap();
+        let mut ours = elements(&originals[i.parse::<usize>().unwrap()]);
+        // Tables with a field called "CD4+/CD25 T Reg" are left out, with a warning: no name in HDF5 has a slash.
+        if ours.keys().any(|k| k.contains("CD4+/CD25 T Reg")) {
+            ours.retain(|k, _| !k.starts_with("uns/rank_genes_groups/"));
+            ours.extend(
+                elements(&copies.join(name))
+                    .into_iter()
+                    .filter(|(k, _)| k.starts_with("uns/rank_genes_groups/")),
+            );
+        }
         assert!(ours.len() > 1, "{name}");
         let differ: Vec<_> = ours
             .iter()
